@@ -1,0 +1,37 @@
+# switchyard_unit_test(NAME [TORCH] SOURCES files... LINK libraries...)
+# One GoogleTest program, label "unit", single process, no MPI launch.
+function(switchyard_unit_test name)
+  cmake_parse_arguments(ARG "TORCH" "" "SOURCES;LINK" ${ARGN})
+  if(ARG_TORCH AND NOT SY_WITH_TORCH)
+    return()
+  endif()
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE ${ARG_LINK} switchyard_flags GTest::gmock GTest::gtest GTest::gtest_main)
+  if(ARG_TORCH)
+    switchyard_use_torch(${name})
+  endif()
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT 120
+    ENVIRONMENT "SY_TEST_ROOT=${CMAKE_SOURCE_DIR};SY_TEST_BUILD=${CMAKE_BINARY_DIR};OMP_NUM_THREADS=2")
+endfunction()
+
+# switchyard_dist_test(NAME NPROC 1 2 4 SOURCES files... LINK libraries...)
+# One GoogleTest program run under mpirun once per rank count, label "dist". Its main is tests/testing/dist_main.cc.
+function(switchyard_dist_test name)
+  cmake_parse_arguments(ARG "" "" "NPROC;SOURCES;LINK" ${ARGN})
+  if(NOT SY_WITH_TORCH)
+    return()
+  endif()
+  add_executable(${name} ${ARG_SOURCES} ${CMAKE_SOURCE_DIR}/tests/testing/dist_main.cc)
+  target_link_libraries(${name} PRIVATE ${ARG_LINK} switchyard_flags GTest::gmock GTest::gtest MPI::MPI_C)
+  switchyard_use_torch(${name})
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  foreach(nproc IN LISTS ARG_NPROC)
+    add_test(NAME ${name}_np${nproc}
+      COMMAND ${CMAKE_SOURCE_DIR}/scripts/launch -n ${nproc} --oversubscribe --timeout 150 $<TARGET_FILE:${name}>
+      WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+    set_tests_properties(${name}_np${nproc} PROPERTIES LABELS dist PROCESSORS ${nproc} TIMEOUT 180 RESOURCE_LOCK mpi
+      ENVIRONMENT "SY_TEST_ROOT=${CMAKE_SOURCE_DIR};SY_TEST_BUILD=${CMAKE_BINARY_DIR};OMP_NUM_THREADS=1")
+  endforeach()
+endfunction()
