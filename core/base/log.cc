@@ -1,5 +1,6 @@
 #include "core/base/log.h"
 
+#include <cstdio>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -50,7 +51,8 @@ void log_warning(std::string_view text) {
   const std::string line = prefix().num_ranks > 1
                                ? fmt::format("warning: [rank {}] {}", prefix().rank, text)
                                : fmt::format("warning: {}", text);
-  fmt::print(stderr, "{}\n", line);
+  // Not fmt::print, which throws where stderr is closed or its disk is full.
+  std::fputs((line + "\n").c_str(), stderr);
 }
 
 }  // namespace switchyard
