@@ -1,0 +1,45 @@
+#pragma once
+// CRC-32C per tensor and record (finds accidents, fast enough for every load) and SHA-256 per file
+// (names the content).
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+
+namespace switchyard {
+
+// Which code computes a checksum. The portable one is the reference for the other and the fallback
+// where the CPU has no instructions for it.
+enum class ChecksumCode { kFastest, kPortable };
+
+// CRC-32C (Castagnoli; RFC 3720 appendix B.4). To go on over several pieces, pass the value so far.
+[[nodiscard]] uint32_t crc32c(std::span<const std::byte> bytes, uint32_t so_far = 0,
+                              ChecksumCode code = ChecksumCode::kFastest);
+
+using Sha256Digest = std::array<uint8_t, 32>;
+
+// SHA-256 (FIPS 180-4) over a stream of pieces.
+class Sha256 {
+ public:
+  explicit Sha256(ChecksumCode code = ChecksumCode::kFastest);
+
+  void update(std::span<const std::byte> bytes);
+  // The digest of everything so far; the object is used up.
+  [[nodiscard]] Sha256Digest finish();
+
+ private:
+  static constexpr size_t kBlockBytes = 64;
+  using Compress = void (*)(std::array<uint32_t, 8>& state, const std::byte* blocks, size_t count);
+
+  Compress compress_;
+  std::array<uint32_t, 8> state_;
+  std::array<std::byte, kBlockBytes> partial_{};  // the first `total_bytes_ % 64` bytes are filled
+  uint64_t total_bytes_ = 0;
+};
+
+// Lower-case hexadecimal, 64 characters.
+[[nodiscard]] std::string to_hex(const Sha256Digest& digest);
+
+}  // namespace switchyard

@@ -1,0 +1,107 @@
+#pragma once
+// Owned file handles over POSIX calls: reads and writes go on after EINTR and short counts, and
+// every failure is a StorageError with the path, the offset where there is one, and the cause.
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace switchyard {
+
+// One step of changing what is on disk.
+enum class FileStep { kCreateDirectory, kOpen, kWrite, kSync, kRename, kSyncDirectory, kRemove };
+
+// Called before each step; may be empty. A test or a crash drill makes the step fail by throwing
+// StorageError, or "crashes" at it by _exit or by throwing at this and every later step.
+using FileStepHook = std::function<void(FileStep step, const std::string& path)>;
+
+// Throws StorageError "<action>: <cause of `error`>", with what to do about it where we know.
+// `path` is any path on the file system in question; `needed_bytes` (0: unknown) is what did not
+// fit.
+[[noreturn]] void throw_storage_error(std::string_view action, const std::string& path, int error,
+                                      uint64_t needed_bytes = 0);
+
+// Bytes that this user may still write on the file system of `path`.
+[[nodiscard]] uint64_t free_bytes(const std::string& path);
+
+// Closes the descriptor when it goes.
+class FileDescriptor {
+ public:
+  explicit FileDescriptor(int descriptor) : descriptor_(descriptor) {}
+  FileDescriptor(FileDescriptor&& other) noexcept;
+  FileDescriptor& operator=(FileDescriptor&& other) noexcept;
+  ~FileDescriptor();
+
+  int get() const { return descriptor_; }
+  int release();
+
+ private:
+  int descriptor_;  // -1: none
+};
+
+class InputFile {
+ public:
+  explicit InputFile(std::string path);
+
+  const std::string& path() const { return path_; }
+  uint64_t size() const;  // now, not at the time of opening
+
+  // Fills `out` from the current position, or from `offset`. Returns the bytes read: fewer than
+  // asked only at the end of the file.
+  [[nodiscard]] size_t read(std::span<std::byte> out);
+  [[nodiscard]] size_t read_at(std::span<std::byte> out, uint64_t offset) const;
+
+ private:
+  std::string path_;
+  FileDescriptor file_;
+  uint64_t offset_ = 0;
+};
+
+class OutputFile {
+ public:
+  enum class Mode { kReplace, kAppend };
+  OutputFile(std::string path, Mode mode, FileStepHook before_step = {});
+
+  const std::string& path() const { return path_; }
+  uint64_t size() const { return size_; }  // what is in the file, including what was there before
+
+  void write(std::span<const std::byte> bytes);
+  // On the disk, not only in the page cache, when it returns.
+  void sync();
+  // Cuts the file back to its first `size` bytes; further writes go behind them.
+  void truncate(uint64_t size);
+  // Closes and reports what a network file system only says now. Without it the destructor closes
+  // and says nothing.
+  void close();
+
+ private:
+  std::string path_;
+  FileStepHook before_step_;
+  FileDescriptor file_;
+  uint64_t size_ = 0;
+};
+
+// A regular file mapped read-only. If another process truncates it meanwhile, touching the lost
+// pages raises SIGBUS: compare size_on_disk() with bytes().size() before long use.
+class MappedFile {
+ public:
+  enum class Access { kNormal, kSequential, kRandom };
+  explicit MappedFile(std::string path, Access access = Access::kNormal);
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  ~MappedFile();
+
+  const std::string& path() const { return path_; }
+  std::span<const std::byte> bytes() const { return bytes_; }
+  uint64_t size_on_disk() const;
+
+ private:
+  std::string path_;
+  FileDescriptor file_;  // kept open for size_on_disk
+  std::span<const std::byte> bytes_;
+};
+
+}  // namespace switchyard
