@@ -1,0 +1,143 @@
+#include "core/config/defaults.h"
+
+#include <algorithm>
+#include <string>
+
+#include "core/config/layers.h"
+
+// Sets a field unless it is set.
+#define SY_DEFAULT(group, field, value)                     \
+  do {                                                      \
+    if (!(group).has_##field()) (group).set_##field(value); \
+  } while (false)
+
+namespace switchyard::config {
+
+namespace {
+
+void default_attention(const Model& model, Attention& attention) {
+  if (attention.has_num_heads()) {
+    SY_DEFAULT(attention, num_kv_heads, attention.num_heads());
+    if (attention.num_heads() > 0 && model.has_d_model())
+      SY_DEFAULT(attention, head_dim, model.d_model() / attention.num_heads());
+  }
+  SY_DEFAULT(attention, rope_theta, 10000.0);
+}
+
+void default_router(int top_k, Router& router) {
+  SY_DEFAULT(router, score, SOFTMAX);
+  SY_DEFAULT(router, selection, TOP_K);
+  // One chosen expert renormalised always weighs 1, and the router would learn nothing.
+  SY_DEFAULT(router, weighting, top_k > 1 ? RENORMALIZE : RAW);
+  SY_DEFAULT(router, input_jitter, 0.0);
+  SY_DEFAULT(router, weight_norm, 1.0);
+  SY_DEFAULT(router, route_scale, 1.0);
+  SY_DEFAULT(router, second_choice, ALWAYS);
+  SY_DEFAULT(router, second_choice_threshold,
+             0.5);  // GShard: kept with probability min(1, 2 weight)
+}
+
+void default_capacity(Capacity& capacity) {
+  SY_DEFAULT(capacity, policy, NO_DROP);
+  SY_DEFAULT(capacity, group_sequences, 1);
+  if (capacity.policy() == NO_DROP) return;
+  SY_DEFAULT(capacity, train_factor, 1.25);
+  SY_DEFAULT(capacity, eval_factor, 2.0);
+  SY_DEFAULT(capacity, counts_k, true);
+  SY_DEFAULT(capacity, minimum, 4);
+}
+
+void default_moe(Moe& moe) {
+  SY_DEFAULT(moe, top_k, 2);
+  SY_DEFAULT(moe, first_layer, 0);
+  SY_DEFAULT(moe, every_n_layers, 1);
+  default_router(moe.top_k(), *moe.mutable_router());
+  default_capacity(*moe.mutable_capacity());
+  BalanceLoss& balance = *moe.mutable_balance_loss();
+  SY_DEFAULT(balance, coefficient, 0.01);
+  SY_DEFAULT(balance, statistics, GLOBAL_BATCH);
+  SY_DEFAULT(balance, load, ALL_CHOICES);
+  SY_DEFAULT(moe, z_loss_coefficient, 1e-3);
+  if (moe.has_shared_expert()) {
+    SY_DEFAULT(*moe.mutable_shared_expert(), count, 1);
+    if (moe.has_d_ff()) SY_DEFAULT(*moe.mutable_shared_expert(), d_ff, moe.d_ff());
+  }
+}
+
+void default_model(Model& model) {
+  SY_DEFAULT(model, architecture, DECODER);
+  SY_DEFAULT(model, ffn, SWIGLU);
+  SY_DEFAULT(model, norm_eps, 1e-5);
+  SY_DEFAULT(model, tie_embeddings, true);
+  SY_DEFAULT(model, init_std, 0.02);
+  SY_DEFAULT(model, scale_init_by_depth, true);
+  default_attention(model, *model.mutable_attention());
+  if (!model.has_moe()) return;
+  default_moe(*model.mutable_moe());
+  const Moe& moe = model.moe();
+  const bool all_moe = moe.first_layer() == 0 && moe.every_n_layers() == 1;
+  if (all_moe) SY_DEFAULT(model, d_ff, 0);  // no dense layer
+}
+
+void default_sources(google::protobuf::RepeatedPtrField<Source>& sources) {
+  for (Source& source : sources) {
+    const std::string& path = source.path();
+    if (source.has_path()) SY_DEFAULT(source, name, path.substr(path.find_last_of('/') + 1));
+    SY_DEFAULT(source, weight, 1.0);
+  }
+}
+
+void default_data(Data& data) {
+  default_sources(*data.mutable_train());
+  default_sources(*data.mutable_validation());
+  SY_DEFAULT(data, tokenizer, "bytes");
+  SY_DEFAULT(data, sequence_length, 256);
+  if (!data.has_synthetic()) return;
+  SY_DEFAULT(*data.mutable_synthetic(), num_tokens, 1 << 20);
+}
+
+void default_optimizer(int64_t steps, Optimizer& optimizer) {
+  SY_DEFAULT(optimizer, lr, 1e-3);
+  SY_DEFAULT(optimizer, min_lr, std::max(0.0, optimizer.lr() / 10));
+  SY_DEFAULT(optimizer, schedule, COSINE);
+  SY_DEFAULT(optimizer, warmup_steps, std::max<int64_t>(0, steps / 50));  // 2 %
+  SY_DEFAULT(optimizer, decay_fraction, 0.3);
+  SY_DEFAULT(optimizer, beta1, 0.9);
+  SY_DEFAULT(optimizer, beta2, 0.95);
+  SY_DEFAULT(optimizer, eps, 1e-8);
+  SY_DEFAULT(optimizer, weight_decay, 0.1);
+  SY_DEFAULT(optimizer, clip_norm, 1.0);
+}
+
+void default_train(Train& train) {
+  SY_DEFAULT(train, task, PRETRAIN);
+  SY_DEFAULT(train, accumulation, 1);
+  SY_DEFAULT(train, recompute, RECOMPUTE_NONE);
+  SY_DEFAULT(train, stop_after_steps, 0);
+  SY_DEFAULT(train, max_skipped_steps, 10);
+}
+
+}  // namespace
+
+void apply_defaults(RunConfig& config) {
+  SY_DEFAULT(config, output_dir, "runs");
+  SY_DEFAULT(config, seed, 1);
+  default_model(*config.mutable_model());
+  default_data(*config.mutable_data());
+  default_train(*config.mutable_train());
+  default_optimizer(config.train().steps(), *config.mutable_optimizer());
+  config.mutable_mesh();
+  SY_DEFAULT(*config.mutable_eval(), every, 0);
+  SY_DEFAULT(*config.mutable_eval(), sequences, 256);
+  SY_DEFAULT(*config.mutable_checkpoint(), every, 0);
+  SY_DEFAULT(*config.mutable_checkpoint(), keep, 2);
+  SY_DEFAULT(*config.mutable_log(), every, 10);
+  SY_DEFAULT(*config.mutable_log(), dead_after_steps, 100);
+  SY_DEFAULT(*config.mutable_runtime(), compute, FP32);
+  SY_DEFAULT(*config.mutable_runtime(), threads, 0);
+  SY_DEFAULT(*config.mutable_runtime(), timeout_seconds, 600);
+}
+
+}  // namespace switchyard::config
+
+#undef SY_DEFAULT

@@ -1,0 +1,143 @@
+#include "core/config/presets.h"
+
+#include <algorithm>
+#include <cctype>
+#include <fstream>
+#include <memory>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "core/config/fields.h"
+#include "core/config/suggest.h"
+
+namespace switchyard::config {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int64_t kLargestFile = int64_t{1} << 20;  // bytes; far above any hand-written config
+constexpr char kExtension[] = ".textproto";
+
+// A name, never a path: it may come from somebody else's file.
+bool is_plain_name(const std::string& name) {
+  const auto allowed = [](unsigned char c) {
+    return std::isalnum(c) || c == '_' || c == '-' || c == '.';
+  };
+  return !name.empty() && name[0] != '.' && name[0] != '-' &&
+         std::all_of(name.begin(), name.end(), allowed);
+}
+
+std::vector<fs::path> search_folders(const PresetRequest& request) {
+  std::vector<fs::path> folders;
+  std::error_code error;
+  fs::path parent = fs::absolute(request.config_path, error).lexically_normal().parent_path();
+  for (; !error && !parent.empty(); parent = parent.parent_path()) {
+    folders.push_back(parent / "configs" / request.folder);
+    if (parent == parent.root_path()) break;
+  }
+  folders.push_back(fs::path("configs") / request.folder);
+  std::erase_if(folders, [](const fs::path& folder) {
+    std::error_code ignored;
+    return !fs::is_directory(folder, ignored);
+  });
+  return folders;
+}
+
+std::vector<std::string> names_in(const std::vector<fs::path>& folders) {
+  std::vector<std::string> names;
+  for (const fs::path& folder : folders) {
+    std::error_code error;
+    for (const auto& entry : fs::directory_iterator(folder, error))
+      if (entry.path().extension() == kExtension) names.push_back(entry.path().stem().string());
+  }
+  std::sort(names.begin(), names.end());
+  names.erase(std::unique(names.begin(), names.end()), names.end());
+  return names;
+}
+
+// Relative to the current directory if it lies below, as messages read better so.
+fs::path shortened(const fs::path& file) {
+  std::error_code error;
+  const fs::path relative = file.lexically_relative(fs::current_path(error));
+  return error || relative.empty() || *relative.begin() == ".." ? file : relative;
+}
+
+// The preset's file, or an empty path with a problem reported.
+fs::path find_preset(const PresetRequest& request, ReadResult& result) {
+  const auto problem = [&](const std::string& text) {
+    result.problems.push_back(
+        fmt::format("{}: {} {}", request.config_path.string(), request.field, text));
+    return fs::path();
+  };
+  if (!is_plain_name(request.name))
+    return problem(
+        fmt::format("must be a plain name (letters, digits, \"_\", \"-\", \".\"), got {}",
+                    quote(request.name)));
+  const std::vector<fs::path> folders = search_folders(request);
+  for (const fs::path& folder : folders) {
+    std::error_code error;
+    const fs::path file = folder / (request.name + kExtension);
+    if (fs::is_regular_file(file, error)) return shortened(file);
+  }
+  if (folders.empty())
+    return problem(
+        fmt::format("is {}, but there is no folder configs/{} beside the config, above "
+                    "it or in the current directory",
+                    quote(request.name), request.folder));
+  return problem(fmt::format("is {}, but no configs/{}/{}{} exists{}", quote(request.name),
+                             request.folder, request.name, kExtension,
+                             suggestion(request.name, names_in(folders))));
+}
+
+// Drops the lists of `base` that `top` sets too, at any depth, since MergeFrom would append.
+void drop_replaced_lists(Message& base, const Message& top) {
+  std::vector<const FieldDescriptor*> fields;
+  top.GetReflection()->ListFields(top, &fields);
+  for (const FieldDescriptor* field : fields) {
+    if (field->is_repeated())
+      base.GetReflection()->ClearField(&base, field);
+    else if (is_group(*field) && base.GetReflection()->HasField(base, field))
+      drop_replaced_lists(*base.GetReflection()->MutableMessage(&base, field),
+                          top.GetReflection()->GetMessage(top, field));
+  }
+}
+
+}  // namespace
+
+std::string read_config_file(const fs::path& path, std::string& text) {
+  std::error_code error;
+  if (!fs::exists(path, error)) return fmt::format("{}: no such file", path.string());
+  if (!fs::is_regular_file(path, error)) return fmt::format("{}: not a file", path.string());
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return fmt::format("{}: cannot be opened; check its permissions", path.string());
+  const auto size = static_cast<int64_t>(fs::file_size(path, error));
+  if (size > kLargestFile)
+    return fmt::format("{}: larger than {} bytes, the most a config may have", path.string(),
+                       kLargestFile);
+  text.resize(static_cast<size_t>(size));
+  file.read(text.data(), static_cast<std::streamsize>(size));
+  if (file.gcount() != size) return fmt::format("{}: cannot be read", path.string());
+  return "";
+}
+
+void merge_preset(const PresetRequest& request, Message& group, ReadResult& result) {
+  const fs::path file = find_preset(request, result);
+  if (file.empty()) return;
+  std::string text;
+  const std::string unreadable = read_config_file(file, text);
+  if (!unreadable.empty()) {
+    result.problems.push_back(unreadable);
+    return;
+  }
+  const std::unique_ptr<Message> merged(group.New());
+  ReadResult preset = read_text({text, file.string(), request.root}, *merged);
+  drop_replaced_lists(*merged, group);
+  merged->MergeFrom(group);
+  group.CopyFrom(*merged);
+  result.problems.insert(result.problems.end(), preset.problems.begin(), preset.problems.end());
+  result.where.merge(preset.where);  // keeps the run's own positions
+}
+
+}  // namespace switchyard::config

@@ -1,0 +1,226 @@
+#include "core/config/validate.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <string_view>
+
+#include "core/config/fields.h"
+#include "core/config/layers.h"
+#include "core/config/suggest.h"
+#include "core/config/validate_rules.h"
+
+namespace switchyard::config {
+
+namespace {
+
+using Sources = google::protobuf::RepeatedPtrField<Source>;
+
+constexpr size_t kLongestName = 128;
+
+bool has_control(std::string_view text) {
+  return std::any_of(text.begin(), text.end(),
+                     [](unsigned char c) { return c < 0x20 || c == 0x7F; });
+}
+
+// Names become parts of file names and metric keys.
+void check_name(const std::string& path, const std::string& name, Findings& findings) {
+  const bool is_safe = !name.empty() && name.size() <= kLongestName && name[0] != '.' &&
+                       name[0] != '-' && name.find('/') == std::string::npos &&
+                       name.find("..") == std::string::npos && !has_control(name);
+  if (!is_safe)
+    findings.add(
+        "{} ({}) must be 1 to {} characters, without \"/\", \"..\" or control characters, "
+        "and must not begin with \".\" or \"-\"; choose a plain name",
+        path, quote(name), kLongestName);
+}
+
+void check_file_path(const std::string& path, const std::string& value, Findings& findings) {
+  if (value.empty() || value[0] == '-' || has_control(value))
+    findings.add(
+        "{} ({}) must be a path without control characters that does not begin with "
+        "\"-\"; write ./-name for such a file",
+        path, quote(value));
+}
+
+void check_sources(const std::string& list, const Sources& sources, Findings& findings) {
+  std::map<std::string, std::string> first_with;
+  for (int i = 0; i < sources.size(); ++i) {
+    const Source& source = sources[i];
+    const std::string path = fmt::format("{}[{}]", list, i);
+    if (source.has_path()) check_file_path(path + ".path", source.path(), findings);
+    if (source.has_name()) {
+      check_name(path + ".name", source.name(), findings);
+      const auto [first, is_new] = first_with.insert({source.name(), path});
+      if (!is_new)
+        findings.add("{}.name ({}) must be unique, but {} has it too; set name in one of them",
+                     path, quote(source.name()), first->second);
+    }
+    if (!std::isfinite(source.weight()) || source.weight() <= 0)
+      findings.add("{}.weight ({}) must be finite and above 0; leave out a source with no share",
+                   path, source.weight());
+  }
+}
+
+void check_data(const Data& data, Findings& findings) {
+  check_sources("data.train", data.train(), findings);
+  check_sources("data.validation", data.validation(), findings);
+  if (data.has_synthetic() && data.train_size() > 0)
+    findings.add(
+        "data.synthetic must not be set together with data.train ({} source(s)); leave one "
+        "of them out",
+        data.train_size());
+  check_file_path("data.tokenizer", data.tokenizer(), findings);
+}
+
+void check_synthetic(const RunConfig& config, Findings& findings) {
+  constexpr int kLeastVocabulary = 4;  // three words and the end of a document
+  const int vocab_size = config.model().vocab_size();
+  if (config.data().has_synthetic() && vocab_size > 0 && vocab_size < kLeastVocabulary)
+    findings.add("model.vocab_size ({}) must be at least {} with data.synthetic; raise it",
+                 vocab_size, kLeastVocabulary);
+}
+
+void check_optimizer(const RunConfig& config, Findings& findings) {
+  const Optimizer& optimizer = config.optimizer();
+  if (optimizer.lr() > 0 && optimizer.min_lr() > optimizer.lr())
+    findings.add(
+        "optimizer.min_lr ({}) must be at most optimizer.lr ({}); lower min_lr or raise lr",
+        optimizer.min_lr(), optimizer.lr());
+  const int64_t steps = config.train().steps();
+  if (steps > 0 && optimizer.warmup_steps() > steps)
+    findings.add(
+        "optimizer.warmup_steps ({}) must be at most train.steps ({}), else the peak rate "
+        "is never reached; lower warmup_steps or leave it out (2 % of the steps)",
+        optimizer.warmup_steps(), steps);
+}
+
+// Sequences of one micro-batch over all ranks; 0 when a rule above is broken.
+int micro_batch(const Train& train) {
+  const bool divides = train.accumulation() > 0 && train.global_batch() > 0 &&
+                       train.global_batch() % train.accumulation() == 0;
+  return divides ? train.global_batch() / train.accumulation() : 0;
+}
+
+void check_batch(const RunConfig& config, int num_ranks, Findings& findings) {
+  const Train& train = config.train();
+  const int sequences = micro_batch(train);
+  if (train.global_batch() > 0 && train.accumulation() > 0 && sequences == 0)
+    findings.add("train.accumulation ({}) must divide train.global_batch ({}); change one of them",
+                 train.accumulation(), train.global_batch());
+  if (sequences == 0) return;
+  const int ranks = std::max(1, num_ranks);
+  if (sequences % ranks != 0) {
+    findings.add(
+        "train.global_batch ({}) / train.accumulation ({}) = {} must be divisible by the "
+        "number of ranks ({}); change the batch or the number of ranks",
+        train.global_batch(), train.accumulation(), sequences, ranks);
+    return;
+  }
+  const int group = config.model().moe().capacity().group_sequences();
+  if (config.model().has_moe() && group > 0 && sequences / ranks % group != 0)
+    findings.add(
+        "model.moe.capacity.group_sequences ({}) must divide the {} sequence(s) of a "
+        "rank's micro-batch (global_batch {} / accumulation {} / ranks {}); change one of "
+        "them",
+        group, sequences / ranks, train.global_batch(), train.accumulation(), ranks);
+}
+
+void check_expert_degree(const RunConfig& config, int num_ranks, Findings& findings) {
+  const int expert = config.mesh().expert();
+  if (expert < 1) return;
+  const int num_experts = config.model().moe().num_experts();
+  if (!config.model().has_moe() && expert > 1)
+    findings.add(
+        "mesh.expert ({}) must be 1 or unset, as the model has no experts; remove it or "
+        "set model.moe",
+        expert);
+  if (config.model().has_moe() && num_experts > 0 && num_experts % expert != 0)
+    findings.add("mesh.expert ({}) must divide model.moe.num_experts ({}); choose a divisor",
+                 expert, num_experts);
+  if (num_ranks > 0 && num_ranks % expert != 0)
+    findings.add(
+        "mesh.expert ({}) must divide the number of ranks ({}); choose a divisor or start "
+        "more ranks",
+        expert, num_ranks);
+}
+
+void check_mesh(const RunConfig& config, int num_ranks, Findings& findings) {
+  check_expert_degree(config, num_ranks, findings);
+  const int data = config.mesh().data(), expert = config.mesh().expert();
+  if (data < 1) return;
+  if (num_ranks > 0 && data != num_ranks)
+    findings.add(
+        "mesh.data ({}) must equal the number of ranks ({}), as every rank takes its own "
+        "share of the batch; leave it out to follow the ranks",
+        data, num_ranks);
+  if (num_ranks == 0 && expert > 0 && data % expert != 0)
+    findings.add("mesh.expert ({}) must divide mesh.data ({}); change one of them", expert, data);
+}
+
+void need(const RunConfig& config, const char* path, const char* meaning, Findings& findings) {
+  if (!has_at(config, path))
+    findings.add("{} is not set, and has no default; set {}", path, meaning);
+}
+
+void need_model(const RunConfig& config, Findings& findings) {
+  need(config, "model.num_layers", "the number of transformer layers", findings);
+  need(config, "model.d_model", "the width of the residual stream", findings);
+  need(config, "model.vocab_size", "the number of tokens that the tokenizer knows", findings);
+  need(config, "model.attention.num_heads", "the number of attention heads", findings);
+  const Model& model = config.model();
+  if (model.has_moe()) {
+    need(config, "model.moe.num_experts", "the number of experts of a layer", findings);
+    need(config, "model.moe.d_ff", "the hidden width of one expert", findings);
+  }
+  const bool layers_known = !model.has_moe() || model.moe().every_n_layers() > 0;
+  if (layers_known && model.num_layers() > num_moe_layers(model))
+    need(config, "model.d_ff", "the hidden width of the dense layers", findings);
+}
+
+void need_paths(const char* list, const Sources& sources, Findings& findings) {
+  for (int i = 0; i < sources.size(); ++i)
+    if (!sources[i].has_path())
+      findings.add("{0}[{1}].path is not set; set the token file's path without .bin or .idx", list,
+                   i);
+}
+
+}  // namespace
+
+std::vector<std::string> missing_fields(const RunConfig& config) {
+  Findings findings;
+  need_model(config, findings);
+  need(config, "train.steps", "the number of optimizer steps", findings);
+  need(config, "train.global_batch", "the sequences of one step over all ranks", findings);
+  need_paths("data.train", config.data().train(), findings);
+  need_paths("data.validation", config.data().validation(), findings);
+  if (config.data().train_size() == 0 && !config.data().has_synthetic())
+    findings.add(
+        "data.train is empty; add train {{ path: \"...\" }} sources, or synthetic {{ }} for "
+        "generated tokens");
+  return findings.lines;
+}
+
+std::vector<std::string> broken_rules(const RunConfig& config, int num_ranks) {
+  Findings findings;
+  check_name("name", config.name(), findings);
+  check_file_path("output_dir", config.output_dir(), findings);
+  check_ranges(config, findings);
+  check_model(config.model(), findings);
+  check_data(config.data(), findings);
+  check_synthetic(config, findings);
+  check_optimizer(config, findings);
+  check_batch(config, num_ranks, findings);
+  check_mesh(config, num_ranks, findings);
+  check_sizes(config, findings);
+  return findings.lines;
+}
+
+std::vector<std::string> problems(const RunConfig& config, int num_ranks) {
+  std::vector<std::string> lines = missing_fields(config);
+  const std::vector<std::string> broken = broken_rules(config, num_ranks);
+  lines.insert(lines.end(), broken.begin(), broken.end());
+  return lines;
+}
+
+}  // namespace switchyard::config

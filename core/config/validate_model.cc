@@ -1,0 +1,185 @@
+// Rules about the model, and products of sizes that must not overflow.
+
+#include <cmath>
+#include <cstdint>
+#include <initializer_list>
+#include <limits>
+
+#include "core/config/layers.h"
+#include "core/config/validate_rules.h"
+
+namespace switchyard::config {
+
+namespace {
+
+constexpr double kParameterLimit = 9223372036854775808.0;  // 2^63
+
+void check_attention(const Model& model, Findings& findings) {
+  const Attention& attention = model.attention();
+  const int heads = attention.num_heads(), kv_heads = attention.num_kv_heads();
+  const int head_dim = attention.head_dim(), d_model = model.d_model();
+  if (heads > 0 && kv_heads > 0 && heads % kv_heads != 0)
+    findings.add(
+        "model.attention.num_kv_heads ({}) must divide model.attention.num_heads ({}); "
+        "each key/value head serves the same number of heads",
+        kv_heads, heads);
+  if (head_dim > 0 && head_dim % 2 != 0)
+    findings.add(
+        "model.attention.head_dim ({}) must be even, as RoPE turns pairs of channels; "
+        "change d_model or num_heads, or set head_dim",
+        head_dim);
+  // The default rounds down; a head_dim of another size was meant so.
+  if (heads > 0 && d_model > 0 && d_model % heads != 0 && head_dim == d_model / heads)
+    findings.add(
+        "model.attention.num_heads ({}) must divide model.d_model ({}) unless "
+        "model.attention.head_dim is set to another value; change one of them",
+        heads, d_model);
+}
+
+void check_layers(const Model& model, Findings& findings) {
+  const Moe& moe = model.moe();
+  if (model.num_layers() < 1 || moe.first_layer() < 0 ||
+      (model.has_moe() && moe.every_n_layers() < 1))
+    return;
+  if (model.has_moe() && moe.first_layer() >= model.num_layers())
+    findings.add(
+        "model.moe.first_layer ({}) must be below model.num_layers ({}), else no layer is "
+        "MoE; lower it, or leave model.moe out for a dense model",
+        moe.first_layer(), model.num_layers());
+  const bool has_dense_layer = num_moe_layers(model) < model.num_layers();
+  if (has_dense_layer && model.has_d_ff() && model.d_ff() == 0)
+    findings.add("model.d_ff (0) must be at least 1, as {} of {} layers are dense; set their width",
+                 model.num_layers() - num_moe_layers(model), model.num_layers());
+}
+
+void check_router(const Moe& moe, Findings& findings) {
+  const Router& router = moe.router();
+  if (moe.has_num_experts() && moe.num_experts() > 0 && moe.top_k() > moe.num_experts())
+    findings.add(
+        "model.moe.top_k ({}) must be at most model.moe.num_experts ({}); lower top_k or raise "
+        "num_experts",
+        moe.top_k(), moe.num_experts());
+  if (moe.top_k() == 1 && router.weighting() == RENORMALIZE)
+    findings.add(
+        "model.moe.router.weighting (RENORMALIZE) must not be used with model.moe.top_k (1): the "
+        "one weight is always 1 and the router would get no gradient; use RAW");
+  if (router.weighting() == RAW && router.weight_norm() != 1)
+    findings.add(
+        "model.moe.router.weight_norm ({}) must be 1 or unset with weighting RAW, which does not "
+        "divide; use RENORMALIZE or leave it out",
+        router.weight_norm());
+  if (router.second_choice() == AT_RANDOM && moe.top_k() != 2)
+    findings.add(
+        "model.moe.router.second_choice (AT_RANDOM) must be used with model.moe.top_k 2, got {}; "
+        "use ALWAYS or set top_k to 2",
+        moe.top_k());
+}
+
+void check_capacity(const Capacity& capacity, Findings& findings) {
+  if (capacity.policy() != NO_DROP) return;
+  const auto unused = [&](bool is_set, const char* field) {
+    if (is_set)
+      findings.add(
+          "model.moe.capacity.{} must not be set with policy NO_DROP, which has no "
+          "capacity; leave it out or set policy: BY_POSITION",
+          field);
+  };
+  unused(capacity.has_train_factor(), "train_factor");
+  unused(capacity.has_eval_factor(), "eval_factor");
+  unused(capacity.has_counts_k(), "counts_k");
+  unused(capacity.has_minimum(), "minimum");
+}
+
+// The product, with both what it is for and its value in the message when it reaches the limit.
+// Every factor is below 2^64, so a double cannot overflow; its 53 bits decide far from the limit.
+struct Product {
+  const char* path;  // the field to change
+  const char* of;    // "num_layers * num_experts * 3 * d_model * d_ff"
+  double limit;
+  std::initializer_list<int64_t> factors;
+};
+
+void check_product(const Product& product, Findings& findings) {
+  double value = 1;
+  for (const int64_t factor : product.factors) {
+    if (factor < 1) return;  // a range rule has reported it
+    value *= static_cast<double>(factor);
+  }
+  if (value >= product.limit)
+    findings.add("{} is too large: {} = {:.6g} must be below {:.6g}; lower one of them",
+                 product.path, product.of, value, product.limit);
+}
+
+void check_parameter_counts(const Model& model, Findings& findings) {
+  const Moe& moe = model.moe();
+  const Attention& attention = model.attention();
+  // All parameters, four values each, must be countable in bytes: hence a 64th of 2^63.
+  const double limit = kParameterLimit / 64;
+  check_product(
+      {"model.vocab_size", "vocab_size * d_model", limit, {model.vocab_size(), model.d_model()}},
+      findings);
+  check_product(
+      {"model.attention",
+       "num_layers * 4 * d_model * num_heads * head_dim",
+       limit,
+       {model.num_layers(), 4, model.d_model(), attention.num_heads(), attention.head_dim()}},
+      findings);
+  check_product({"model.d_ff",
+                 "num_layers * 3 * d_model * d_ff",
+                 limit,
+                 {model.num_layers(), 3, model.d_model(), model.d_ff()}},
+                findings);
+  check_product({"model.moe",
+                 "num_layers * num_experts * 3 * d_model * d_ff",
+                 limit,
+                 {model.num_layers(), moe.num_experts(), 3, model.d_model(), moe.d_ff()}},
+                findings);
+  check_product({"model.moe.shared_expert",
+                 "num_layers * 3 * d_model * count * d_ff",
+                 limit,
+                 {model.num_layers(), 3, model.d_model(), moe.shared_expert().count(),
+                  moe.shared_expert().d_ff()}},
+                findings);
+}
+
+}  // namespace
+
+void check_model(const Model& model, Findings& findings) {
+  check_attention(model, findings);
+  check_layers(model, findings);
+  if (!model.has_moe()) return;
+  check_router(model.moe(), findings);
+  check_capacity(model.moe().capacity(), findings);
+}
+
+void check_sizes(const RunConfig& config, Findings& findings) {
+  constexpr double kIndexLimit = 2147483648.0;  // 2^31: rows and widths are 32-bit
+  const Model& model = config.model();
+  const Train& train = config.train();
+  const Attention& attention = model.attention();
+  const SharedExpert& shared = model.moe().shared_expert();
+  const int sequences = train.accumulation() > 0 ? train.global_batch() / train.accumulation() : 0;
+  const int sequence_length = config.data().sequence_length();
+  const int slots = model.has_moe() ? model.moe().top_k() : 1;
+  check_product({"train.global_batch",
+                 "global_batch / accumulation * sequence_length * top_k",
+                 kIndexLimit,
+                 {sequences, sequence_length, slots}},
+                findings);
+  check_product({"train.steps",
+                 "steps * global_batch * sequence_length",
+                 kParameterLimit,
+                 {train.steps(), train.global_batch(), sequence_length}},
+                findings);
+  check_product({"model.attention",
+                 "num_heads * head_dim",
+                 kIndexLimit,
+                 {attention.num_heads(), attention.head_dim()}},
+                findings);
+  check_product(
+      {"model.moe.shared_expert", "count * d_ff", kIndexLimit, {shared.count(), shared.d_ff()}},
+      findings);
+  check_parameter_counts(model, findings);
+}
+
+}  // namespace switchyard::config

@@ -1,0 +1,130 @@
+// The range of every number in the schema, as tables.
+
+#include <cmath>
+#include <limits>
+
+#include "core/config/fields.h"
+#include "core/config/validate_rules.h"
+
+namespace switchyard::config {
+
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+struct LeastInteger {
+  const char* path;
+  int64_t least;
+};
+
+constexpr LeastInteger kIntegers[] = {
+    {"model.num_layers", 1},
+    {"model.d_model", 1},
+    {"model.d_ff", 0},  // 0 where no layer is dense
+    {"model.vocab_size", 1},
+    {"model.attention.num_heads", 1},
+    {"model.attention.num_kv_heads", 1},
+    {"model.attention.head_dim", 2},
+    {"model.moe.num_experts", 1},
+    {"model.moe.top_k", 1},
+    {"model.moe.d_ff", 1},
+    {"model.moe.first_layer", 0},
+    {"model.moe.every_n_layers", 1},
+    {"model.moe.capacity.minimum", 0},
+    {"model.moe.capacity.group_sequences", 1},
+    {"model.moe.shared_expert.count", 1},
+    {"model.moe.shared_expert.d_ff", 1},
+    {"data.sequence_length", 1},
+    {"data.synthetic.num_tokens", 1},
+    {"train.steps", 0},
+    {"train.global_batch", 1},
+    {"train.accumulation", 1},
+    {"train.stop_after_steps", 0},
+    {"train.max_skipped_steps", 0},
+    {"optimizer.warmup_steps", 0},
+    {"mesh.data", 1},
+    {"mesh.expert", 1},
+    {"eval.every", 0},
+    {"eval.sequences", 1},
+    {"checkpoint.every", 0},
+    {"checkpoint.keep", 2},  // the newest may still be in the process of being written
+    {"log.every", 1},
+    {"log.dead_after_steps", 1},
+    {"runtime.threads", 0},
+    {"runtime.timeout_seconds", 1},
+};
+
+enum class Bound { kOpen, kClosed };
+
+struct RealRange {
+  const char* path;
+  double low;
+  Bound low_bound;
+  double high;
+  Bound high_bound;
+};
+
+constexpr RealRange above_zero(const char* path) {
+  return {path, 0, Bound::kOpen, kInfinity, Bound::kOpen};
+}
+constexpr RealRange not_negative(const char* path) {
+  return {path, 0, Bound::kClosed, kInfinity, Bound::kOpen};
+}
+constexpr RealRange share_below_one(const char* path) {
+  return {path, 0, Bound::kClosed, 1, Bound::kOpen};
+}
+
+constexpr RealRange kReals[] = {
+    above_zero("model.norm_eps"),
+    above_zero("model.init_std"),
+    above_zero("model.attention.rope_theta"),
+    share_below_one("model.moe.router.input_jitter"),
+    {"model.moe.router.weight_norm", 1, Bound::kClosed, kInfinity, Bound::kOpen},
+    above_zero("model.moe.router.route_scale"),
+    {"model.moe.router.second_choice_threshold", 0, Bound::kOpen, 1, Bound::kClosed},
+    above_zero("model.moe.capacity.train_factor"),
+    above_zero("model.moe.capacity.eval_factor"),
+    not_negative("model.moe.balance_loss.coefficient"),
+    not_negative("model.moe.z_loss_coefficient"),
+    above_zero("optimizer.lr"),
+    not_negative("optimizer.min_lr"),
+    {"optimizer.decay_fraction", 0, Bound::kOpen, 1, Bound::kClosed},
+    share_below_one("optimizer.beta1"),
+    share_below_one("optimizer.beta2"),
+    above_zero("optimizer.eps"),
+    not_negative("optimizer.weight_decay"),
+    not_negative("optimizer.clip_norm"),
+};
+
+bool holds(const RealRange& range, double value) {
+  if (!std::isfinite(value)) return false;
+  const bool low = range.low_bound == Bound::kOpen ? value > range.low : value >= range.low;
+  const bool high = range.high_bound == Bound::kOpen ? value < range.high : value <= range.high;
+  return low && high;
+}
+
+std::string words(const RealRange& range) {
+  const std::string low =
+      fmt::format("{} {}", range.low_bound == Bound::kOpen ? "above" : "at least", range.low);
+  if (std::isinf(range.high)) return "finite and " + low;
+  return fmt::format("{} and {} {}", low, range.high_bound == Bound::kOpen ? "below" : "at most",
+                     range.high);
+}
+
+}  // namespace
+
+void check_ranges(const RunConfig& config, Findings& findings) {
+  for (const LeastInteger& rule : kIntegers) {
+    const auto value = integer_at(config, rule.path);
+    if (value && *value < rule.least)
+      findings.add("{} ({}) must be at least {}; raise it", rule.path, *value, rule.least);
+  }
+  for (const RealRange& rule : kReals) {
+    const auto value = real_at(config, rule.path);
+    if (value && !holds(rule, *value))
+      findings.add("{} ({}) must be {}; choose a value in that range", rule.path, *value,
+                   words(rule));
+  }
+}
+
+}  // namespace switchyard::config

@@ -1,0 +1,28 @@
+#pragma once
+// Private to validation: what its files share.
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "core/config/run_config.pb.h"
+
+namespace switchyard::config {
+
+// Collects messages.
+struct Findings {
+  std::vector<std::string> lines;
+
+  template <typename... Args>
+  void add(fmt::format_string<Args...> format, Args&&... args) {
+    lines.push_back(fmt::format(format, std::forward<Args>(args)...));
+  }
+};
+
+void check_ranges(const RunConfig& config, Findings& findings);  // validate_ranges.cc
+void check_model(const Model& model, Findings& findings);        // validate_model.cc
+void check_sizes(const RunConfig& config, Findings& findings);   // validate_model.cc
+
+}  // namespace switchyard::config

@@ -1,0 +1,115 @@
+// Defaults, printing and comparison: what the resolved config of a run promises.
+
+#include <gmock/gmock.h>
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/message.h>
+
+#include "core/config/layers.h"
+#include "core/config/print.h"
+#include "tests/core/config/config_files.h"
+
+namespace switchyard::config {
+namespace {
+
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+using testing::ElementsAre;
+using testing::IsEmpty;
+using testing::UnorderedElementsAre;
+
+// Paths of the scalars that are unset in groups that are present.
+void collect_unset(const Message& message, const std::string& prefix,
+                   std::vector<std::string>& paths) {
+  const auto& reflection = *message.GetReflection();
+  for (int i = 0; i < message.GetDescriptor()->field_count(); ++i) {
+    const FieldDescriptor* field = message.GetDescriptor()->field(i);
+    const std::string path = prefix + field->name();
+    const bool is_group = field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE;
+    if (field->is_repeated()) {
+      for (int j = 0; j < reflection.FieldSize(message, field); ++j)
+        collect_unset(reflection.GetRepeatedMessage(message, field, j), path + ".", paths);
+    } else if (!reflection.HasField(message, field)) {
+      paths.push_back(path);
+    } else if (is_group) {
+      collect_unset(reflection.GetMessage(message, field), path + ".", paths);
+    }
+  }
+}
+
+using Resolved = ConfigFiles;
+
+TEST_F(Resolved, LeavesNothingUnsetButWhatIsUnsetOnPurpose) {
+  std::vector<std::string> unset;
+  RunConfig config =
+      load_config(run(edited("moe {", "moe { shared_expert {} capacity { policy: BY_POSITION }")));
+  collect_unset(config, "", unset);
+  EXPECT_THAT(unset,
+              UnorderedElementsAre("model_preset", "data_preset", "mesh.data", "mesh.expert"));
+}
+
+TEST_F(Resolved, LeavesCapacityUnsetWhereNothingIsDropped) {
+  std::vector<std::string> unset;
+  collect_unset(load_config(run(kSmallRun)).model().moe(), "", unset);
+  EXPECT_THAT(unset,
+              UnorderedElementsAre("shared_expert", "capacity.train_factor", "capacity.eval_factor",
+                                   "capacity.counts_k", "capacity.minimum"));
+}
+
+TEST_F(Resolved, DerivesDefaultsFromWhatIsSet) {
+  const RunConfig config =
+      load_config(run(edited("steps: 10", "steps: 1000")), {"optimizer.lr=5e-4"});
+  EXPECT_EQ(config.name(), "run");
+  EXPECT_EQ(config.model().attention().num_kv_heads(), 4);
+  EXPECT_EQ(config.model().attention().head_dim(), 16);
+  EXPECT_EQ(config.optimizer().warmup_steps(), 20);
+  EXPECT_EQ(config.optimizer().min_lr(), 5e-5);
+}
+
+TEST_F(Resolved, PrintsTextThatLoadsToTheSameConfig) {
+  const RunConfig config = load_config(
+      run(edited("synthetic {}", "train { path: \"d\\303\\251/\\\"x\\\"\" weight: 0.1 }")),
+      {"optimizer.lr=1.23456789012345e-4", "seed=18446744073709551615"});
+  const std::string text = to_text(config);
+  const RunConfig again = load_config(write("again.textproto", text));
+  EXPECT_THAT(differences(config, again), IsEmpty());
+  EXPECT_EQ(to_text(again), text);
+}
+
+TEST_F(Resolved, TravelsAsBytes) {
+  const RunConfig config = load_config(run(kSmallRun));
+  EXPECT_EQ(to_text(parse(serialize(config))), to_text(config));
+}
+
+TEST_F(Resolved, NamesEveryDifference) {
+  RunConfig from = load_config(run(kSmallRun)), to = from;
+  EXPECT_THAT(differences(from, to), IsEmpty());
+  to.mutable_optimizer()->set_lr(0.5);
+  to.mutable_model()->mutable_moe()->set_top_k(1);
+  to.mutable_mesh()->set_expert(2);
+  to.mutable_data()->clear_synthetic();
+  to.mutable_data()->add_train()->set_path("x");
+  EXPECT_THAT(differences(from, to),
+              ElementsAre("model.moe.top_k: 2 -> 1", "data.train[0].path: unset -> \"x\"",
+                          "data.synthetic.num_tokens: 1048576 -> unset",
+                          "data.synthetic: present -> absent", "optimizer.lr: 0.001 -> 0.5",
+                          "mesh.expert: unset -> 2"));
+}
+
+TEST(Layers, CountsMoeLayersAsTheWalkOverLayersDoes) {
+  Model model;
+  for (const int num_layers : {1, 2, 5, 12}) {
+    for (const int first : {0, 1, 3, 12}) {
+      for (const int every : {1, 2, 3}) {
+        model.set_num_layers(num_layers);
+        model.mutable_moe()->set_first_layer(first);
+        model.mutable_moe()->set_every_n_layers(every);
+        int expected = 0;
+        for (int layer = 0; layer < num_layers; ++layer) expected += is_moe_layer(model, layer);
+        EXPECT_EQ(num_moe_layers(model), expected) << num_layers << " " << first << " " << every;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace switchyard::config

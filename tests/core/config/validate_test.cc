@@ -1,0 +1,146 @@
+#include "core/config/validate.h"
+
+#include <limits>
+
+#include <gmock/gmock.h>
+#include <google/protobuf/descriptor.h>
+
+#include "tests/core/config/config_files.h"
+
+namespace switchyard::config {
+namespace {
+
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+class Validate : public ConfigFiles {
+ protected:
+  // The rules that break once `change` is set on the command line.
+  std::string broken(const std::vector<std::string>& change, int num_ranks = 0) {
+    return error(kSmallRun, change, num_ranks);
+  }
+};
+
+TEST_F(Validate, AcceptsASoundConfig) {
+  EXPECT_EQ(broken({}), "");
+  EXPECT_EQ(broken({"runtime.compute=FP64", "mesh.expert=4"}, 8), "");
+}
+
+TEST_F(Validate, WordsAMessageWithPlaceExpectationValuesAndRemedy) {
+  EXPECT_EQ(broken({"model.moe.top_k=9"}),
+            "--set: model.moe.top_k (9) must be at most model.moe.num_experts (4); lower top_k or "
+            "raise num_experts");
+}
+
+TEST_F(Validate, ChecksTheModel) {
+  EXPECT_THAT(broken({"model.moe.top_k=0"}), HasSubstr("model.moe.top_k (0) must be at least 1"));
+  EXPECT_THAT(broken({"model.attention.num_kv_heads=3"}),
+              HasSubstr("num_kv_heads (3) must divide model.attention.num_heads (4)"));
+  EXPECT_THAT(broken({"model.attention.head_dim=5"}), HasSubstr("head_dim (5) must be even"));
+  EXPECT_THAT(broken({"model.moe.first_layer=2"}), HasSubstr("else no layer is MoE"));
+  EXPECT_THAT(broken({"model.moe.first_layer=1"}),
+              HasSubstr("model.d_ff is not set, and has no default"));
+  EXPECT_THAT(broken({"model.moe.first_layer=1", "model.d_ff=0"}),
+              HasSubstr("model.d_ff (0) must be at least 1, as 1 of 2 layers are dense"));
+}
+
+TEST_F(Validate, ChecksTheRouter) {
+  EXPECT_THAT(broken({"model.moe.top_k=1", "model.moe.router.weighting=RENORMALIZE"}),
+              HasSubstr("the router would get no gradient; use RAW"));
+  EXPECT_THAT(broken({"model.moe.router.weighting=RAW", "model.moe.router.weight_norm=2"}),
+              HasSubstr("weight_norm (2) must be 1 or unset with weighting RAW"));
+  EXPECT_THAT(broken({"model.moe.top_k=3", "model.moe.router.second_choice=AT_RANDOM"}),
+              HasSubstr("must be used with model.moe.top_k 2, got 3"));
+}
+
+TEST_F(Validate, RefusesCapacityWhereNothingIsDropped) {
+  EXPECT_THAT(broken({"model.moe.capacity.train_factor=1.5"}),
+              HasSubstr("capacity.train_factor must not be set with policy NO_DROP"));
+  EXPECT_EQ(
+      broken({"model.moe.capacity.train_factor=1.5", "model.moe.capacity.policy=BY_POSITION"}), "");
+}
+
+TEST_F(Validate, ChecksTheBatchAgainstTheRanks) {
+  EXPECT_THAT(broken({"train.accumulation=3"}),
+              HasSubstr("train.accumulation (3) must divide train.global_batch (8)"));
+  EXPECT_THAT(broken({"train.accumulation=2"}, 8),
+              HasSubstr("train.global_batch (8) / train.accumulation (2) = 4 must be divisible by "
+                        "the number of ranks (8)"));
+  EXPECT_THAT(broken({"model.moe.capacity.group_sequences=4"}, 4),
+              HasSubstr("group_sequences (4) must divide the 2 sequence(s)"));
+}
+
+TEST_F(Validate, ChecksTheMesh) {
+  EXPECT_THAT(broken({"mesh.expert=3"}), HasSubstr("must divide model.moe.num_experts (4)"));
+  EXPECT_THAT(broken({"mesh.expert=4"}, 2), HasSubstr("must divide the number of ranks (2)"));
+  EXPECT_THAT(broken({"mesh.data=2"}, 4),
+              HasSubstr("mesh.data (2) must equal the number of ranks"));
+  EXPECT_THAT(error(edited("moe { num_experts: 4 d_ff: 32 }", "d_ff: 32"), {"mesh.expert=2"}),
+              HasSubstr("must be 1 or unset, as the model has no experts"));
+}
+
+TEST_F(Validate, ChecksTheOptimizer) {
+  EXPECT_THAT(broken({"optimizer.min_lr=1"}), HasSubstr("min_lr (1) must be at most optimizer.lr"));
+  EXPECT_THAT(broken({"optimizer.warmup_steps=11"}),
+              HasSubstr("warmup_steps (11) must be at most train.steps (10)"));
+  EXPECT_THAT(broken({"optimizer.beta1=1"}), HasSubstr("must be at least 0 and below 1"));
+  EXPECT_THAT(broken({"optimizer.decay_fraction=0"}), HasSubstr("must be above 0 and at most 1"));
+}
+
+TEST_F(Validate, ChecksTheSources) {
+  EXPECT_THAT(broken({"data.train[0].path=x"}), HasSubstr("must not be set together"));
+  const std::string two = edited("synthetic {}", "train { path: \"a/x\" } train { path: \"b/x\" }");
+  EXPECT_THAT(error(two),
+              HasSubstr("data.train[1].name (\"x\") must be unique, but data.train[0]"));
+  EXPECT_THAT(error(two, {"data.train[0].weight=0", "data.train[0].name=y"}),
+              HasSubstr("data.train[0].weight (0) must be finite and above 0"));
+  EXPECT_THAT(error(edited("synthetic {}", "")), HasSubstr("data.train is empty"));
+}
+
+TEST_F(Validate, ConfinesNames) {
+  for (const std::string name : {"../x", "a/b", "-rf", ".", "", "a\nb", "..", "x..y"})
+    EXPECT_THAT(broken({"name=" + name}), HasSubstr("must be 1 to 128 characters")) << name;
+  EXPECT_THAT(broken({std::string("output_dir=a\0b", 14)}), HasSubstr("output_dir (\"a\\x00b\")"));
+}
+
+TEST_F(Validate, RefusesSizesWhoseProductsOverflow) {
+  EXPECT_THAT(broken({"model.d_model=2000000000", "model.moe.d_ff=2000000000",
+                      "model.moe.num_experts=2000000000"}),
+              HasSubstr("num_layers * num_experts * 3 * d_model * d_ff = 4.8e+28 must be below"));
+  EXPECT_THAT(broken({"train.global_batch=2000000", "data.sequence_length=2000"}),
+              HasSubstr("sequence_length * top_k = 8e+09 must be below"));
+}
+
+// Sets every number of the schema, one at a time, to a value that no rule allows.
+void expect_range_rules(Message& group, const std::string& prefix, RunConfig& config) {
+  const auto& reflection = *group.GetReflection();
+  for (int i = 0; i < group.GetDescriptor()->field_count(); ++i) {
+    const FieldDescriptor* field = group.GetDescriptor()->field(i);
+    const std::string path = prefix + field->name();
+    if (field->is_repeated()) continue;  // sources have tests of their own
+    if (field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
+      expect_range_rules(*reflection.MutableMessage(&group, field), path + ".", config);
+      continue;
+    }
+    if (field->cpp_type() == FieldDescriptor::CPPTYPE_INT32)
+      reflection.SetInt32(&group, field, -1);
+    else if (field->cpp_type() == FieldDescriptor::CPPTYPE_INT64)
+      reflection.SetInt64(&group, field, -1);
+    else if (field->cpp_type() == FieldDescriptor::CPPTYPE_DOUBLE)
+      reflection.SetDouble(&group, field, std::numeric_limits<double>::quiet_NaN());
+    else
+      continue;
+    EXPECT_THAT(broken_rules(config, 0), testing::Contains(HasSubstr(path + " ("))) << path;
+    reflection.ClearField(&group, field);
+  }
+}
+
+TEST_F(Validate, HasARangeForEveryNumberOfTheSchema) {
+  RunConfig config;
+  expect_range_rules(config, "", config);
+}
+
+}  // namespace
+}  // namespace switchyard::config
