@@ -1,0 +1,35 @@
+#include "core/base/errors.h"
+#include "core/data/fingerprint.h"
+#include "core/data/tokenizer.h"
+
+namespace switchyard {
+namespace {
+
+class ByteTokenizer final : public Tokenizer {
+ public:
+  int32_t vocab_size() const override { return 264; }
+  int32_t end_of_document() const override { return 256; }
+
+  std::vector<int32_t> encode(std::string_view text) const override {
+    std::vector<int32_t> tokens(text.size());
+    for (size_t i = 0; i < text.size(); ++i) tokens[i] = static_cast<uint8_t>(text[i]);
+    return tokens;
+  }
+
+  std::string decode(std::span<const int32_t> tokens) const override {
+    std::string text;
+    for (const int32_t token : tokens) {
+      SY_CHECK(token >= 0 && token < vocab_size(), "token {} of {}", token, vocab_size());
+      if (token < 256) text.push_back(static_cast<char>(token));
+    }
+    return text;
+  }
+
+  uint64_t fingerprint() const override { return Fingerprint().add("bytes-264").value(); }
+};
+
+}  // namespace
+
+std::unique_ptr<Tokenizer> make_byte_tokenizer() { return std::make_unique<ByteTokenizer>(); }
+
+}  // namespace switchyard

@@ -1,0 +1,87 @@
+#include "core/data/loader.h"
+
+#include <algorithm>
+
+#include "core/base/errors.h"
+
+namespace switchyard {
+namespace {
+
+void check_options(const Blend& blend, const LoaderOptions& options) {
+  const auto& [global, accumulation, rank, num_ranks, prefetch] = options;
+  SY_CHECK(num_ranks > 0 && rank >= 0 && rank < num_ranks && prefetch > 0,
+           "rank {} of {}, {} steps ahead", rank, num_ranks, prefetch);
+  if (accumulation < 1 || global < 1 || global % (accumulation * num_ranks) != 0)
+    throw ConfigError(
+        fmt::format("global batch of {} sequences must be a positive multiple of "
+                    "accumulation ({}) x data ranks ({})",
+                    global, accumulation, num_ranks));
+  if (blend.num_samples() < global)
+    throw DataError(
+        fmt::format("the data hold {} samples of {} tokens, less than one global batch "
+                    "of {}; use more text, shorter sequences or a smaller batch",
+                    blend.num_samples(), blend.length(), global));
+}
+
+}  // namespace
+
+BatchLoader::BatchLoader(Blend blend, const LoaderOptions& options, Cursor cursor)
+    : blend_(std::move(blend)),
+      options_(options),
+      cursor_(std::move(cursor)),
+      steps_(static_cast<size_t>(std::max<int64_t>(1, options.prefetch))) {
+  check_options(blend_, options_);
+  blend_.check(cursor_);
+  reader_ = std::jthread([this, from = cursor_] { read_ahead(from); });
+}
+
+BatchLoader::~BatchLoader() { steps_.close(); }
+
+// Every rank draws all G samples, which is cheap, and reads only its own.
+BatchLoader::Step BatchLoader::read_step(Cursor cursor) const {
+  const auto [global, accumulation, rank, num_ranks, prefetch] = options_;
+  const int64_t micro = global / accumulation, share = micro / num_ranks;
+  Step step;
+  for (int64_t m = 0; m < accumulation; ++m) {
+    Batch batch = make_batch(cursor.sequence + rank * share, share, blend_.length());
+    for (int64_t i = 0; i < micro; ++i) {
+      const Draw draw = blend_.next(cursor);
+      const int64_t row = i - rank * share;
+      if (row >= 0 && row < share)
+        fill_row(batch, row, blend_.source(draw.source), draw.sample * blend_.length());
+    }
+    step.batches.push_back(std::move(batch));
+  }
+  step.after = std::move(cursor);
+  return step;
+}
+
+// Runs on its own thread until the queue is closed or a step fails; the failure goes into the queue
+// like a step, so that the steps before it are still given out.
+void BatchLoader::read_ahead(Cursor cursor) {
+  for (bool open = true; open;) {
+    Step step;
+    try {
+      step = read_step(cursor);
+      cursor = step.after;
+    } catch (...) {
+      step.error = std::current_exception();
+    }
+    const bool failed = step.error != nullptr;
+    open = steps_.push(std::move(step)) && !failed;
+  }
+}
+
+std::vector<Batch> BatchLoader::next_step() {
+  if (error_) std::rethrow_exception(error_);
+  auto step = steps_.pop();
+  SY_CHECK(step.has_value(), "the reader has stopped");
+  if (step->error) {
+    error_ = step->error;
+    std::rethrow_exception(error_);
+  }
+  cursor_ = std::move(step->after);
+  return std::move(step->batches);
+}
+
+}  // namespace switchyard

@@ -1,0 +1,53 @@
+#pragma once
+// Writes PREFIX.bin and PREFIX.idx (see core/data/token_index.h), one sequence per document.
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/data/token_index.h"
+#include "core/io/file.h"
+#include "core/io/file_system.h"
+
+namespace switchyard {
+
+// Memory: four bytes per document, and a buffer. The files carry temporary names until finish(); a
+// writer destroyed before leaves nothing behind.
+class TokenFileWriter {
+ public:
+  // Creates the folder of `prefix`. Tokens are stored as uint16 for vocabularies below 65500 and as
+  // int32 otherwise.
+  TokenFileWriter(const std::string& prefix, int64_t vocab_size);
+  ~TokenFileWriter();
+  TokenFileWriter(const TokenFileWriter&) = delete;
+  TokenFileWriter& operator=(const TokenFileWriter&) = delete;
+
+  // Requires ids in [0, vocab_size) and fewer than 2^31 of them. May be empty.
+  void add_document(std::span<const int32_t> tokens);
+  // Flushes to disk and gives the files their names, .bin first: an .idx never lacks its .bin.
+  void finish();
+
+ private:
+  // A file that gets many small writes.
+  struct Output {
+    OutputFile file;
+    std::vector<std::byte> buffer{};
+
+    void put(const void* bytes, size_t size);
+    void flush();
+    void close();  // after which the bytes are on the disk
+  };
+  Output create(const std::string& suffix) const;
+  std::string temporary(const std::string& suffix) const;
+  void write_index(Output& index) const;
+
+  std::string prefix_;
+  int64_t vocab_size_;
+  TokenType type_;
+  FileSystem files_;
+  Output bin_;
+  std::vector<int32_t> lengths_;
+};
+
+}  // namespace switchyard

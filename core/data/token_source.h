@@ -1,0 +1,30 @@
+#pragma once
+// One stream of tokens cut into documents: what the sampler draws from.
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+namespace switchyard {
+
+// Const members are thread-safe.
+class TokenSource {
+ public:
+  virtual ~TokenSource() = default;
+
+  virtual std::string name() const = 0;
+  virtual int64_t num_tokens() const = 0;
+  virtual int64_t vocab_size() const = 0;
+
+  // Tokens [first, first + tokens.size()) of the stream, each in [0, vocab_size).
+  virtual void read(int64_t first, std::span<int32_t> tokens) const = 0;
+
+  // The document of each of the same tokens, counted from 0 at `first` and up by one at each
+  // boundary; empty documents do not count.
+  virtual void segments(int64_t first, std::span<int32_t> numbers) const = 0;
+
+  // Changes when the data do; see core/data/fingerprint.h.
+  virtual uint64_t fingerprint() const = 0;
+};
+
+}  // namespace switchyard
