@@ -1,0 +1,59 @@
+#pragma once
+// The communicator of the MPI backend, and what wraps MPI's calls. Private to this folder.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <mpi.h>
+
+#include "parallel/communicator.h"
+#include "parallel/mpi/mpi.h"
+#include "parallel/watchdog.h"
+
+namespace switchyard::parallel {
+
+// "MPI_ERR_TRUNCATE: message truncated"
+std::string mpi_error_text(int code);
+
+// Throws CommError "<call>: <MPI's text>" unless `code` is MPI_SUCCESS.
+void check_mpi(int code, const char* call);
+#define SY_MPI(call) ::switchyard::parallel::check_mpi(call, #call)
+
+// An owned MPI communicator whose errors are return codes.
+class CommHandle {
+ public:
+  explicit CommHandle(MPI_Comm comm);
+  ~CommHandle();
+  CommHandle(CommHandle&& other) noexcept : comm_(other.comm_) { other.comm_ = MPI_COMM_NULL; }
+
+  MPI_Comm get() const { return comm_; }
+
+ private:
+  MPI_Comm comm_;
+};
+
+class MpiCommunicator final : public Communicator {
+ public:
+  MpiCommunicator(CommHandle comm, std::unique_ptr<GroupWatch> watch, int64_t max_count);
+
+  int rank() const override { return watch_->rank(); }
+  int size() const override { return watch_->size(); }
+  const std::string& name() const override { return watch_->name(); }
+
+  std::unique_ptr<Communicator> split(int color, const std::string& name) override;
+  std::unique_ptr<Work> start_all_to_all_v(const void* send, void* receive,
+                                           const ExchangeCounts& counts, const char* what) override;
+  std::unique_ptr<Work> start_all_gather(const void* send, void* receive, int64_t bytes,
+                                         const char* what) override;
+  void broadcast(void* data, int64_t bytes, int root, const char* what) override;
+  void barrier(const char* what) override;
+  [[noreturn]] void abort(int exit_code, const std::string& message) override;
+
+ private:
+  CommHandle comm_;
+  std::unique_ptr<GroupWatch> watch_;
+  int64_t max_count_;
+};
+
+}  // namespace switchyard::parallel

@@ -1,0 +1,65 @@
+#include "parallel/single.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "core/base/errors.h"
+
+namespace switchyard::parallel {
+namespace {
+
+struct DoneWork final : Work {
+  void wait() override {}
+  bool test() override { return true; }
+};
+
+void copy_bytes(void* to, const void* from, int64_t bytes) {
+  if (bytes > 0) std::memcpy(to, from, bytes);  // null pointers are legal for zero bytes
+}
+
+class SingleCommunicator final : public Communicator {
+ public:
+  explicit SingleCommunicator(const std::string& name) : name_(name) {}
+
+  int rank() const override { return 0; }
+  int size() const override { return 1; }
+  const std::string& name() const override { return name_; }
+
+  std::unique_ptr<Communicator> split(int color, const std::string& name) override {
+    return make_single(name);
+  }
+  std::unique_ptr<Work> start_all_to_all_v(const void* send, void* receive,
+                                           const ExchangeCounts& counts,
+                                           const char* what) override {
+    check_counts(counts, 1, what);
+    SY_CHECK(counts.send[0] == counts.receive[0],
+             "all_to_all_v '{}' of {}: the only rank sends itself {} rows and expects {}", what,
+             name_, counts.send[0], counts.receive[0]);
+    copy_bytes(receive, send, counts.bytes_out());
+    return std::make_unique<DoneWork>();
+  }
+  std::unique_ptr<Work> start_all_gather(const void* send, void* receive, int64_t bytes,
+                                         const char* what) override {
+    copy_bytes(receive, send, bytes);
+    return std::make_unique<DoneWork>();
+  }
+  void broadcast(void* data, int64_t bytes, int root, const char* what) override {}
+  void barrier(const char* what) override {}
+
+  [[noreturn]] void abort(int exit_code, const std::string& message) override {
+    std::fprintf(stderr, "%s\n", message.c_str());
+    std::_Exit(exit_code);
+  }
+
+ private:
+  std::string name_;
+};
+
+}  // namespace
+
+std::unique_ptr<Communicator> make_single(const std::string& name) {
+  return std::make_unique<SingleCommunicator>(name);
+}
+
+}  // namespace switchyard::parallel

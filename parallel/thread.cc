@@ -1,0 +1,306 @@
+#include "parallel/thread.h"
+
+#include <condition_variable>
+#include <cstring>
+#include <exception>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <tuple>
+
+#include <fmt/format.h>
+
+#include "core/base/errors.h"
+#include "parallel/watchdog.h"
+
+namespace switchyard::parallel {
+namespace {
+
+// What one rank brings to an operation. Pointers stay valid until the operation is complete.
+struct Part {
+  const std::byte* send = nullptr;
+  std::byte* receive = nullptr;
+  int64_t bytes = 0;           // all_gather, broadcast
+  int root = 0;                // broadcast
+  ExchangeCounts counts = {};  // all_to_all_v
+};
+
+// One operation of one group, filled by its ranks as they arrive.
+struct Meeting {
+  explicit Meeting(OperationKind k, int size) : kind(k), parts(size) {}
+  OperationKind kind;
+  std::vector<Part> parts;
+  size_t arrived = 0;
+  bool is_done = false;
+  std::string error;  // not empty: the ranks do not agree, and nothing was moved
+};
+
+struct GroupState {
+  std::map<uint64_t, std::shared_ptr<Meeting>> meetings;  // by sequence number, incomplete ones
+};
+
+// Shared by all threads; everything but the boards under `mutex`.
+struct Shared {
+  explicit Shared(int size) : boards(size) {}
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::optional<std::string> failure;  // "rank 2 failed: ..."; ends every wait
+  std::exception_ptr first_exception;
+  std::vector<RankBoard> boards;
+  // Groups made by split that not every member has fetched yet, with the number of members still
+  // to come. The key is the first member: its world rank, and the place on its board.
+  std::map<std::tuple<int, int, uint64_t>, std::pair<std::shared_ptr<GroupState>, int>> splits;
+};
+
+// The first line of its message. Call while handling an exception.
+std::string text_of_current_exception() {
+  try {
+    throw;
+  } catch (const std::exception& error) {
+    const std::string text = error.what();
+    return text.substr(0, text.find('\n'));
+  } catch (...) {
+    return "an unknown exception";
+  }
+}
+
+void copy_bytes(std::byte* to, const std::byte* from, int64_t bytes) {
+  if (bytes > 0) std::memcpy(to, from, bytes);  // null pointers are legal for zero bytes
+}
+
+std::string exchange_rows(std::vector<Part>& parts) {
+  const size_t size = parts.size();
+  for (size_t from = 0; from < size; ++from) {
+    for (size_t to = 0; to < size; ++to) {
+      const int64_t sent = parts[from].counts.send[to] * parts[from].counts.row_bytes;
+      const int64_t expected = parts[to].counts.receive[from] * parts[to].counts.row_bytes;
+      if (sent != expected) {
+        return fmt::format("rank {} of the group sends {} B to rank {}, which expects {} B", from,
+                           sent, to, expected);
+      }
+    }
+  }
+  std::vector<int64_t> received(size, 0);
+  for (size_t from = 0; from < size; ++from) {
+    int64_t sent = 0;
+    for (size_t to = 0; to < size; ++to) {
+      const int64_t bytes = parts[from].counts.send[to] * parts[from].counts.row_bytes;
+      copy_bytes(parts[to].receive + received[to], parts[from].send + sent, bytes);
+      sent += bytes;
+      received[to] += bytes;
+    }
+  }
+  return {};
+}
+
+// Returns what the ranks disagree on; empty when the data was moved.
+std::string move_data(Meeting& meeting) {
+  std::vector<Part>& parts = meeting.parts;
+  if (meeting.kind == OperationKind::kAllToAllV) return exchange_rows(parts);
+  const Part& first = parts[0];
+  for (const Part& part : parts) {
+    if (part.bytes != first.bytes || part.root != first.root) {
+      return fmt::format("ranks call different sizes ({} B and {} B) or roots ({} and {})",
+                         first.bytes, part.bytes, first.root, part.root);
+    }
+  }
+  if (meeting.kind == OperationKind::kAllGather) {
+    for (Part& to : parts) {
+      for (size_t from = 0; from < parts.size(); ++from) {
+        copy_bytes(to.receive + from * first.bytes, parts[from].send, first.bytes);
+      }
+    }
+  } else if (meeting.kind == OperationKind::kBroadcast) {
+    for (size_t to = 0; to < parts.size(); ++to) {
+      if (static_cast<int>(to) != first.root) {
+        copy_bytes(parts[to].receive, parts[first.root].receive, first.bytes);
+      }
+    }
+  }
+  return {};
+}
+
+class ThreadWork final : public Work {
+ public:
+  ThreadWork(Shared& shared, GroupWatch& watch, Ticket ticket, std::shared_ptr<Meeting> meeting)
+      : shared_(shared), watch_(watch), ticket_(ticket), meeting_(std::move(meeting)) {}
+
+  // Dropped before wait(), as an exception goes by: peers must not touch the buffers any more.
+  ~ThreadWork() override {
+    const std::lock_guard lock(shared_.mutex);
+    if (meeting_->is_done || shared_.failure) return;
+    shared_.failure = fmt::format("rank {} gave up '{}' of {}", watch_.rank_watch()->world_rank(),
+                                  ticket_.record.what.data(), watch_.name());
+    shared_.changed.notify_all();
+  }
+
+  void wait() override {
+    std::unique_lock lock(shared_.mutex);
+    const auto wait_start = std::chrono::steady_clock::now();
+    const std::chrono::duration<double> timeout(watch_.timeout_seconds());
+    if (!shared_.changed.wait_for(lock, timeout, [&] { return is_over(); })) {
+      watch_.expire(ticket_, wait_start);
+    }
+    if (!meeting_->is_done) watch_.give_up(ticket_, *shared_.failure);
+    if (!meeting_->error.empty()) watch_.fail(ticket_, meeting_->error);
+    watch_.finish(ticket_);
+  }
+
+  bool test() override {
+    const std::lock_guard lock(shared_.mutex);
+    return is_over();  // wait() tells a failure
+  }
+
+ private:
+  bool is_over() const { return meeting_->is_done || shared_.failure; }
+
+  Shared& shared_;
+  GroupWatch& watch_;
+  Ticket ticket_;
+  std::shared_ptr<Meeting> meeting_;
+};
+
+class ThreadCommunicator final : public Communicator {
+ public:
+  ThreadCommunicator(Shared& shared, std::shared_ptr<GroupState> state,
+                     std::unique_ptr<GroupWatch> watch)
+      : shared_(shared), state_(std::move(state)), watch_(std::move(watch)) {}
+
+  int rank() const override { return watch_->rank(); }
+  int size() const override { return watch_->size(); }
+  const std::string& name() const override { return watch_->name(); }
+
+  std::unique_ptr<Communicator> split(int color, const std::string& name) override;
+  std::unique_ptr<Work> start_all_to_all_v(const void* send, void* receive,
+                                           const ExchangeCounts& counts, const char* what) override;
+  std::unique_ptr<Work> start_all_gather(const void* send, void* receive, int64_t bytes,
+                                         const char* what) override;
+  void broadcast(void* data, int64_t bytes, int root, const char* what) override;
+  void barrier(const char* what) override;
+  [[noreturn]] void abort(int exit_code, const std::string& message) override {
+    throw Error(static_cast<ExitCode>(exit_code), message);  // ThreadGroup::run does the rest
+  }
+
+ private:
+  std::unique_ptr<Work> join(const Operation& operation, Part part);
+
+  Shared& shared_;
+  std::shared_ptr<GroupState> state_;
+  std::unique_ptr<GroupWatch> watch_;
+};
+
+std::unique_ptr<Communicator> ThreadCommunicator::split(int color, const std::string& name) {
+  auto watch = split_watch(*this, *watch_, color, name);
+  const Member& first = watch->members().front();
+  const std::lock_guard lock(shared_.mutex);
+  const auto entry =
+      shared_.splits.try_emplace({first.world_rank, first.slot, first.base}, nullptr, watch->size())
+          .first;
+  auto& [state, num_to_come] = entry->second;
+  if (state == nullptr) state = std::make_shared<GroupState>();
+  auto result = std::make_unique<ThreadCommunicator>(shared_, state, std::move(watch));
+  if (--num_to_come == 0) shared_.splits.erase(entry);
+  return result;
+}
+
+std::unique_ptr<Work> ThreadCommunicator::join(const Operation& operation, Part part) {
+  const Ticket ticket = watch_->start(operation);
+  const std::lock_guard lock(shared_.mutex);
+  const auto entry =
+      state_->meetings
+          .try_emplace(ticket.record.sequence,
+                       std::make_shared<Meeting>(operation.kind, static_cast<size_t>(size())))
+          .first;
+  const std::shared_ptr<Meeting> meeting = entry->second;
+  meeting->parts[rank()] = std::move(part);
+  if (meeting->kind != operation.kind) meeting->error = "ranks call different operations";
+  if (++meeting->arrived == meeting->parts.size() && !shared_.failure) {
+    if (meeting->error.empty()) meeting->error = move_data(*meeting);
+    meeting->is_done = true;
+    state_->meetings.erase(entry);
+    shared_.changed.notify_all();
+  }
+  return std::make_unique<ThreadWork>(shared_, *watch_, ticket, meeting);
+}
+
+std::unique_ptr<Work> ThreadCommunicator::start_all_to_all_v(const void* send, void* receive,
+                                                             const ExchangeCounts& counts,
+                                                             const char* what) {
+  check_counts(counts, size(), what);
+  return join({.kind = OperationKind::kAllToAllV,
+               .what = what,
+               .bytes_out = counts.bytes_out(),
+               .bytes_in = counts.bytes_in()},
+              {.send = static_cast<const std::byte*>(send),
+               .receive = static_cast<std::byte*>(receive),
+               .counts = counts});
+}
+
+std::unique_ptr<Work> ThreadCommunicator::start_all_gather(const void* send, void* receive,
+                                                           int64_t bytes, const char* what) {
+  return join({.kind = OperationKind::kAllGather,
+               .what = what,
+               .bytes_out = bytes,
+               .bytes_in = bytes * size()},
+              {.send = static_cast<const std::byte*>(send),
+               .receive = static_cast<std::byte*>(receive),
+               .bytes = bytes});
+}
+
+void ThreadCommunicator::broadcast(void* data, int64_t bytes, int root, const char* what) {
+  join({.kind = OperationKind::kBroadcast,
+        .what = what,
+        .bytes_out = bytes,
+        .bytes_in = rank() == root ? 0 : bytes,
+        .root = root},
+       {.receive = static_cast<std::byte*>(data), .bytes = bytes, .root = root})
+      ->wait();
+}
+
+void ThreadCommunicator::barrier(const char* what) {
+  join({.kind = OperationKind::kBarrier, .what = what}, {})->wait();
+}
+
+void run_rank(int rank, Shared& shared, std::shared_ptr<GroupState> state, double timeout_seconds,
+              const std::function<void(Communicator&)>& rank_main) {
+  try {
+    std::vector<RankBoard*> boards;
+    std::vector<Member> members;
+    for (RankBoard& board : shared.boards) {
+      members.push_back({static_cast<int32_t>(boards.size()), 0, 0});
+      boards.push_back(&board);
+    }
+    BoardSlot slot(std::make_shared<RankWatch>(rank, std::move(boards)), "world");
+    ThreadCommunicator world(shared, std::move(state),
+                             std::make_unique<GroupWatch>(std::move(slot), "world",
+                                                          std::move(members), timeout_seconds));
+    rank_main(world);
+  } catch (...) {
+    const std::lock_guard lock(shared.mutex);
+    if (!shared.first_exception) shared.first_exception = std::current_exception();
+    if (!shared.failure)
+      shared.failure = fmt::format("rank {} failed: {}", rank, text_of_current_exception());
+    shared.changed.notify_all();
+  }
+}
+
+}  // namespace
+
+ThreadGroup::ThreadGroup(int size, double timeout_seconds)
+    : size_(size), timeout_seconds_(timeout_seconds) {
+  SY_CHECK(size > 0, "a group of {} ranks", size);
+}
+
+void ThreadGroup::run(const std::function<void(Communicator& world)>& rank_main) const {
+  Shared shared(size_);
+  const auto state = std::make_shared<GroupState>();
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < size_; ++rank) {
+    threads.emplace_back([&, rank] { run_rank(rank, shared, state, timeout_seconds_, rank_main); });
+  }
+  for (std::thread& thread : threads) thread.join();
+  if (shared.first_exception) std::rethrow_exception(shared.first_exception);
+}
+
+}  // namespace switchyard::parallel

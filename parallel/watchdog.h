@@ -1,0 +1,197 @@
+#pragma once
+// Deadlines and diagnosis. Each rank publishes what it does on a board that its neighbours can read
+// although it is stuck (memory of the process for the thread backend, a shared window per node for
+// MPI), and keeps a flight recorder of its last operations. When a wait expires, the waiting rank
+// reads the boards and says who is missing: the stuck rank needs to do nothing for that.
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "parallel/communicator.h"
+
+namespace switchyard::parallel {
+
+enum class OperationKind : uint32_t { kNone, kAllToAllV, kAllGather, kBroadcast, kBarrier };
+
+// One collective as a rank calls it.
+struct Operation {
+  OperationKind kind = OperationKind::kNone;
+  std::string_view what;
+  int64_t bytes_out = 0;  // sent by this rank; the message's size for broadcast
+  int64_t bytes_in = 0;
+  int root = -1;  // broadcast only
+};
+
+// ---- What a rank shows to its neighbours ----
+// Plain lock-free atomics, all zero at first, so that a zeroed shared window is a valid board.
+// Written by one rank, read by any.
+
+using SharedText = std::array<std::atomic<uint64_t>, 6>;  // 47 bytes and a terminator
+
+// Sequence numbers on a board are `base + number`: a place on the board serves one group after
+// another, each with a base of its own, so that a late reader does not take one group's operation
+// for another's.
+constexpr int kSequenceBits = 40;
+
+struct PublishedOperation {
+  std::atomic<uint64_t> sequence;  // 0: empty, or being written
+  std::atomic<uint32_t> kind;
+  std::atomic<int32_t> root;
+  std::atomic<int64_t> bytes_out;
+  SharedText what;
+};
+
+struct GroupBoard {
+  static constexpr int kRecent = 8;
+  std::atomic<uint64_t> started;   // sequence number of the operation begun last
+  std::atomic<uint64_t> finished;  // grows by one with every operation completed
+  SharedText name;
+  std::array<PublishedOperation, kRecent> recent;  // at sequence % kRecent
+};
+
+struct RankBoard {
+  static constexpr int kGroups = 64;
+  std::atomic<uint32_t> latest;  // the group of the operation begun last
+  std::array<GroupBoard, kGroups> groups;
+};
+
+// ---- What a rank keeps for itself ----
+
+struct Record {
+  enum class State { kStarted, kFinished, kFailed };
+  OperationKind kind = OperationKind::kNone;
+  State state = State::kStarted;
+  uint64_t sequence = 0;
+  int64_t bytes_out = 0;
+  int64_t bytes_in = 0;
+  int root = -1;
+  std::array<char, 48> what = {};  // cut when longer; zero-terminated
+  std::array<char, 48> group = {};
+  std::chrono::steady_clock::time_point start = {};
+};
+
+// The last operations of this rank, over all groups. Thread-safe: groups may be used by different
+// threads.
+class FlightRecorder {
+ public:
+  static constexpr size_t kRecords = 256;
+  uint64_t add(const Record& record);  // returns the record's id
+  void set_state(uint64_t id, Record::State state);
+  // One line for each of the latest `count`, oldest first.
+  std::string describe(size_t count) const;
+
+ private:
+  mutable std::mutex mutex_;
+  std::array<Record, kRecords> ring_;
+  uint64_t added_ = 0;
+};
+
+// One per rank, shared by its groups.
+class RankWatch {
+ public:
+  // boards: by world rank; null where the rank is on another node. All must outlive this.
+  RankWatch(int world_rank, std::vector<RankBoard*> boards);
+
+  int world_rank() const { return world_rank_; }
+  RankBoard& own() { return *boards_[world_rank_]; }
+  const RankBoard* board(int world_rank) const { return boards_[world_rank]; }
+  FlightRecorder& recorder() { return recorder_; }
+
+  // Throws CommError when all slots are in use.
+  int take_slot(std::string_view group_name);
+  void release_slot(int slot);
+
+ private:
+  int world_rank_;
+  std::vector<RankBoard*> boards_;
+  FlightRecorder recorder_;
+  std::mutex mutex_;
+  std::array<bool, RankBoard::kGroups> used_{};
+};
+
+// Where a member of a group publishes. Members exchange these when the group is made.
+struct Member {
+  int32_t world_rank;
+  int32_t slot;
+  uint64_t base;  // of its sequence numbers there
+};
+
+// A place for one group on this rank's board.
+class BoardSlot {
+ public:
+  BoardSlot(std::shared_ptr<RankWatch> watch, std::string_view group_name);
+  ~BoardSlot();
+  BoardSlot(BoardSlot&& other) noexcept = default;
+
+  RankWatch& watch() const { return *watch_; }
+  const std::shared_ptr<RankWatch>& shared_watch() const { return watch_; }
+  Member member() const { return {watch_->world_rank(), index_, base_}; }
+  GroupBoard& board() const { return watch_->own().groups[index_]; }
+
+ private:
+  std::shared_ptr<RankWatch> watch_;
+  int index_;
+  uint64_t base_;
+};
+
+// An operation under way: keep it until finish() or fail().
+struct Ticket {
+  Record record;
+  uint64_t id;
+};
+
+// A group as one of its ranks sees it: numbers its operations and explains the ones that hang.
+class GroupWatch {
+ public:
+  // members: by rank in the group.
+  GroupWatch(BoardSlot slot, std::string name, std::vector<Member> members, double timeout_seconds);
+
+  const std::string& name() const { return name_; }
+  int rank() const { return rank_; }  // in the group
+  int size() const { return static_cast<int>(members_.size()); }
+  const std::vector<Member>& members() const { return members_; }
+  double timeout_seconds() const { return timeout_seconds_; }
+  const std::shared_ptr<RankWatch>& rank_watch() const { return slot_.shared_watch(); }
+
+  Ticket start(const Operation& operation);
+  // The operation is complete here. Throws CommError when a neighbour's operation with the same
+  // sequence number is another one or has another size: its data must not be used.
+  void finish(const Ticket& ticket);
+  // The deadline counts from when the rank began to wait: between start and wait it may compute.
+  bool is_expired(std::chrono::steady_clock::time_point wait_start) const;
+  bool has_failed() const { return has_failed_; }
+  // Throws CommError: the operation, `reason`, what every rank is doing, and this rank's last
+  // operations.
+  [[noreturn]] void fail(const Ticket& ticket, std::string_view reason);
+  // The same for an operation that will not complete: also says who is missing.
+  [[noreturn]] void give_up(const Ticket& ticket, std::string_view reason);
+  // give_up() because the deadline has passed.
+  [[noreturn]] void expire(const Ticket& ticket, std::chrono::steady_clock::time_point wait_start);
+
+ private:
+  const GroupBoard* board_of(const Member& member) const;
+  std::string find_disagreement(const Record& record) const;  // empty: none
+  std::string describe_missing(const Record& record) const;
+  std::string describe_ranks() const;
+
+  BoardSlot slot_;
+  std::string name_;
+  std::vector<Member> members_;
+  int rank_;
+  double timeout_seconds_;
+  bool has_failed_ = false;
+};
+
+// The watch of the group that Communicator::split makes. **Collective** over `parent`, one
+// all_gather; `parent_watch` is the parent's.
+std::unique_ptr<GroupWatch> split_watch(Communicator& parent, const GroupWatch& parent_watch,
+                                        int color, const std::string& name);
+
+}  // namespace switchyard::parallel

@@ -1,0 +1,229 @@
+#include "tests/parallel/communicator_suite.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <span>
+#include <type_traits>
+
+#include <gtest/gtest.h>
+
+namespace switchyard::parallel::suite {
+namespace {
+
+// Rows that rank `from` sends to rank `to`, for each pattern.
+using Pattern = int64_t (*)(int from, int to, int size);
+
+int64_t uniform(int, int, int) { return 5; }
+int64_t variable(int from, int to, int size) { return 1 + (3 * from + 7 * to) % 11; }
+int64_t some_empty(int from, int to, int size) { return (from + to) % 2 == 0 ? 0 : 4; }
+int64_t all_empty(int, int, int) { return 0; }
+int64_t one_rank_gets_all(int, int to, int size) { return to == size - 1 ? 9 : 0; }
+int64_t one_rank_sends_all(int from, int, int) { return from == 0 ? 9 : 0; }
+constexpr Pattern kPatterns[] = {uniform,   variable,          some_empty,
+                                 all_empty, one_rank_gets_all, one_rank_sends_all};
+
+// A row says where it comes from, where it goes and which one it is.
+struct Row {
+  int32_t from, to, index;
+  bool operator==(const Row&) const = default;
+};
+
+struct Exchange {
+  ExchangeCounts counts;
+  std::vector<Row> send, receive, expected;
+
+  Exchange(int rank, int size, Pattern pattern) {
+    counts.row_bytes = sizeof(Row);
+    for (int peer = 0; peer < size; ++peer) {
+      counts.send.push_back(pattern(rank, peer, size));
+      counts.receive.push_back(pattern(peer, rank, size));
+      for (int i = 0; i < counts.send.back(); ++i) send.push_back({rank, peer, i});
+      for (int i = 0; i < counts.receive.back(); ++i) expected.push_back({peer, rank, i});
+    }
+    receive.assign(expected.size(), {-1, -1, -1});
+  }
+};
+
+void moves_every_row_to_its_rank(Communicator& world) {
+  for (const Pattern pattern : kPatterns) {
+    Exchange e(world.rank(), world.size(), pattern);
+    world.all_to_all_v(e.send.data(), e.receive.data(), e.counts, "rows");
+    EXPECT_TRUE(e.receive == e.expected);
+  }
+}
+
+void gathers_blocks_in_rank_order(Communicator& world) {
+  for (const int64_t length : {0, 1, 1000}) {
+    const std::vector<int32_t> own(length, 10 + world.rank());
+    std::vector<int32_t> all(length * world.size(), -1);
+    world.all_gather(own.data(), all.data(), length * 4, "blocks");
+    for (int64_t i = 0; i < std::ssize(all); ++i) ASSERT_EQ(all[i], 10 + i / length);
+  }
+}
+
+void broadcasts_from_every_root(Communicator& world) {
+  for (int root = 0; root < world.size(); ++root) {
+    for (const int64_t length : {0, 1, 5000}) {
+      std::vector<int32_t> data(length, world.rank() == root ? 100 + root : -1);
+      world.broadcast(data.data(), length * 4, root, "data");
+      EXPECT_EQ(data, std::vector<int32_t>(length, 100 + root));
+    }
+  }
+}
+
+void keeps_two_works_apart_and_waits_in_any_order(Communicator& world) {
+  Exchange first(world.rank(), world.size(), variable);
+  Exchange second(world.rank(), world.size(), one_rank_gets_all);
+  auto a = world.start_all_to_all_v(first.send.data(), first.receive.data(), first.counts, "a");
+  auto b = world.start_all_to_all_v(second.send.data(), second.receive.data(), second.counts, "b");
+  const bool is_odd = world.rank() % 2 == 1;
+  (is_odd ? b : a)->wait();
+  (is_odd ? a : b)->wait();
+  EXPECT_TRUE(first.receive == first.expected);
+  EXPECT_TRUE(second.receive == second.expected);
+}
+
+void completes_by_test_alone(Communicator& world) {
+  Exchange e(world.rank(), world.size(), variable);
+  auto work = world.start_all_to_all_v(e.send.data(), e.receive.data(), e.counts, "tested");
+  while (!work->test()) {
+  }
+  EXPECT_TRUE(e.receive == e.expected);
+  work->wait();
+}
+
+// Values whose floating-point sum depends on the order: magnitudes from 1e-3 to 1e3.
+template <typename T>
+T value_of(int rank, int64_t i) {
+  if constexpr (std::is_integral_v<T>) return static_cast<T>(1 + (rank * 31 + i * 7) % 50);
+  const double mixed = std::sin(1.0 + 7.0 * rank + 0.013 * static_cast<double>(i));
+  return static_cast<T>(mixed * std::pow(10.0, (rank + i) % 7 - 3));
+}
+
+template <typename T>
+T serial_fold(int size, int64_t i, ReduceOp op) {
+  T result = value_of<T>(0, i);
+  for (int rank = 1; rank < size; ++rank) {
+    const T next = value_of<T>(rank, i);
+    if (op == ReduceOp::kSum) result = static_cast<T>(result + next);
+    if (op == ReduceOp::kMax) result = std::max(result, next);
+    if (op == ReduceOp::kMin) result = std::min(result, next);
+  }
+  return result;
+}
+
+template <typename T>
+void expect_rank_ordered(Communicator& world, int64_t count, ReduceOp op) {
+  std::vector<T> data(count);
+  for (int64_t i = 0; i < count; ++i) data[i] = value_of<T>(world.rank(), i);
+  world.all_reduce(std::span<T>(data), op, "values");
+  int64_t num_wrong = 0;
+  for (int64_t i = 0; i < count; ++i) num_wrong += data[i] != serial_fold<T>(world.size(), i, op);
+  EXPECT_EQ(num_wrong, 0) << count << " elements of " << sizeof(T) << " bytes";
+}
+
+// Around the limit between the two ways to reduce (4 KiB), with and without a remainder.
+template <typename T>
+void expect_rank_ordered_at_all_sizes(Communicator& world) {
+  const int64_t limit = 4096 / static_cast<int64_t>(sizeof(T));
+  for (const int64_t count : {int64_t{0}, int64_t{1}, int64_t{7}, limit - 1, limit, limit + 1,
+                              2 * limit + 3, 5 * limit}) {
+    for (const ReduceOp op : {ReduceOp::kSum, ReduceOp::kMax, ReduceOp::kMin}) {
+      expect_rank_ordered<T>(world, count, op);
+    }
+  }
+}
+
+void reduces_in_rank_order_bit_for_bit(Communicator& world) {
+  expect_rank_ordered_at_all_sizes<float>(world);
+  expect_rank_ordered_at_all_sizes<double>(world);
+  expect_rank_ordered_at_all_sizes<int32_t>(world);
+  expect_rank_ordered_at_all_sizes<int64_t>(world);
+  expect_rank_ordered_at_all_sizes<uint8_t>(world);
+}
+
+void reduces_buffers_of_several_chunks(Communicator& world) {
+  const int64_t chunk_bytes = 16 << 20;
+  expect_rank_ordered<int64_t>(world, chunk_bytes / 8 + 5, ReduceOp::kSum);
+}
+
+void reduces_one_value(Communicator& world) {
+  const double n = world.size();
+  EXPECT_EQ(world.all_reduce(world.rank() + 1.0, ReduceOp::kSum, "n"), n * (n + 1) / 2);
+  EXPECT_EQ(world.all_reduce(world.rank() + 1.0, ReduceOp::kMax, "n"), n);
+}
+
+void keeps_a_nan_of_any_rank_in_max_and_min(Communicator& world) {
+  for (int bad = 0; bad < world.size(); ++bad) {
+    const double value = world.rank() == bad ? std::numeric_limits<double>::quiet_NaN() : 1.0;
+    EXPECT_TRUE(std::isnan(world.all_reduce(value, ReduceOp::kMax, "nan")));
+    EXPECT_TRUE(std::isnan(world.all_reduce(value, ReduceOp::kMin, "nan")));
+  }
+}
+
+void gathers_texts_of_different_lengths(Communicator& world) {
+  const std::string own(3 * world.rank(), static_cast<char>('a' + world.rank()));
+  const std::vector<std::string> texts = world.all_gather_text(own, "texts");
+  ASSERT_EQ(std::ssize(texts), world.size());
+  for (int r = 0; r < world.size(); ++r) {
+    EXPECT_EQ(texts[r], std::string(3 * r, static_cast<char>('a' + r)));
+  }
+  EXPECT_EQ(world.all_gather_text("", "none"), std::vector<std::string>(world.size()));
+}
+
+void passes_a_barrier(Communicator& world) {
+  for (int i = 0; i < 3; ++i) world.barrier("again");
+}
+
+// Two groups at once, used in an order that differs between them.
+void splits_into_groups_ordered_by_rank(Communicator& world) {
+  const int color = world.rank() % 2;
+  const auto half = world.split(color, color == 0 ? "even" : "odd");
+  EXPECT_EQ(half->size(), (world.size() + 1 - color) / 2);
+  EXPECT_EQ(half->rank(), world.rank() / 2);
+  EXPECT_EQ(half->name(), color == 0 ? "even" : "odd");
+  const auto all = world.split(0, "all");
+  EXPECT_EQ(all->size(), world.size());
+  int expected = 0;
+  for (int r = color; r < world.size(); r += 2) expected += r;
+  for (int i = 0; i <= color; ++i) {
+    EXPECT_EQ(half->all_reduce(world.rank(), ReduceOp::kSum, "half"), expected);
+  }
+  EXPECT_EQ(all->all_reduce(1, ReduceOp::kSum, "all"), world.size());
+}
+
+void splits_a_group_again_and_again(Communicator& world) {
+  for (int i = 0; i < 100; ++i) {  // more than a rank can have at a time
+    const auto group = world.split(world.rank() / 2, "pair");
+    const auto alone = group->split(group->rank(), "alone");
+    EXPECT_EQ(alone->size(), 1);
+    EXPECT_EQ(group->all_reduce(1, ReduceOp::kSum, "ones"), group->size());
+  }
+}
+
+}  // namespace
+
+#define SY_BEHAVIOUR(function) \
+  { #function, function }
+const std::vector<Behaviour>& behaviours() {
+  static const std::vector<Behaviour> kAll = {
+      SY_BEHAVIOUR(moves_every_row_to_its_rank),
+      SY_BEHAVIOUR(gathers_blocks_in_rank_order),
+      SY_BEHAVIOUR(broadcasts_from_every_root),
+      SY_BEHAVIOUR(keeps_two_works_apart_and_waits_in_any_order),
+      SY_BEHAVIOUR(completes_by_test_alone),
+      SY_BEHAVIOUR(reduces_in_rank_order_bit_for_bit),
+      SY_BEHAVIOUR(reduces_buffers_of_several_chunks),
+      SY_BEHAVIOUR(reduces_one_value),
+      SY_BEHAVIOUR(keeps_a_nan_of_any_rank_in_max_and_min),
+      SY_BEHAVIOUR(gathers_texts_of_different_lengths),
+      SY_BEHAVIOUR(passes_a_barrier),
+      SY_BEHAVIOUR(splits_into_groups_ordered_by_rank),
+      SY_BEHAVIOUR(splits_a_group_again_and_again),
+  };
+  return kAll;
+}
+#undef SY_BEHAVIOUR
+
+}  // namespace switchyard::parallel::suite

@@ -1,0 +1,70 @@
+#include "parallel/mpi/mpi.h"
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "core/base/errors.h"
+#include "tests/parallel/communicator_suite.h"
+#include "tests/testing/dist.h"
+
+namespace switchyard::parallel {
+namespace {
+
+using switchyard::testing::session;
+using switchyard::testing::world;
+using ::testing::HasSubstr;
+
+class MpiConforms : public ::testing::TestWithParam<suite::Behaviour> {};
+
+TEST_P(MpiConforms, ToTheSuite) { GetParam().check(world()); }
+
+INSTANTIATE_TEST_SUITE_P(Suite, MpiConforms, ::testing::ValuesIn(suite::behaviours()),
+                         [](const auto& test) { return test.param.name; });
+
+// The suite again, with a limit on MPI's counts so low that blocks go as types of several parts.
+class MpiWithLowCountLimitConforms : public MpiConforms {};
+
+TEST_P(MpiWithLowCountLimitConforms, ToTheSuite) {
+  const auto limited = session().make_world({.timeout_seconds = 60, .max_count = 300});
+  GetParam().check(*limited);
+}
+
+INSTANTIATE_TEST_SUITE_P(Suite, MpiWithLowCountLimitConforms,
+                         ::testing::ValuesIn(suite::behaviours()),
+                         [](const auto& test) { return test.param.name; });
+
+TEST(Mpi, RefusesMoreRowsThanMpiCounts) {
+  const auto limited = session().make_world({.timeout_seconds = 60, .max_count = 10});
+  const int n = world().size();
+  std::vector<char> data(11 * n);
+  const ExchangeCounts counts{std::vector<int64_t>(n, 11), std::vector<int64_t>(n, 11), 1};
+  EXPECT_THAT([&] { limited->all_to_all_v(data.data(), data.data(), counts, "dispatch"); },
+              ::testing::ThrowsMessage<CommError>(
+                  HasSubstr(fmt::format("{} rows at once, but MPI counts at most 10", 11 * n))));
+}
+
+TEST(Mpi, RefusesSizesThatRanksDoNotAgreeOn) {
+  const auto other = session().make_world({.timeout_seconds = 5});
+  std::vector<int64_t> all(3 * other->size());
+  const std::vector<int64_t> own(3);
+  std::string text;
+  try {
+    other->all_gather(own.data(), all.data(), other->rank() == 0 ? 16 : 24, "eval");
+  } catch (const CommError& error) {
+    text = error.what();
+  }
+  // Rank 0 expects less than comes; what the others see depends on who is their neighbour.
+  if (other->rank() == 0 && other->size() > 1) {
+    EXPECT_THAT(text, HasSubstr("all_gather #1 'eval' of world, 16 B out"));
+  }
+  world().barrier("all have failed");
+}
+
+TEST(Mpi, CountsTheRanksOfThisMachine) {
+  EXPECT_EQ(session().local_size(), world().size());
+  EXPECT_EQ(session().local_rank(), world().rank());
+}
+
+}  // namespace
+}  // namespace switchyard::parallel

@@ -1,0 +1,180 @@
+#include "parallel/thread.h"
+
+#include <atomic>
+#include <chrono>
+#include <thread>
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "core/base/errors.h"
+#include "tests/parallel/communicator_suite.h"
+
+namespace switchyard::parallel {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+class ThreadConforms : public testing::TestWithParam<std::tuple<suite::Behaviour, int>> {};
+
+TEST_P(ThreadConforms, ToTheSuite) {
+  const auto& [behaviour, size] = GetParam();
+  ThreadGroup(size).run([&](Communicator& world) { behaviour.check(world); });
+}
+
+INSTANTIATE_TEST_SUITE_P(Suite, ThreadConforms,
+                         testing::Combine(testing::ValuesIn(suite::behaviours()),
+                                          testing::Values(1, 2, 3, 4)),
+                         [](const auto& test) {
+                           return fmt::format("{}_{}ranks", std::get<0>(test.param).name,
+                                              std::get<1>(test.param));
+                         });
+
+// Runs, and returns what each rank's CommError said; empty for a rank without one.
+std::vector<std::string> errors_of(const ThreadGroup& group, int size,
+                                   const std::function<void(Communicator&)>& rank_main) {
+  std::vector<std::string> errors(size);
+  try {
+    group.run([&](Communicator& world) {
+      try {
+        rank_main(world);
+      } catch (const CommError& error) {
+        errors[world.rank()] = error.what();
+        throw;
+      }
+    });
+  } catch (const Error&) {
+  }
+  return errors;
+}
+
+TEST(ThreadGroup, RethrowsTheFirstExceptionAndReleasesTheOthers) {
+  const ThreadGroup group(3);
+  std::atomic<int> num_released = 0;
+  EXPECT_THAT(
+      [&] {
+        group.run([&](Communicator& world) {
+          if (world.rank() == 2) throw DataError("tokens are missing");
+          try {
+            world.barrier("never met");
+          } catch (const CommError& error) {
+            EXPECT_THAT(error.what(), AllOf(HasSubstr("rank 2 failed: tokens are missing"),
+                                            HasSubstr("barrier #1 'never met' of world")));
+            ++num_released;
+          }
+        });
+      },
+      testing::ThrowsMessage<DataError>("tokens are missing"));
+  EXPECT_EQ(num_released, 2);
+}
+
+TEST(ThreadGroup, NamesTheRankThatDoesNotArriveInTime) {
+  std::atomic<int> num_failed = 0;
+  const auto errors = errors_of(ThreadGroup(3, 0.2), 3, [&](Communicator& world) {
+    const auto pair = world.split(world.rank() / 2, fmt::format("expert[{}]", world.rank() / 2));
+    world.barrier("start");
+    if (world.rank() == 1) {  // hangs in its own computation until the others have given up
+      while (num_failed < 2) std::this_thread::yield();
+      return;
+    }
+    try {
+      const int64_t value = 0;
+      int64_t all[3];
+      world.all_gather(&value, all, 8, "counts of layer 3");
+    } catch (...) {
+      ++num_failed;
+      throw;
+    }
+  });
+  EXPECT_EQ(errors[1], "");
+  for (const int rank : {0, 2}) {
+    EXPECT_THAT(errors[rank],
+                AllOf(HasSubstr("all_gather #3 'counts of layer 3' of world, 8 B out, 24 B in"),
+                      HasSubstr("missing: rank 1 "),
+                      HasSubstr("rank 1: outside any collective, the last was barrier #2 'start'"),
+                      HasSubstr(fmt::format("last operations of rank {}", rank))));
+  }
+}
+
+TEST(ThreadGroup, NamesGroupAndWorldRankWhenAMemberOfASmallGroupIsMissing) {
+  std::atomic<bool> has_failed = false;
+  const auto errors = errors_of(ThreadGroup(4, 0.2), 4, [&](Communicator& world) {
+    const auto pair = world.split(world.rank() / 2, world.rank() < 2 ? "left" : "right");
+    if (world.rank() == 3) {
+      while (!has_failed) std::this_thread::yield();
+    } else if (world.rank() == 2) {
+      try {
+        pair->barrier("pair");
+      } catch (...) {
+        has_failed = true;
+        throw;
+      }
+    } else {
+      pair->barrier("pair");
+    }
+  });
+  EXPECT_EQ(errors[0] + errors[1] + errors[3], "");
+  EXPECT_THAT(errors[2],
+              AllOf(HasSubstr("barrier #1 'pair' of right"), HasSubstr("missing: rank 3 ")));
+}
+
+TEST(ThreadGroup, SaysWhichRankCallsAnotherOperation) {
+  const auto errors = errors_of(ThreadGroup(2), 2, [](Communicator& world) {
+    int64_t value[2] = {};
+    if (world.rank() == 0) world.barrier("end of step");
+    if (world.rank() == 1) world.all_gather(&value[0], value, 4, "eval");
+  });
+  EXPECT_THAT(errors[0] + errors[1], AllOf(HasSubstr("ranks call different operations"),
+                                           HasSubstr("rank 1: in all_gather #1 'eval' of world")));
+}
+
+TEST(ThreadGroup, RefusesSizesThatRanksDoNotAgreeOn) {
+  const auto gather = errors_of(ThreadGroup(2), 2, [](Communicator& world) {
+    int64_t value[4] = {};
+    world.all_gather(&value[0], value, 8 * (1 + world.rank()), "eval");
+  });
+  EXPECT_THAT(gather[0], HasSubstr("different sizes (8 B and 16 B)"));
+  const auto exchange = errors_of(ThreadGroup(2), 2, [](Communicator& world) {
+    int64_t send[4] = {}, receive[8];
+    world.all_to_all_v(send, receive, {{1, 2}, {1, 1}, 8}, "rows");
+  });
+  EXPECT_THAT(exchange[1], HasSubstr("sends 16 B to rank 1, which expects 8 B"));
+}
+
+TEST(ThreadGroup, ReleasesPeersWhenAWorkIsDroppedUnfinished) {
+  const auto errors = errors_of(ThreadGroup(2), 2, [](Communicator& world) {
+    int64_t value[2] = {};
+    if (world.rank() == 1) world.start_all_gather(&value[0], value, 8, "never");
+    if (world.rank() == 0) world.barrier("first"), world.barrier("second");
+  });
+  EXPECT_NE(errors[0], "");
+}
+
+TEST(ThreadGroup, AbortRethrowsTheMessageWithItsExitCode) {
+  try {
+    ThreadGroup(2).run([](Communicator& world) {
+      if (world.rank() == 1) world.abort(6, "loss is NaN");
+      world.barrier("end");
+    });
+    FAIL() << "no exception";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::kNumerics);
+    EXPECT_STREQ(error.what(), "loss is NaN");
+  }
+}
+
+TEST(ThreadGroup, RefusesMoreGroupsThanABoardHolds) {
+  EXPECT_THAT(
+      [] {
+        ThreadGroup(2).run([](Communicator& world) {
+          std::vector<std::unique_ptr<Communicator>> groups;
+          for (int i = 0; i < 64; ++i) groups.push_back(world.split(0, fmt::format("g{}", i)));
+        });
+      },
+      testing::ThrowsMessage<CommError>(HasSubstr("a rank can be in 64 groups at a time")));
+}
+
+}  // namespace
+}  // namespace switchyard::parallel

@@ -1,0 +1,94 @@
+#include "parallel/watchdog.h"
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "core/base/errors.h"
+
+namespace switchyard::parallel {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::Not;
+using testing::ThrowsMessage;
+
+constexpr Operation kGather{.kind = OperationKind::kAllGather, .what = "eval", .bytes_out = 8};
+
+// The two ranks of one node, and a third elsewhere.
+class Watch : public testing::Test {
+ protected:
+  std::shared_ptr<RankWatch> rank_watch(int rank) {
+    return std::make_shared<RankWatch>(rank,
+                                       std::vector<RankBoard*>{&boards_[0], &boards_[1], nullptr});
+  }
+  GroupWatch group(BoardSlot slot, std::vector<Member> members) {
+    return GroupWatch(std::move(slot), "world", std::move(members), 600);
+  }
+
+  RankBoard boards_[2] = {};
+};
+
+TEST_F(Watch, SaysWhichRanksItCannotSee) {
+  auto world = group(BoardSlot(rank_watch(0), "world"), {{0, 0, 0}, {1, 0, 0}, {2, 0, 0}});
+  const Ticket ticket = world.start(kGather);
+  EXPECT_THAT([&] { world.expire(ticket, std::chrono::steady_clock::now()); },
+              ThrowsMessage<CommError>(AllOf(
+                  HasSubstr("all_gather #1 'eval' of world"), HasSubstr("missing: rank 1 "),
+                  HasSubstr("not known, on other nodes: rank 2"), HasSubstr("rank 2: on another"),
+                  HasSubstr("rank 1: outside any collective, has begun none yet"))));
+}
+
+TEST_F(Watch, AcceptsEqualOperationsAndRefusesOthersWithTheSameNumber) {
+  auto first = group(BoardSlot(rank_watch(0), "world"), {{0, 0, 0}, {1, 0, 0}});
+  auto second = group(BoardSlot(rank_watch(1), "world"), {{0, 0, 0}, {1, 0, 0}});
+  second.start(kGather);
+  first.finish(first.start(kGather));
+  second.start({.kind = OperationKind::kAllGather, .what = "eval", .bytes_out = 16});
+  const Ticket ticket = first.start(kGather);
+  EXPECT_THAT([&] { first.finish(ticket); },
+              ThrowsMessage<CommError>(HasSubstr(
+                  "ranks call different operations: rank 1 is in all_gather #2 'eval' with 16 B")));
+  EXPECT_TRUE(first.has_failed());
+}
+
+// A late reader of an operation must not see a newer group in the same place instead.
+TEST_F(Watch, DoesNotMistakeANewGroupForTheOneBeforeInItsSlot) {
+  const auto neighbour = rank_watch(1);
+  Member old_place{};
+  {
+    BoardSlot slot(neighbour, "old");
+    old_place = slot.member();
+  }
+  BoardSlot slot(neighbour, "new");
+  EXPECT_EQ(slot.member().slot, old_place.slot);
+  EXPECT_NE(slot.member().base, old_place.base);
+  const Member new_place = slot.member();
+  auto newer = group(std::move(slot), {new_place});
+  newer.start({.kind = OperationKind::kBarrier, .what = "other"});
+
+  BoardSlot own(rank_watch(0), "old");
+  const Member own_place = own.member();
+  auto old = group(std::move(own), {own_place, old_place});
+  EXPECT_NO_THROW(old.finish(old.start(kGather)));
+}
+
+TEST(FlightRecorder, KeepsTheLatestOperationsAndTheirStates) {
+  FlightRecorder recorder;
+  Record record{.kind = OperationKind::kBarrier};
+  uint64_t last = 0;
+  for (record.sequence = 1; record.sequence <= FlightRecorder::kRecords + 10; ++record.sequence) {
+    last = recorder.add(record);
+  }
+  recorder.set_state(last, Record::State::kFinished);
+  recorder.set_state(3, Record::State::kFailed);  // overwritten meanwhile: no effect
+  const std::string text = recorder.describe(1000);
+  EXPECT_THAT(text, AllOf(Not(HasSubstr("barrier #10 ")), HasSubstr("barrier #11 "),
+                          HasSubstr(fmt::format("barrier #{} '' of , 0 B out, 0 B in: finished",
+                                                FlightRecorder::kRecords + 10)),
+                          Not(HasSubstr("failed"))));
+}
+
+}  // namespace
+}  // namespace switchyard::parallel
