@@ -1,0 +1,76 @@
+#pragma once
+// The inner loops of the fused operations, on raw rows. Each is compiled for several instruction
+// sets and chosen when the program is loaded. T is float, double or BFloat16; arithmetic and
+// statistics are in Exact<T>. Free of LibTorch; single-threaded.
+
+#include <cstdint>
+#include <type_traits>
+
+namespace switchyard {
+
+struct BFloat16 {
+  uint16_t bits;
+};
+
+template <typename T>
+using Exact = std::conditional_t<std::is_same_v<T, double>, double, float>;
+
+// out = silu(gate) * up, n elements.
+template <typename T>
+void swiglu_forward(const T* gate, const T* up, T* out, int64_t n);
+
+// Gradients of swiglu_forward, and its output again, which the second product's weight gradient
+// needs. d_out and out may be the same memory.
+template <typename T>
+struct SwigluBackward {
+  const T* gate;
+  const T* up;
+  const T* d_out;
+  T* d_gate;
+  T* d_up;
+  T* out;
+};
+template <typename T>
+void swiglu_backward(const SwigluBackward<T>& rows, int64_t n);
+
+// y = x * r * weight with r = 1 / sqrt(mean(x^2) + eps); returns r.
+template <typename T>
+Exact<T> rms_norm_forward(const T* x, const T* weight, T* y, int64_t n, double eps);
+
+// dx for one row; adds the row's share of the weight gradient to d_weight unless it is null.
+template <typename T>
+struct RmsNormBackward {
+  const T* x;
+  const T* weight;
+  const T* dy;
+  Exact<T> r;
+  T* dx;
+  Exact<T>* d_weight;
+};
+template <typename T>
+void rms_norm_backward(const RmsNormBackward<T>& row, int64_t n);
+
+// Rotates the pairs (x[i], x[i + half]) by the angle whose cosine and sine are given, times
+// `direction` (1 or -1, the inverse).
+template <typename T>
+struct RopeTable {
+  const Exact<T>* cos;
+  const Exact<T>* sin;
+  Exact<T> direction;
+};
+template <typename T>
+void rope_row(const T* x, const RopeTable<T>& table, T* y, int64_t half);
+
+// -log softmax(logits)[target].
+template <typename T>
+Exact<T> cross_entropy(const T* logits, int64_t n, int64_t target);
+
+// Same, and overwrites logits with scale * (softmax(logits) - one_hot(target)).
+template <typename T>
+Exact<T> cross_entropy_backward(T* logits, int64_t n, int64_t target, double scale);
+
+// sum += x, n elements.
+template <typename T>
+void add_to(Exact<T>* sum, const T* x, int64_t n);
+
+}  // namespace switchyard

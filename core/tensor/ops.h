@@ -1,0 +1,46 @@
+#pragma once
+// The hot operations. Each has a plain ATen twin in core/tensor/reference.h, the oracle of its
+// tests. Gradients of parameters are accumulated straight into Parameter::grad; gradients of inputs
+// go through autograd. All are differentiable, deterministic, and legal for zero rows.
+
+#include <cstdint>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "core/tensor/parameter.h"
+
+namespace switchyard {
+
+// x [..., in] times weight [out, in] transposed -> [..., out].
+at::Tensor linear(const at::Tensor& x, Parameter& weight);
+
+// Rows of weight [V, D] for ids [...] int64 -> [..., D].
+at::Tensor embedding(const at::Tensor& ids, Parameter& weight);
+
+// x / sqrt(mean(x^2) + eps) * weight over the last dimension; statistics in float32 (float64 for
+// float64 input).
+at::Tensor rms_norm(const at::Tensor& x, Parameter& weight, double eps);
+
+// Rotary position embedding in the half-split ("NeoX") layout: x [B, S, H, d] with d even, cos and
+// sin [S, d/2] float.
+at::Tensor rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin);
+
+// Feed-forward networks of a stack of experts on expert-major rows: expert i owns rows offsets[i]
+// .. offsets[i+1].
+//   y = (silu(x w1^T) * (x w3^T)) w2^T
+// rows [R, D]; w13 [e, 2F, D], w1 above w3; w2 [e, D, F]; offsets [e+1], offsets[e] = R -> [R, D].
+// A dense FFN is the case of one expert, whose matrices may lack the first dimension. Saves x and
+// the first product; the activation is computed again in backward.
+at::Tensor swiglu_experts(const at::Tensor& rows, Parameter& w13, Parameter& w2,
+                          const std::vector<int64_t>& offsets);
+
+// Vocabulary loss: `scale` * sum over targets >= 0 of -log softmax(hidden weight^T)[target],
+// float32 (float64). hidden [T, D]; weight [V, D]; targets [T] int64, -1: no loss. Logits exist a
+// block of rows at a time. When gradients are on, the gradients are computed here, so the result
+// must enter the total loss with coefficient 1. `nll` (may be undefined; [T], float32 or float64)
+// receives each token's loss without the scale, 0 where there is no target.
+at::Tensor vocabulary_loss(const at::Tensor& hidden, Parameter& weight, const at::Tensor& targets,
+                           double scale, const at::Tensor& nll);
+
+}  // namespace switchyard

@@ -1,0 +1,29 @@
+#include "core/tensor/runtime.h"
+
+#include <malloc.h>
+
+#include <limits>
+
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+
+#include "core/base/errors.h"
+
+namespace switchyard {
+
+void configure_tensor_runtime(int threads) {
+  SY_CHECK(threads >= 1, "{} compute threads; expected at least 1", threads);
+#ifdef __GLIBC__
+  // Only the two together help: large blocks from the heap, and the heap's top never given back.
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
+#endif
+  at::set_num_threads(threads);
+  if (at::get_num_interop_threads() != 1) at::set_num_interop_threads(1);
+  at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
+  // That also fills whatever at::empty() returns with NaN, which costs a pass over all memory
+  // written.
+  at::globalContext().setDeterministicFillUninitializedMemory(false);
+}
+
+}  // namespace switchyard

@@ -1,0 +1,123 @@
+#include <algorithm>
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "core/tensor/gemm.h"
+#include "core/tensor/op_support.h"
+#include "core/tensor/ops.h"
+
+namespace switchyard {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+// Rows whose logits exist at a time: 8 MiB of float32 for a vocabulary of 8192. A multiple of 32,
+// and few different row counts, for the sake of the matrix library's kernels.
+constexpr int64_t kRowsPerBlock = 256;
+
+struct LossInput {
+  at::Tensor hidden_TD, weight_VD, targets_T;
+  double scale;
+  bool with_gradients;
+};
+
+// Fills nll (rows) from logits [rows, V]; when `with_gradients`, replaces logits by their gradient.
+void softmax_block(const LossInput& input, const at::Tensor& logits, const int64_t* targets,
+                   void* nll_out) {
+  const int64_t vocabulary = logits.size(1);
+  with_element_type(logits.scalar_type(), [&](auto zero) {
+    using T = decltype(zero);
+    auto* nll = static_cast<Exact<T>*>(nll_out);
+    at::parallel_for(0, logits.size(0), 4, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        T* row = elements<T>(logits) + i * vocabulary;
+        if (targets[i] < 0) {
+          nll[i] = 0;
+          if (input.with_gradients) std::fill_n(row, vocabulary, T{});
+        } else if (input.with_gradients) {
+          nll[i] = cross_entropy_backward(row, vocabulary, targets[i], input.scale);
+        } else {
+          nll[i] = cross_entropy(row, vocabulary, targets[i]);
+        }
+      }
+    });
+  });
+}
+
+// Walks the blocks. d_hidden and weight_grad are filled where defined.
+void loss_blocks(const LossInput& input, const at::Tensor& nll, const at::Tensor& d_hidden,
+                 const at::Tensor& weight_grad) {
+  const int64_t tokens = input.hidden_TD.size(0), vocabulary = input.weight_VD.size(0);
+  const int64_t* targets = input.targets_T.const_data_ptr<int64_t>();
+  const at::Tensor buffer =
+      at::empty({std::min(tokens, kRowsPerBlock), vocabulary}, input.hidden_TD.options());
+  for (int64_t begin = 0; begin < tokens; begin += kRowsPerBlock) {
+    const int64_t rows = std::min(kRowsPerBlock, tokens - begin);
+    const at::Tensor hidden = input.hidden_TD.narrow(0, begin, rows);
+    const at::Tensor logits = buffer.narrow(0, 0, rows);
+    matmul(hidden, input.weight_VD.t(), logits);
+    softmax_block(input, logits, targets + begin,
+                  static_cast<char*>(nll.data_ptr()) + begin * nll.element_size());
+    if (d_hidden.defined()) {
+      matmul(logits, input.weight_VD, d_hidden.narrow(0, begin, rows));
+    }
+    if (weight_grad.defined()) matmul(logits.t(), hidden, weight_grad, true);
+  }
+}
+
+struct VocabularyLoss : torch::autograd::Function<VocabularyLoss> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& hidden,
+                            const at::Tensor& value, Parameter* weight, const LossInput& input,
+                            const at::Tensor& nll) {
+    at::Tensor d_hidden, weight_grad;
+    if (input.with_gradients && hidden.requires_grad()) d_hidden = at::empty_like(input.hidden_TD);
+    if (input.with_gradients && value.requires_grad()) weight_grad = weight->grad;
+    loss_blocks(input, nll, d_hidden, weight_grad);
+    context->save_for_backward({d_hidden});
+    return nll.sum().mul_(input.scale);
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    SY_CHECK(gradients[0].item<double>() == 1,
+             "the vocabulary loss must enter the total loss with coefficient 1, not {}; its "
+             "factor is `scale`",
+             gradients[0].item<double>());
+    return {context->get_saved_variables()[0], at::Tensor(), at::Tensor(), at::Tensor(),
+            at::Tensor()};
+  }
+};
+
+void check_targets(const at::Tensor& targets, int64_t vocabulary) {
+  const int64_t* target = targets.const_data_ptr<int64_t>();
+  for (int64_t i = 0; i < targets.numel(); ++i) {
+    SY_CHECK(target[i] < vocabulary, "vocabulary_loss: target {} of row {} is not below {}",
+             target[i], i, vocabulary);
+  }
+}
+
+}  // namespace
+
+at::Tensor vocabulary_loss(const at::Tensor& hidden, Parameter& weight, const at::Tensor& targets,
+                           double scale, const at::Tensor& nll) {
+  SY_CHECK(hidden.dim() == 2 && targets.sizes() == at::IntArrayRef({hidden.size(0)}) &&
+               hidden.size(1) == weight.value.size(1),
+           "vocabulary_loss {}: hidden [T, D], targets [T] and weight [V, D] do not fit",
+           weight.name);
+  check_targets(targets.contiguous(), weight.value.size(0));
+  const bool with_gradients =
+      at::GradMode::is_enabled() && (hidden.requires_grad() || weight.value.requires_grad());
+  const LossInput input{hidden.detach().contiguous(), weight.value.detach(), targets.contiguous(),
+                        scale, with_gradients};
+  const at::ScalarType type = exact_type(hidden.scalar_type());
+  SY_CHECK(!nll.defined() ||
+               (nll.scalar_type() == type && nll.is_contiguous() && nll.numel() == hidden.size(0)),
+           "vocabulary_loss: nll must be [{}], {}", hidden.size(0), at::toString(type));
+  const at::Tensor losses =
+      nll.defined() ? nll.detach() : at::empty({hidden.size(0)}, hidden.options().dtype(type));
+  return VocabularyLoss::apply(hidden, weight.value, &weight, input, losses);
+}
+
+}  // namespace switchyard

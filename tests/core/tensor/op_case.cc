@@ -1,0 +1,116 @@
+#include "tests/core/tensor/op_case.h"
+
+#include <ATen/ATen.h>
+
+#include "core/base/random.h"
+#include "tests/testing/near.h"
+
+namespace switchyard::testing {
+namespace {
+
+at::Tensor input_of(const OpCase& c, at::ScalarType type) {
+  if (c.input.empty()) return {};
+  if (!c.strided_input) return draw(c.input, type).set_requires_grad(true);
+  std::vector<int64_t> wider = c.input;
+  wider.back() += 3;
+  const at::Tensor view = draw(wider, type).narrow(-1, 2, c.input.back());
+  return view.detach().set_requires_grad(true);
+}
+
+// The output's gradient: a loss must have 1.
+at::Tensor upstream(const at::Tensor& y) {
+  return y.dim() == 0 ? at::ones_like(y) : draw(y.sizes().vec(), y.scalar_type(), 99);
+}
+
+double weighted_output(const OpCase& c, const at::Tensor& x, ParameterTable& table,
+                       const at::Tensor& dy) {
+  at::NoGradGuard no_grad;
+  return (c.op(x, table.parameters()) * dy).sum().item<double>();
+}
+
+// Central differences of weighted_output with respect to `variable`, which is changed in place.
+at::Tensor differences(const at::Tensor& variable, const std::function<double()>& f) {
+  constexpr double kStep = 1e-5;
+  at::NoGradGuard no_grad;
+  at::Tensor slope = at::empty(variable.sizes(), at::kDouble);
+  double* element = variable.data_ptr<double>();
+  for (int64_t i = 0; i < variable.numel(); ++i) {
+    const double start = element[i];
+    element[i] = start + kStep;
+    const double above = f();
+    element[i] = start - kStep;
+    const double below = f();
+    element[i] = start;
+    slope.data_ptr<double>()[i] = (above - below) / (2 * kStep);
+  }
+  return slope;
+}
+
+}  // namespace
+
+at::Tensor draw(const std::vector<int64_t>& shape, at::ScalarType type, uint64_t seed) {
+  at::Tensor x = at::empty(shape, at::kDouble);
+  const Random random(seed, Stream::kSynthetic);
+  for (int64_t i = 0; i < x.numel(); ++i) x.data_ptr<double>()[i] = 0.5 * random.normal(i);
+  return x.to(type);
+}
+
+void fill_table(ParameterTable& table, const std::vector<std::vector<int64_t>>& shapes,
+                at::ScalarType compute) {
+  for (size_t i = 0; i < shapes.size(); ++i) {
+    table.add({fmt::format("w{}", i), shapes[i], {}, {Init::kNormal, 0.5}, true, {}, {}, {}});
+  }
+  table.allocate(compute);
+  table.initialize(5);
+}
+
+void expect_agrees(const OpCase& c, at::ScalarType compute) {
+  SCOPED_TRACE(at::toString(compute));
+  ParameterTable table;
+  fill_table(table, c.weights, compute);
+  const at::Tensor x = input_of(c, compute);
+  const at::Tensor y = c.op(x, table.parameters());
+  const at::Tensor dy = upstream(y);
+  y.backward(dy);
+
+  std::vector<at::Tensor> weights;
+  for (const Parameter& parameter : table.parameters()) {
+    weights.push_back(parameter.value.detach().to(at::kDouble, false, true));
+    weights.back().set_requires_grad(true);
+  }
+  const at::Tensor x64 =
+      x.defined() ? x.detach().to(at::kDouble, false, true).set_requires_grad(true) : x;
+  const at::Tensor y64 = c.reference(x64, weights);
+  y64.backward(dy.to(at::kDouble));
+
+  const double tolerance = tolerance_of(compute);
+  EXPECT_TRUE(is_near(y, y64, tolerance)) << "output";
+  if (x.defined()) {
+    EXPECT_TRUE(is_near(x.grad(), x64.grad(), tolerance)) << "input's gradient";
+  }
+  for (size_t i = 0; i < weights.size(); ++i) {
+    EXPECT_TRUE(is_near(table.parameters()[i].grad, weights[i].grad(), tolerance))
+        << "gradient of weight " << i;
+    EXPECT_FALSE(table.parameters()[i].value.grad().defined()) << "autograd must not keep one";
+  }
+}
+
+void expect_matches_finite_differences(const OpCase& c) {
+  constexpr double kTolerance = 1e-7;  // of the differences themselves
+  ParameterTable table;
+  fill_table(table, c.weights, at::kDouble);
+  const at::Tensor x = input_of(c, at::kDouble);
+  const at::Tensor y = c.op(x, table.parameters());
+  const at::Tensor dy = upstream(y);
+  y.backward(dy);
+  const auto f = [&] { return weighted_output(c, x, table, dy); };
+  if (x.defined()) {
+    EXPECT_TRUE(is_near(x.grad(), differences(x, f), kTolerance)) << "input";
+  }
+  for (Parameter& parameter : table.parameters()) {
+    EXPECT_TRUE(is_near(parameter.grad, differences(parameter.value, f), kTolerance))
+        << parameter.name;
+  }
+}
+
+}  // namespace switchyard::testing

@@ -1,0 +1,270 @@
+// Every hot operation against its plain twin.
+
+#include "core/tensor/ops.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "core/base/errors.h"
+#include "core/tensor/reference.h"
+#include "tests/core/tensor/op_case.h"
+#include "tests/testing/near.h"
+
+namespace switchyard {
+namespace {
+
+using testing::draw;
+using testing::expect_agrees;
+using testing::expect_matches_finite_differences;
+using testing::fill_table;
+using testing::is_near;
+using testing::OpCase;
+using Weights = std::deque<Parameter>;
+using Tensors = std::vector<at::Tensor>;
+
+OpCase linear_case(std::vector<int64_t> input, int64_t out) {
+  const int64_t in = input.back();
+  return {std::move(input),
+          {{out, in}},
+          [](const at::Tensor& x, Weights& w) { return linear(x, w[0]); },
+          [](const at::Tensor& x, const Tensors& w) { return reference::linear(x, w[0]); }};
+}
+
+OpCase norm_case(std::vector<int64_t> input) {
+  const int64_t width = input.back();
+  return {std::move(input),
+          {{width}},
+          [](const at::Tensor& x, Weights& w) { return rms_norm(x, w[0], 1e-5); },
+          [](const at::Tensor& x, const Tensors& w) { return reference::rms_norm(x, w[0], 1e-5); }};
+}
+
+OpCase rope_case(std::vector<int64_t> input) {
+  const at::Tensor angle = draw({input[1], input[3] / 2}, at::kFloat, 3);
+  const at::Tensor cos = angle.cos(), sin = angle.sin();
+  return {std::move(input),
+          {},
+          [=](const at::Tensor& x, Weights&) { return rope(x, cos, sin); },
+          [=](const at::Tensor& x, const Tensors&) { return reference::rope(x, cos, sin); }};
+}
+
+OpCase experts_case(const std::vector<int64_t>& offsets, int64_t features, int64_t hidden) {
+  const int64_t experts = static_cast<int64_t>(offsets.size()) - 1;
+  return {{offsets.back(), features},
+          {{experts, 2 * hidden, features}, {experts, features, hidden}},
+          [=](const at::Tensor& x, Weights& w) { return swiglu_experts(x, w[0], w[1], offsets); },
+          [=](const at::Tensor& x, const Tensors& w) {
+            return reference::swiglu_experts(x, w[0], w[1], offsets);
+          }};
+}
+
+// A dense layer's matrices have no dimension of experts.
+OpCase dense_ffn_case(int64_t rows, int64_t features, int64_t hidden) {
+  return {{rows, features},
+          {{2 * hidden, features}, {features, hidden}},
+          [=](const at::Tensor& x, Weights& w) {
+            return swiglu_experts(x, w[0], w[1], {0, rows});
+          },
+          [=](const at::Tensor& x, const Tensors& w) {
+            return reference::swiglu_experts(x, w[0].unsqueeze(0), w[1].unsqueeze(0), {0, rows});
+          }};
+}
+
+OpCase embedding_case(const at::Tensor& ids) {
+  return {{},
+          {{11, 70}},
+          [=](const at::Tensor&, Weights& w) { return embedding(ids, w[0]); },
+          [=](const at::Tensor&, const Tensors& w) { return reference::embedding(ids, w[0]); }};
+}
+
+// Targets walk through the vocabulary; every fourth token has none.
+at::Tensor some_targets(int64_t tokens, int64_t vocabulary) {
+  const at::Tensor targets = at::arange(tokens, at::kLong).mul_(7).remainder_(vocabulary);
+  for (int64_t i = 3; i < tokens; i += 4) targets[i] = -1;
+  return targets;
+}
+
+OpCase loss_case(int64_t tokens, int64_t features, int64_t vocabulary) {
+  const at::Tensor targets = some_targets(tokens, vocabulary);
+  return {
+      {tokens, features},
+      {{vocabulary, features}},
+      [=](const at::Tensor& x, Weights& w) { return vocabulary_loss(x, w[0], targets, 0.25, {}); },
+      [=](const at::Tensor& x, const Tensors& w) {
+        return reference::token_losses(x, w[0], targets).sum() * 0.25;
+      }};
+}
+
+class Op : public ::testing::TestWithParam<at::ScalarType> {};
+INSTANTIATE_TEST_SUITE_P(Types, Op, ::testing::Values(at::kDouble, at::kFloat, at::kBFloat16),
+                         [](const auto& type) { return at::toString(type.param); });
+
+TEST_P(Op, LinearAgreesWithItsReference) {
+  expect_agrees(linear_case({3, 5, 24}, 40), GetParam());
+  expect_agrees(linear_case({130, 96}, 72), GetParam());  // above the small-product threshold
+  expect_agrees(linear_case({0, 24}, 40), GetParam());
+}
+
+TEST_P(Op, LinearReadsStridedInput) {
+  OpCase c = linear_case({3, 5, 24}, 8);
+  c.strided_input = true;
+  expect_agrees(c, GetParam());
+}
+
+TEST_P(Op, EmbeddingAgreesWithItsReference) {
+  expect_agrees(embedding_case(at::arange(24, at::kLong).remainder_(5).view({4, 6})), GetParam());
+  expect_agrees(embedding_case(at::empty({0, 3}, at::kLong)), GetParam());
+}
+
+TEST_P(Op, RmsNormAgreesWithItsReference) {
+  expect_agrees(norm_case({2, 75, 37}), GetParam());  // more rows than one part
+  expect_agrees(norm_case({3, 64}), GetParam());
+  expect_agrees(norm_case({0, 64}), GetParam());
+}
+
+TEST_P(Op, RmsNormReadsStridedInput) {
+  OpCase c = norm_case({4, 33});
+  c.strided_input = true;
+  expect_agrees(c, GetParam());
+}
+
+TEST_P(Op, RopeAgreesWithItsReference) {
+  expect_agrees(rope_case({2, 5, 3, 16}), GetParam());
+  expect_agrees(rope_case({0, 5, 3, 16}), GetParam());
+  OpCase c = rope_case({2, 5, 3, 6});
+  c.strided_input = true;
+  expect_agrees(c, GetParam());
+}
+
+TEST_P(Op, SwigluExpertsAgreeWithTheirReference) {
+  expect_agrees(experts_case({0, 7, 20, 26}, 24, 40), GetParam());
+  expect_agrees(experts_case({0, 0, 9, 9, 10, 10}, 12, 20), GetParam());  // some empty
+  expect_agrees(experts_case({0, 0, 0, 30, 30}, 12, 20), GetParam());     // one gets all
+  expect_agrees(experts_case({0, 0, 0}, 12, 20), GetParam());             // none at all
+  expect_agrees(experts_case({0, 33}, 48, 64), GetParam());
+  expect_agrees(dense_ffn_case(33, 48, 64), GetParam());
+}
+
+TEST_P(Op, ManySmallExpertsAgreeWithTheirReference) {
+  std::vector<int64_t> offsets = {0};
+  for (int64_t i = 0; i < 37; ++i) offsets.push_back(offsets.back() + i % 5);
+  expect_agrees(experts_case(offsets, 16, 8), GetParam());
+}
+
+TEST_P(Op, SwigluExpertsReadStridedInput) {
+  OpCase c = experts_case({0, 7, 20}, 24, 40);
+  c.strided_input = true;
+  expect_agrees(c, GetParam());
+}
+
+TEST_P(Op, VocabularyLossAgreesWithItsReference) {
+  expect_agrees(loss_case(12, 20, 67), GetParam());
+  expect_agrees(loss_case(300, 16, 50), GetParam());  // two blocks of rows
+  expect_agrees(loss_case(0, 16, 50), GetParam());
+}
+
+TEST(OpGradients, MatchFiniteDifferences) {
+  expect_matches_finite_differences(linear_case({2, 3, 5}, 4));
+  expect_matches_finite_differences(norm_case({3, 6}));
+  expect_matches_finite_differences(rope_case({1, 3, 2, 4}));
+  expect_matches_finite_differences(experts_case({0, 2, 2, 5}, 4, 3));
+  expect_matches_finite_differences(loss_case(5, 4, 7));
+  expect_matches_finite_differences({{},
+                                     {{3, 2}},
+                                     [](const at::Tensor&, Weights& w) {
+                                       return embedding(at::arange(3).mul_(2).remainder_(3), w[0]);
+                                     },
+                                     {}});
+}
+
+TEST(OpGradients, OfWeightsAccumulateOverBackwardCalls) {
+  ParameterTable once, twice;
+  fill_table(once, {{8, 6}}, at::kFloat);
+  fill_table(twice, {{8, 6}}, at::kFloat);
+  const at::Tensor x = draw({5, 6}, at::kFloat);
+  linear(x, once.parameters()[0]).sum().backward();
+  for (int i = 0; i < 2; ++i) linear(x, twice.parameters()[0]).sum().backward();
+  EXPECT_TRUE(at::equal(twice.parameters()[0].grad, once.parameters()[0].grad * 2));
+}
+
+TEST(OpGradients, OfFrozenWeightsAreNotComputed) {
+  ParameterTable table;
+  fill_table(table, {{2, 12, 4}, {2, 4, 6}, {4}, {9, 4}}, at::kFloat);
+  for (Parameter& parameter : table.parameters()) parameter.value.set_requires_grad(false);
+  Weights& w = table.parameters();
+  const at::Tensor x = draw({5, 4}, at::kFloat).set_requires_grad(true);
+  at::Tensor y = swiglu_experts(rms_norm(x, w[2], 1e-5), w[0], w[1], {0, 2, 5});
+  vocabulary_loss(y + use(w[2], at::kFloat), w[3], at::arange(5), 1, {}).backward();
+  EXPECT_TRUE(x.grad().defined());
+  for (const Parameter& parameter : w) EXPECT_EQ(parameter.grad.abs().sum().item<float>(), 0);
+}
+
+TEST(OpGradients, RepeatBitwise) {
+  std::vector<at::Tensor> grads;
+  for (int run = 0; run < 2; ++run) {
+    ParameterTable table;
+    fill_table(table, {{4, 96, 64}, {4, 64, 48}, {64}, {200, 64}}, at::kFloat);
+    Weights& w = table.parameters();
+    const at::Tensor x = embedding(at::arange(140, at::kLong).remainder_(33), w[3]);
+    const at::Tensor y = swiglu_experts(rms_norm(x, w[2], 1e-5), w[0], w[1], {0, 9, 60, 60, 140});
+    vocabulary_loss(y, w[3], some_targets(140, 200), 0.1, {}).backward();
+    grads.push_back(table.groups()[0].grad.clone());
+  }
+  EXPECT_TRUE(at::equal(grads[0], grads[1]));
+}
+
+TEST(VocabularyLoss, GivesEachTokensLossAndNoGradientWhenGradientsAreOff) {
+  ParameterTable table;
+  fill_table(table, {{50, 8}}, at::kFloat);
+  Parameter& weight = table.parameters()[0];
+  const at::Tensor hidden = draw({9, 8}, at::kFloat), targets = some_targets(9, 50);
+  const at::Tensor nll = at::full({9}, 7.0f);
+  at::NoGradGuard no_grad;
+  const at::Tensor loss = vocabulary_loss(hidden, weight, targets, 0.5, nll);
+  EXPECT_TRUE(is_near(nll, reference::token_losses(hidden, weight.value, targets)));
+  EXPECT_TRUE(is_near(loss, nll.sum() * 0.5));
+  EXPECT_EQ(weight.grad.abs().sum().item<float>(), 0);
+}
+
+TEST(VocabularyLoss, StaysFiniteForExtremeLogits) {
+  ParameterTable table;
+  fill_table(table, {{40, 4}}, at::kFloat);
+  table.parameters()[0].master.mul_(1e4);
+  const at::Tensor hidden = draw({3, 4}, at::kFloat).set_requires_grad(true);
+  const at::Tensor loss = vocabulary_loss(hidden, table.parameters()[0], at::arange(3), 1, {});
+  loss.backward();
+  EXPECT_TRUE(at::isfinite(loss).item<bool>());
+  EXPECT_TRUE(at::isfinite(hidden.grad()).all().item<bool>());
+}
+
+TEST(VocabularyLoss, RefusesAnotherCoefficientThanOne) {
+  ParameterTable table;
+  fill_table(table, {{5, 4}}, at::kFloat);
+  const at::Tensor loss =
+      vocabulary_loss(draw({2, 4}, at::kFloat), table.parameters()[0], at::arange(2), 1, {});
+  EXPECT_THROW((loss * 2).backward(), CheckError);
+}
+
+TEST(VocabularyLoss, RefusesATargetOutsideTheVocabulary) {
+  ParameterTable table;
+  fill_table(table, {{5, 4}}, at::kFloat);
+  EXPECT_THROW(vocabulary_loss(draw({2, 4}, at::kFloat), table.parameters()[0],
+                               at::full({2}, 5, at::kLong), 1, {}),
+               CheckError);
+}
+
+TEST(SwigluExperts, RefuseOffsetsThatDoNotCoverTheRows) {
+  ParameterTable table;
+  fill_table(table, {{2, 12, 4}, {2, 4, 6}}, at::kFloat);
+  Weights& w = table.parameters();
+  EXPECT_THROW(swiglu_experts(draw({5, 4}, at::kFloat), w[0], w[1], {0, 2, 4}), CheckError);
+  EXPECT_THROW(swiglu_experts(draw({5, 4}, at::kFloat), w[0], w[1], {0, 5}), CheckError);
+}
+
+TEST(Embedding, RefusesAnIdOutsideTheVocabulary) {
+  ParameterTable table;
+  fill_table(table, {{5, 4}}, at::kFloat);
+  EXPECT_ANY_THROW(embedding(at::full({1}, 5, at::kLong), table.parameters()[0]));
+}
+
+}  // namespace
+}  // namespace switchyard
