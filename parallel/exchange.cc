@@ -1,0 +1,171 @@
+#include "parallel/exchange.h"
+
+#include <chrono>
+
+#include <ATen/ATen.h>
+#include <ATen/record_function.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "core/base/errors.h"
+#include "core/tensor/rows.h"
+
+namespace switchyard::parallel {
+namespace {
+
+using PlanPtr = std::shared_ptr<const ExchangePlan>;
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+// Lets autograd's context carry a plan.
+struct PlanHolder : torch::CustomClassHolder {
+  explicit PlanHolder(PlanPtr held) : plan(std::move(held)) {}
+  PlanPtr plan;
+};
+
+void save_plan(AutogradContext* ctx, const PlanPtr& plan) {
+  ctx->saved_data["plan"] = c10::IValue::make_capsule(c10::make_intrusive<PlanHolder>(plan));
+}
+
+const ExchangePlan& saved_plan(AutogradContext* ctx) {
+  return *c10::static_intrusive_pointer_cast<PlanHolder>(ctx->saved_data["plan"].toCapsule())->plan;
+}
+
+at::Tensor new_rows(int64_t rows, const at::Tensor& like) {
+  return at::empty({rows, like.size(1)}, like.options());
+}
+
+// Rows in sending order -> rows in arrival order (source rank, then expert), or back.
+at::Tensor travel(const at::Tensor& rows, const ExchangePlan& plan, bool homeward,
+                  const char* what) {
+  if (plan.group->size() == 1) return rows;  // both orders are the expert order
+  RECORD_USER_SCOPE("sy::exchange");
+  ExchangeCounts counts = plan.counts;
+  counts.row_bytes = rows.size(1) * static_cast<int64_t>(rows.element_size());
+  if (homeward) std::swap(counts.send, counts.receive);
+  at::Tensor out = new_rows(homeward ? plan.num_sent() : plan.num_received(), rows);
+  const auto start = std::chrono::steady_clock::now();
+  plan.group->all_to_all_v(rows.const_data_ptr(), out.mutable_data_ptr(), counts, what);
+  Traffic& traffic = plan.group->traffic();
+  traffic.exchange_seconds +=
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  traffic.exchange_bytes += counts.bytes_out();
+  return out;
+}
+
+at::Tensor gather(const at::Tensor& rows, const at::Tensor& index) {
+  at::Tensor out = new_rows(index.size(0), rows);
+  gather_rows(rows, index, out);
+  return out;
+}
+
+at::Tensor outward(const at::Tensor& sent, const ExchangePlan& plan, const char* what) {
+  return gather(travel(sent, plan, false, what), plan.arrival_of_row);
+}
+
+at::Tensor homeward(const at::Tensor& rows, const ExchangePlan& plan, const char* what) {
+  return travel(gather(rows.contiguous(), plan.row_of_arrival), plan, true, what);
+}
+
+struct Dispatch : torch::autograd::Function<Dispatch> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x_TD, const PlanPtr& plan) {
+    save_plan(ctx, plan);
+    return outward(gather(x_TD.contiguous(), plan->token_of_row), *plan, "dispatch");
+  }
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const ExchangePlan& plan = saved_plan(ctx);
+    return {sum_rows(homeward(grads[0], plan, "dispatch backward"), plan.row_of_slot_TK),
+            at::Tensor()};
+  }
+};
+
+struct Combine : torch::autograd::Function<Combine> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& rows_RD,
+                            const at::Tensor& weight_TK, const PlanPtr& plan) {
+    const at::Tensor home = homeward(rows_RD, *plan, "combine");
+    save_plan(ctx, plan);
+    ctx->save_for_backward({home, weight_TK});
+    return weighted_sum_rows(home, weight_TK, plan->row_of_slot_TK);
+  }
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const ExchangePlan& plan = saved_plan(ctx);
+    const auto saved = ctx->get_saved_variables();
+    auto grad = weighted_sum_rows_backward(grads[0], saved[0], saved[1], plan.row_of_slot_TK);
+    return {outward(grad.rows_RD, plan, "combine backward"), grad.weight_TK, at::Tensor()};
+  }
+};
+
+// arrivals are ordered by source rank, then expert; rows by expert, then source rank.
+void order_rows(const std::vector<int64_t>& counts_Pe, int64_t num_ranks, int64_t num_local,
+                int64_t row_bucket, ExchangePlan& plan) {
+  plan.load.assign(num_local, 0);
+  for (int64_t i = 0; i < num_ranks * num_local; ++i) plan.load[i % num_local] += counts_Pe[i];
+  plan.offsets.assign(1, 0);
+  int64_t received = 0;
+  for (const int64_t rows : plan.load) {
+    plan.offsets.push_back(plan.offsets.back() + (rows + row_bucket - 1) / row_bucket * row_bucket);
+    received += rows;
+  }
+  plan.arrival_of_row = at::full({plan.num_rows()}, -1, at::kLong);
+  plan.row_of_arrival = at::empty({received}, at::kLong);
+  auto* arrival_of_row = plan.arrival_of_row.mutable_data_ptr<int64_t>();
+  auto* row_of_arrival = plan.row_of_arrival.mutable_data_ptr<int64_t>();
+  std::vector<int64_t> next(plan.offsets.begin(), plan.offsets.end() - 1);
+  int64_t arrival = 0;
+  for (int64_t i = 0; i < num_ranks * num_local; ++i) {
+    for (int64_t n = 0; n < counts_Pe[i]; ++n, ++arrival) {
+      const int64_t row = next[i % num_local]++;
+      arrival_of_row[row] = arrival;
+      row_of_arrival[arrival] = row;
+    }
+  }
+}
+
+void index_slots(const SlotOrder& order, ExchangePlan& plan) {
+  const auto sent = static_cast<int64_t>(order.slot.size());
+  plan.token_of_row = at::empty({sent}, at::kLong);
+  plan.row_of_slot_TK = at::full({order.num_tokens, order.top_k}, -1, at::kLong);
+  auto* token_of_row = plan.token_of_row.mutable_data_ptr<int64_t>();
+  auto* row_of_slot = plan.row_of_slot_TK.mutable_data_ptr<int64_t>();
+  for (int64_t row = 0; row < sent; ++row) {
+    token_of_row[row] = order.slot[row] / order.top_k;
+    row_of_slot[order.slot[row]] = row;
+  }
+}
+
+}  // namespace
+
+PlanPtr make_plan(const SlotOrder& order, Communicator& group, int64_t row_bucket) {
+  const int64_t num_ranks = group.size(), num_experts = static_cast<int64_t>(order.count.size());
+  SY_CHECK(num_experts % num_ranks == 0, "{} experts over {} ranks", num_experts, num_ranks);
+  const int64_t num_local = num_experts / num_ranks;
+
+  std::vector<int64_t> counts_Pe(num_experts);  // from each rank, for each local expert
+  const ExchangeCounts one_block{std::vector<int64_t>(num_ranks, num_local),
+                                 std::vector<int64_t>(num_ranks, num_local), sizeof(int64_t)};
+  group.all_to_all_v(order.count.data(), counts_Pe.data(), one_block, "dispatch counts");
+
+  auto plan = std::make_shared<ExchangePlan>();
+  plan->group = &group;
+  plan->counts.send.assign(num_ranks, 0);
+  plan->counts.receive.assign(num_ranks, 0);
+  for (int64_t i = 0; i < num_experts; ++i) {
+    plan->counts.send[i / num_local] += order.count[i];
+    plan->counts.receive[i / num_local] += counts_Pe[i];
+  }
+  order_rows(counts_Pe, num_ranks, num_local, row_bucket, *plan);
+  index_slots(order, *plan);
+  return plan;
+}
+
+at::Tensor dispatch(const at::Tensor& x_TD, const PlanPtr& plan) {
+  RECORD_USER_SCOPE("sy::permute");
+
+  return Dispatch::apply(x_TD, plan);
+}
+
+at::Tensor combine(const at::Tensor& rows_RD, const at::Tensor& weight_TK, const PlanPtr& plan) {
+  RECORD_USER_SCOPE("sy::permute");
+  return Combine::apply(rows_RD, weight_TK, plan);
+}
+
+}  // namespace switchyard::parallel
