@@ -1,0 +1,48 @@
+#pragma once
+// The mixture-of-experts layer: route, assign, dispatch, experts, combine.
+
+#include <cstdint>
+#include <optional>
+
+#include <ATen/core/Tensor.h>
+
+#include "core/config/run_config.pb.h"
+#include "core/tensor/parameter.h"
+#include "models/layers/ffn.h"
+#include "models/moe/context.h"
+#include "models/moe/router.h"
+#include "parallel/mesh.h"
+
+namespace switchyard::models {
+
+class MoeLayer {
+ public:
+  // moe_index counts MoE layers from 0, for the statistics. The mesh must outlive the layer.
+  MoeLayer(const Scope& scope, const config::Model& model, const parallel::Mesh& mesh,
+           uint32_t layer, int64_t moe_index);
+
+  // x [tokens, d_model] -> [tokens, d_model]; a token whose slots are all dropped gets zero (plus
+  // the shared expert).
+  // **Collective** over the mesh's expert group, and over the data group for global statistics;
+  // zero tokens are legal. A made `decision` is obeyed, an empty one is filled. In training the
+  // auxiliary losses are attached.
+  at::Tensor forward(const at::Tensor& x_TD, const StepContext& context,
+                     RoutingDecision& decision) const;
+
+ private:
+  // Assigns slots and plans the exchange.
+  void decide(const Routing& routing, const StepContext& context, RoutingDecision& decision) const;
+  at::Tensor attach_losses(const at::Tensor& x_TD, const Routing& routing,
+                           const StepContext& context, const RoutingDecision& decision,
+                           bool record) const;
+
+  config::Moe moe_;
+  const parallel::Mesh* mesh_;
+  uint32_t layer_;
+  int64_t moe_index_;
+  Router router_;
+  SwigluExperts experts_;
+  std::optional<SwigluFfn> shared_expert_;
+};
+
+}  // namespace switchyard::models

@@ -1,0 +1,52 @@
+#include "models/moe/stats.h"
+
+#include <algorithm>
+
+#include "core/base/dtype.h"
+
+namespace switchyard::models {
+namespace {
+
+// Calls f on each number of the statistics, in a fixed order. Counts stay exact as doubles up to
+// 2^53.
+template <typename F>
+void for_each_number(RoutingStats& stats, const F& f) {
+  for (int64_t& load : stats.load) f(load);
+  f(stats.tokens);
+  f(stats.slots);
+  f(stats.dropped);
+  f(stats.balance_loss);
+  f(stats.z_loss);
+  f(stats.router_entropy);
+}
+
+}  // namespace
+
+RoutingStats& RoutingStats::operator+=(const RoutingStats& other) {
+  load.resize(std::max(load.size(), other.load.size()));
+  for (size_t e = 0; e < other.load.size(); ++e) load[e] += other.load[e];
+  tokens += other.tokens;
+  slots += other.slots;
+  dropped += other.dropped;
+  balance_loss += other.balance_loss;
+  z_loss += other.z_loss;
+  router_entropy += other.router_entropy;
+  return *this;
+}
+
+void reduce_stats(std::vector<RoutingStats>& layers, parallel::Communicator& ranks) {
+  std::vector<double> numbers;
+  for (RoutingStats& stats : layers) {
+    for_each_number(stats, [&](auto& number) { numbers.push_back(static_cast<double>(number)); });
+  }
+  ranks.all_reduce(numbers.data(), static_cast<int64_t>(numbers.size()), DType::kFloat64,
+                   parallel::ReduceOp::kSum, "routing statistics");
+  size_t next = 0;
+  for (RoutingStats& stats : layers) {
+    for_each_number(stats, [&](auto& number) {
+      number = static_cast<std::decay_t<decltype(number)>>(numbers[next++]);
+    });
+  }
+}
+
+}  // namespace switchyard::models

@@ -1,0 +1,123 @@
+#include "models/moe/assignment.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "models/moe/router.h"
+
+namespace switchyard::models {
+namespace {
+
+using testing::ElementsAre;
+
+// The hand-checked example of top-1 routing: 6 tokens, 3 experts, 2 places each.
+at::Tensor switch_logits() {
+  return at::tensor({2., 1., 0., 1.5, 0., .5, 3., 0., 0., 0., 2., 1., 1., .5, 0., 0., .2, .9},
+                    at::kDouble)
+      .view({6, 3});
+}
+
+// And of top-2 routing: 4 tokens, 4 experts.
+at::Tensor gshard_logits() {
+  return at::tensor({2., 1., 0., -1., 2., 1.5, 0., 0., 1., 2., 0., 0., 2.5, 0., 1., 0.},
+                    at::kDouble)
+      .view({4, 4});
+}
+
+std::vector<int64_t> column(const at::Tensor& ids_TK, int64_t j) {
+  std::vector<int64_t> result;
+  for (int64_t t = 0; t < ids_TK.size(0); ++t) result.push_back(ids_TK[t][j].item<int64_t>());
+  return result;
+}
+
+at::Tensor gshard_weights(const at::Tensor& expert_TK) {
+  const at::Tensor chosen = gshard_logits().softmax(-1).gather(1, expert_TK);
+  return chosen / chosen.sum(-1, true);
+}
+
+TEST(Assignment, SwitchKeepsTheFirstComersOfEachExpert) {
+  const at::Tensor p = switch_logits().softmax(-1), ids = top_k_lowest_id(p, 1);
+  EXPECT_THAT(column(ids, 0), ElementsAre(0, 0, 0, 1, 0, 2));
+  const Assignment a = assign(ids, p.gather(1, ids), {}, {config::BY_POSITION, 3, 6, 2});
+  EXPECT_THAT(a.position, ElementsAre(0, 1, -1, 0, -1, 0));
+  EXPECT_EQ(a.num_dropped, 2);
+  EXPECT_THAT(a.order.count, ElementsAre(2, 1, 1));
+  EXPECT_THAT(a.order.slot, ElementsAre(0, 1, 3, 5));
+}
+
+TEST(Assignment, BatchPrioritisedServesTheSurestTokensFirst) {
+  const at::Tensor p = switch_logits().softmax(-1), ids = top_k_lowest_id(p, 1);
+  const Assignment a = assign(ids, p.gather(1, ids), {}, {config::BATCH_PRIORITIZED, 3, 6, 2});
+  EXPECT_THAT(a.position, ElementsAre(1, -1, 0, 0, -1, 0));
+}
+
+TEST(Assignment, NextFreeGivesEveryTokenItsBestExpertWithRoom) {
+  const at::Tensor p = switch_logits().softmax(-1), ids = top_k_lowest_id(p, 3);
+  const Assignment a = assign(ids, p.gather(1, ids), {}, {config::NEXT_FREE, 3, 6, 2});
+  std::vector<int64_t> expert(6, -1), slot(6, -1);
+  std::vector<double> weight(6);
+  for (int64_t n = 0; n < 18; ++n) {
+    if (a.position[n] < 0) continue;
+    EXPECT_EQ(expert[n / 3], -1) << "token " << n / 3 << " has two places";
+    expert[n / 3] = ids[n / 3][n % 3].item<int64_t>();
+    slot[n / 3] = a.position[n];
+    weight[n / 3] = p[n / 3][expert[n / 3]].item<double>();
+  }
+  EXPECT_THAT(expert, ElementsAre(0, 0, 1, 1, 2, 2));
+  EXPECT_THAT(slot, ElementsAre(0, 1, 1, 0, 1, 0));
+  EXPECT_NEAR(weight[2], .045279, 1e-6);
+  EXPECT_NEAR(weight[4], .186324, 1e-6);
+  EXPECT_EQ(a.num_dropped, 0);
+}
+
+TEST(Assignment, AllFirstChoicesComeBeforeAnySecond) {
+  const at::Tensor ids = top_k_lowest_id(gshard_logits(), 2);
+  EXPECT_THAT(column(ids, 0), ElementsAre(0, 0, 1, 0));
+  EXPECT_THAT(column(ids, 1), ElementsAre(1, 1, 0, 2));
+  const Assignment a = assign(ids, gshard_weights(ids), {}, {config::BY_POSITION, 4, 4, 2});
+  //                            first, second choice of each token
+  EXPECT_THAT(a.position, ElementsAre(0, 1, 1, -1, 0, -1, -1, 0));
+}
+
+TEST(Assignment, RandomSecondChoiceTakesNoPlaceWhenNotAdmitted) {
+  const at::Tensor ids = top_k_lowest_id(gshard_logits(), 2), weight = gshard_weights(ids);
+  const auto admitted = admit_second_choice(weight, 0.5, {.9f, .1f, .5f, .3f});
+  EXPECT_THAT(admitted, ElementsAre(1, 0, 1, 1, 1, 1, 1, 1));
+  const Assignment a = assign(ids, weight, admitted, {config::BY_POSITION, 4, 4, 2});
+  EXPECT_THAT(a.position, ElementsAre(0, -1, 1, 1, 0, -1, -1, 0));
+}
+
+TEST(Assignment, NoDropKeepsEverySlotWhateverTheLoad) {
+  const at::Tensor ids = at::zeros({50, 1}, at::kLong);
+  const Assignment a = assign(ids, {}, {}, {config::NO_DROP, 4, 50, 1});
+  EXPECT_EQ(a.num_dropped, 0);
+  EXPECT_THAT(a.order.count, ElementsAre(50, 0, 0, 0));
+}
+
+TEST(Assignment, RoutingGroupsDoNotShareTheirPlaces) {
+  const at::Tensor ids = at::zeros({8, 1}, at::kLong);
+  const Assignment a = assign(ids, {}, {}, {config::BY_POSITION, 2, 4, 2});
+  EXPECT_THAT(a.position, ElementsAre(0, 1, -1, -1, 0, 1, -1, -1));
+}
+
+TEST(Assignment, NoTokensAreLegal) {
+  const Assignment a = assign(at::empty({0, 2}, at::kLong), {}, {}, {config::BY_POSITION, 3, 4, 2});
+  EXPECT_TRUE(a.order.slot.empty());
+  EXPECT_THAT(a.order.count, ElementsAre(0, 0, 0));
+}
+
+TEST(Capacity, CountsKOnlyWhenAskedAndRespectsItsBounds) {
+  config::Capacity capacity;
+  capacity.set_train_factor(1.25);
+  capacity.set_eval_factor(2);
+  capacity.set_minimum(4);
+  EXPECT_EQ(capacity_of(capacity, true, 256, 2, 8), 40);
+  capacity.set_counts_k(true);
+  EXPECT_EQ(capacity_of(capacity, true, 256, 2, 8), 80);
+  EXPECT_EQ(capacity_of(capacity, false, 256, 2, 8), 128);
+  EXPECT_EQ(capacity_of(capacity, true, 8, 1, 64), 4);
+  EXPECT_EQ(capacity_of(capacity, false, 100, 8, 2), 100);
+}
+
+}  // namespace
+}  // namespace switchyard::models

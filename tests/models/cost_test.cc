@@ -1,0 +1,164 @@
+#include "models/cost.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "core/base/errors.h"
+#include "core/config/reader.h"
+#include "models/describe.h"
+
+namespace switchyard::models {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+config::RunConfig load(const std::string& name, const std::vector<std::string>& overrides = {}) {
+  return config::load_config("configs/" + name + ".textproto", overrides);
+}
+
+Component part(const Census& counts, const std::string& name) {
+  for (const Component& component : counts.components)
+    if (component.name == name) return component;
+  return {name, 0, 0};
+}
+
+// Hand arithmetic: 4 layers, D 256, 8 heads of 32 (4 key/value), 8 experts of width 704, V 8192.
+TEST(Census, MatchesHandArithmeticOnTheQuickstartModel) {
+  const Census counts = census(load("quickstart").model());
+  EXPECT_EQ(part(counts, "embedding").total, 2'097'152);  // 8192 * 256
+  EXPECT_EQ(part(counts, "attention").total, 786'432);    // 4 * (2 * 256 * 256 + 2 * 256 * 128)
+  EXPECT_EQ(part(counts, "router").total, 8'192);         // 4 * 8 * 256
+  EXPECT_EQ(part(counts, "experts").total, 17'301'504);   // 4 * 8 * 3 * 256 * 704
+  EXPECT_EQ(part(counts, "experts").active, 4'325'376);   // a quarter
+  EXPECT_EQ(part(counts, "norms").total, 2'304);          // 9 * 256
+  EXPECT_EQ(part(counts, "output").total, 0);             // tied
+  EXPECT_EQ(counts.total, 20'195'584);
+  EXPECT_EQ(counts.active, 7'219'456);
+}
+
+TEST(Census, CountsDenseLayersSharedExpertsAndAnUntiedOutput) {
+  const Census counts = census(
+      load("quickstart", {"model.tie_embeddings=false", "model.moe.first_layer=1", "model.d_ff=100",
+                          "model.moe.shared_expert.count=2", "model.moe.shared_expert.d_ff=10"})
+          .model());
+  EXPECT_EQ(part(counts, "output").total, 2'097'152);
+  EXPECT_EQ(part(counts, "experts").total, 12'976'128);     // 3 layers
+  EXPECT_EQ(part(counts, "dense_ffn").total, 76'800);       // 1 * 3 * 256 * 100
+  EXPECT_EQ(part(counts, "shared_expert").active, 46'080);  // 3 * 3 * 256 * 20
+}
+
+// 32 layers, D 4096, 32 heads of 128 (8 key/value), 8 experts of 14336: known as 46.7B / 12.9B.
+TEST(Census, MatchesThePublishedCountsOfMixtral8x7b) {
+  const Census counts = census(
+      load("quickstart", {"model.num_layers=32", "model.d_model=4096", "model.vocab_size=32000",
+                          "model.attention.num_heads=32", "model.attention.num_kv_heads=8",
+                          "model.moe.d_ff=14336", "model.tie_embeddings=false"})
+          .model());
+  EXPECT_EQ(counts.total, 46'702'792'704);
+  EXPECT_EQ(counts.active, 12'879'925'248);
+}
+
+// Switch-C's size: nothing overflows.
+TEST(Census, CountsTrillionsOfParameters) {
+  const Census counts =
+      census(load("quickstart", {"model.num_layers=61", "model.d_model=7168", "model.moe.d_ff=2048",
+                                 "model.moe.num_experts=600", "model.moe.top_k=8", "mesh.expert=1"})
+                 .model());
+  EXPECT_GT(counts.total, 1'600'000'000'000);
+  EXPECT_EQ(part(counts, "experts").total, int64_t{61} * 600 * 3 * 7168 * 2048);
+}
+
+// Published model FLOP per token at sequence length 4096, causal attention.
+TEST(Flops, MatchPublishedFiguresWithinHalfAPercent) {
+  struct Published {
+    int layers, d_model, heads, kv_heads, experts, top_k, d_ff, vocabulary;
+    double gigaflops;
+  };
+  for (const Published& model :
+       {Published{32, 4096, 32, 8, 8, 2, 14336, 32000, 79.7},        // Mixtral 8x7B
+        Published{56, 6144, 48, 8, 8, 2, 16384, 32768, 242.2},       // Mixtral 8x22B
+        Published{48, 2048, 32, 4, 128, 8, 768, 151936, 23.08},      // Qwen3-30B-A3B
+        Published{94, 4096, 64, 4, 128, 8, 1536, 151936, 148.3}}) {  // Qwen3-235B-A22B
+    const config::RunConfig config =
+        load("quickstart", {fmt::format("model.num_layers={}", model.layers),
+                            fmt::format("model.d_model={}", model.d_model),
+                            fmt::format("model.attention.num_heads={}", model.heads),
+                            fmt::format("model.attention.num_kv_heads={}", model.kv_heads),
+                            "model.attention.head_dim=128",
+                            fmt::format("model.moe.num_experts={}", model.experts),
+                            fmt::format("model.moe.top_k={}", model.top_k),
+                            fmt::format("model.moe.d_ff={}", model.d_ff),
+                            fmt::format("model.vocab_size={}", model.vocabulary)});
+    EXPECT_NEAR(flops_per_token(config.model(), 4096) / 1e9, model.gigaflops,
+                0.005 * model.gigaflops);
+  }
+}
+
+TEST(Flops, AreEqualForTheDenseTwinButForTheRouter) {
+  const config::Model moe = load("quickstart").model(), dense = load("quickstart_dense").model();
+  const double router = 3.0 * 4 * 2 * 256 * 8;
+  EXPECT_EQ(flops_per_token(moe, 256), flops_per_token(dense, 256) + router);
+}
+
+TEST(Memory, CutsOnlyTheExpertsOverTheExpertDegree) {
+  const config::Model model = load("quickstart").model();
+  const int64_t whole = 20'195'584, experts = 17'301'504;
+  EXPECT_EQ(memory_per_rank(model, config::FP32, 1).total_bytes(), whole * 16);
+  EXPECT_EQ(memory_per_rank(model, config::BF16, 1).total_bytes(), whole * 18);
+  EXPECT_EQ(memory_per_rank(model, config::BF16, 4).parameters, whole - experts * 3 / 4);
+}
+
+TEST(Losses, AreStatedAsFormulasWithTheirScope) {
+  const std::string text = describe_losses(load("quickstart"));
+  EXPECT_THAT(text,
+              HasSubstr("lm      = mean over all target tokens of the step of -log p(target)"));
+  EXPECT_THAT(text, HasSubstr("balance = 0.01 * sum over 4 MoE layer(s) of 8 * sum_i f_i P_i"));
+  EXPECT_THAT(text, HasSubstr("share of the T*2 assignments that ask for expert i"));
+  EXPECT_THAT(text, HasSubstr("f over the T tokens of the micro-batch on all ranks"));
+  EXPECT_THAT(text, HasSubstr("z       = 0.001 * sum over 4 MoE layer(s) of the mean"));
+}
+
+TEST(Losses, LeaveOutWhatIsOff) {
+  const std::string off = describe_losses(load(
+      "quickstart", {"model.moe.balance_loss.coefficient=0", "model.moe.z_loss_coefficient=0"}));
+  EXPECT_THAT(off, Not(HasSubstr("balance")));
+  EXPECT_THAT(off, Not(HasSubstr("z  ")));
+  EXPECT_THAT(describe_losses(load("quickstart_dense")), Not(HasSubstr("balance")));
+}
+
+TEST(Losses, NameFirstChoicesAndGroupsWhereTheyAreUsed) {
+  const std::string text =
+      describe_losses(load("quickstart", {"model.moe.balance_loss.load=FIRST_CHOICE",
+                                          "model.moe.balance_loss.statistics=PER_GROUP",
+                                          "model.moe.capacity.group_sequences=4"}));
+  EXPECT_THAT(text, HasSubstr("share of the tokens whose first choice is expert i"));
+  EXPECT_THAT(text, HasSubstr("each routing group of 4 sequence(s), then the mean over groups"));
+}
+
+TEST(Inspect, GivesTheSameNumbersAsTextAndAsJson) {
+  const config::RunConfig config = load("quickstart", {"mesh.expert=2"});
+  const auto json = nlohmann::json::parse(inspect_config(config, 4, true));
+  EXPECT_EQ(json["parameters"]["total"], 20'195'584);
+  EXPECT_EQ(json["parameters"]["active"], 7'219'456);
+  EXPECT_EQ(json["parameters"]["components"]["router"]["total"], 8'192);
+  EXPECT_EQ(json["flops_per_token"], flops_per_token(config.model(), 256));
+  EXPECT_EQ(json["mesh"]["expert"], 2);
+  EXPECT_EQ(json["mesh"]["expert_data"], 2);
+  EXPECT_EQ(json["memory_per_rank"]["parameters"], 20'195'584 - 17'301'504 / 2);
+  EXPECT_EQ(json["losses"].size(), 3);
+  const std::string text = inspect_config(config, 4, false);
+  for (const char* expected :
+       {"20,195,584", "7,219,456", "4 rank(s): data 4, expert 2, expert_data 2", "balance = 0.01"})
+    EXPECT_THAT(text, HasSubstr(expected));
+}
+
+TEST(Inspect, ChoosesTheExpertDegreeWhenItIsUnset) {
+  const config::RunConfig config = load("debug");  // 4 experts
+  EXPECT_EQ(nlohmann::json::parse(inspect_config(config, 6, true))["mesh"]["expert"], 2);
+  EXPECT_THROW(inspect_config(load("quickstart", {"mesh.expert=2"}), 3, true), ConfigError);
+}
+
+}  // namespace
+}  // namespace switchyard::models

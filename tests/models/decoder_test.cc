@@ -1,0 +1,204 @@
+#include "models/decoder.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "parallel/single.h"
+#include "tests/testing/near.h"
+#include "tests/testing/tiny_model.h"
+
+namespace switchyard::models {
+namespace {
+
+using switchyard::testing::is_near;
+using switchyard::testing::tiny_config;
+
+constexpr int64_t kRows = 2, kLength = 12, kVocab = 32;
+
+struct Instance {
+  explicit Instance(const config::Model& model)
+      : world(parallel::make_single()),
+        mesh(*world, {}, model.has_moe() ? model.moe().num_experts() : 0),
+        decoder(table, model, mesh) {
+    table.allocate(at::kDouble);
+    table.initialize(5);
+  }
+
+  // The step's mean loss; nll [rows * length] receives each token's.
+  at::Tensor loss(const TokenBatch& batch, const at::Tensor& nll = {}) const {
+    StepContext context;
+    context.training = true;
+    context.group_tokens = kLength;
+    context.tokens_in_step = context.tokens_in_micro_batch = batch.tokens_BS.numel();
+    return decoder.loss(batch, context, 1.0 / static_cast<double>(batch.tokens_BS.numel()), nll,
+                        false);
+  }
+  at::Tensor losses(const TokenBatch& batch) const {
+    const at::NoGradGuard no_grad;
+    at::Tensor nll = at::zeros({batch.tokens_BS.numel()}, at::kDouble);
+    loss(batch, nll);
+    return nll.view(batch.tokens_BS.sizes());
+  }
+  at::Tensor next_logits(const at::Tensor& tokens_BS, std::vector<KvCache>& caches) const {
+    const at::NoGradGuard no_grad;
+    StepContext context;
+    context.group_tokens = tokens_BS.size(1);
+    return decoder.next_logits(tokens_BS, context, caches);
+  }
+
+  std::unique_ptr<parallel::Communicator> world;
+  parallel::Mesh mesh;
+  ParameterTable table;
+  Decoder decoder;
+};
+
+config::Model moe_model() { return tiny_config().model(); }
+
+config::Model dense_model() {
+  config::Model model = moe_model();
+  model.clear_moe();
+  model.set_d_ff(24);
+  return model;
+}
+
+// Every row is one document; the target is the next token, with one position of no loss per row.
+TokenBatch batch() {
+  const at::Tensor stream =
+      (at::arange(kRows * (kLength + 1), at::kLong) * 7 % kVocab).view({kRows, kLength + 1});
+  TokenBatch batch{stream.slice(1, 0, kLength).clone(), stream.slice(1, 1).clone(),
+                   at::zeros({kRows, kLength}, at::kInt)};
+  batch.targets_BS.select(1, 4).fill_(-1);
+  return batch;
+}
+
+struct EveryDecoder : ::testing::TestWithParam<config::Model> {};
+
+TEST_P(EveryDecoder, GeneratesFromItsCacheAsFromTheWholeText) {
+  const Instance instance(GetParam());
+  const at::Tensor tokens = batch().tokens_BS;
+  std::vector<KvCache> caches;
+  int64_t seen = 0;
+  for (const int64_t piece : {3, 1, 1, 4, 1, 2}) {  // a prompt, tokens, and longer pieces
+    const at::Tensor logits = instance.next_logits(tokens.slice(1, seen, seen + piece), caches);
+    seen += piece;
+    std::vector<KvCache> fresh;
+    const at::Tensor whole = instance.next_logits(tokens.slice(1, 0, seen), fresh);
+    EXPECT_TRUE(is_near(logits, whole)) << "after " << seen << " tokens";
+    EXPECT_EQ(caches[0].length(), seen);
+  }
+}
+
+TEST_P(EveryDecoder, GeneratesWhatItsLossWasTrainedOn) {
+  const Instance instance(GetParam());
+  const TokenBatch tokens = batch();
+  const at::Tensor losses = instance.losses(tokens);
+  std::vector<KvCache> caches;
+  for (int64_t i = 0; i < kLength; ++i) {
+    const at::Tensor logits = instance.next_logits(tokens.tokens_BS.slice(1, i, i + 1), caches);
+    const at::Tensor target = tokens.targets_BS.select(1, i);
+    if (target[0].item<int64_t>() < 0) continue;
+    const at::Tensor expected = -logits.log_softmax(1).gather(1, target.unsqueeze(1)).squeeze(1);
+    EXPECT_TRUE(is_near(losses.select(1, i), expected, 1e-5)) << "position " << i;
+  }
+}
+
+TEST_P(EveryDecoder, DoesNotSeeLaterTokens) {
+  const Instance instance(GetParam());
+  const at::Tensor before = instance.losses(batch());
+  for (const int64_t changed : {int64_t{1}, kLength / 2, kLength - 1}) {
+    TokenBatch other = batch();
+    other.tokens_BS.select(1, changed).add_(5).remainder_(kVocab);
+    const at::Tensor after = instance.losses(other);
+    EXPECT_TRUE(is_near(after.slice(1, 0, changed), before.slice(1, 0, changed))) << changed;
+    EXPECT_FALSE(is_near(after.slice(1, changed), before.slice(1, changed))) << changed;
+  }
+}
+
+TEST_P(EveryDecoder, DoesNotSeeOtherDocuments) {
+  const Instance instance(GetParam());
+  TokenBatch first = batch();
+  first.documents_BS.slice(1, 5, 9).fill_(1);
+  first.documents_BS.slice(1, 9).fill_(2);
+  TokenBatch second = first;
+  second.tokens_BS = first.tokens_BS.clone();
+  second.tokens_BS.slice(1, 0, 5).add_(3).remainder_(kVocab);
+  second.tokens_BS.slice(1, 9).add_(9).remainder_(kVocab);
+  const at::Tensor a = instance.losses(first), b = instance.losses(second);
+  EXPECT_TRUE(is_near(a.slice(1, 5, 9), b.slice(1, 5, 9)));
+  EXPECT_FALSE(is_near(a.slice(1, 0, 5), b.slice(1, 0, 5)));
+}
+
+TEST_P(EveryDecoder, GivesZeroLossWhereThereIsNoTarget) {
+  const Instance instance(GetParam());
+  const at::Tensor losses = instance.losses(batch());
+  EXPECT_EQ(losses.select(1, 4).abs().sum().item<double>(), 0);
+  EXPECT_GT(losses.select(1, 3).min().item<double>(), 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, EveryDecoder, ::testing::Values(moe_model(), dense_model()),
+                         [](const auto& test) { return test.param.has_moe() ? "moe" : "dense"; });
+
+struct DenseDecoder : ::testing::TestWithParam<bool> {};
+
+TEST_P(DenseDecoder, HasTheGradientsOfFiniteDifferences) {
+  config::Model model = dense_model();
+  model.set_num_layers(1);
+  model.set_tie_embeddings(GetParam());
+  Instance instance(model);
+  TokenBatch tokens = batch();
+  tokens.documents_BS.slice(1, 7).fill_(1);
+  instance.loss(tokens).backward();
+  const auto value = [&] {
+    const at::NoGradGuard no_grad;
+    return instance.loss(tokens).item<double>();
+  };
+  constexpr double kStep = 1e-5;
+  for (const Parameter& parameter : instance.table.parameters()) {
+    const at::Tensor flat = parameter.master.view(-1), grad = parameter.grad.view(-1);
+    EXPECT_GT(grad.abs().max().item<double>(), 1e-6) << parameter.name;
+    for (int64_t i = 0; i < flat.numel(); i += std::max<int64_t>(1, flat.numel() / 11)) {
+      const double kept = flat[i].item<double>();
+      flat[i] = kept + kStep;
+      const double above = value();
+      flat[i] = kept - kStep;
+      const double below = value();
+      flat[i] = kept;
+      EXPECT_NEAR((above - below) / (2 * kStep), grad[i].item<double>(), 1e-8)
+          << parameter.name << " " << i;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Embeddings, DenseDecoder, ::testing::Bool(),
+                         [](const auto& test) { return test.param ? "tied" : "untied"; });
+
+TEST(Decoder, HasAnOutputMatrixOfItsOwnOnlyIfUntied) {
+  for (const bool tied : {true, false}) {
+    config::Model model = moe_model();
+    model.set_tie_embeddings(tied);
+    const Instance instance(model);
+    const auto& parameters = instance.table.parameters();
+    EXPECT_EQ(std::ranges::count(parameters, "output", &Parameter::name), tied ? 0 : 1);
+    EXPECT_EQ(std::ranges::count(parameters, "embedding", &Parameter::name), 1);
+  }
+}
+
+TEST(Training, InTwoMicroBatchesEqualsOne) {
+  auto config = tiny_config();
+  // The balance loss is a product of means over a micro-batch, so it does not add up.
+  config.mutable_model()->mutable_moe()->mutable_balance_loss()->set_coefficient(0);
+  const auto world = parallel::make_single();
+  const auto whole = switchyard::testing::train_tiny(config, *world, 5);
+  config.mutable_train()->set_accumulation(2);
+  const auto halves = switchyard::testing::train_tiny(config, *world, 5);
+  EXPECT_TRUE(
+      is_near(at::tensor(halves.losses, at::kDouble), at::tensor(whole.losses, at::kDouble)));
+  EXPECT_TRUE(is_near(at::tensor(halves.gradient_norms, at::kDouble),
+                      at::tensor(whole.gradient_norms, at::kDouble)));
+  for (const auto& [name, weight] : whole.weights) {
+    EXPECT_TRUE(is_near(halves.weights.at(name), weight)) << name;
+  }
+}
+
+}  // namespace
+}  // namespace switchyard::models

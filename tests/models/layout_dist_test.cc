@@ -1,0 +1,55 @@
+// Layout invariance with real processes: this job's ranks against one rank alone, computed by every
+// rank for itself.
+
+#include <gtest/gtest.h>
+
+#include "parallel/single.h"
+#include "tests/testing/dist.h"
+#include "tests/testing/near.h"
+#include "tests/testing/tiny_model.h"
+
+namespace switchyard::testing {
+namespace {
+
+void expect_layout_changes_nothing(config::RunConfig config, int expert, int steps,
+                                   double tolerance) {
+  const auto single = parallel::make_single();
+  const TrainingTrace expected = train_tiny(config, *single, steps);
+  config.mutable_mesh()->set_expert(expert);
+  const TrainingTrace actual = train_tiny(config, world(), steps);
+  for (int i = 0; i < steps; ++i) {
+    EXPECT_NEAR(actual.losses[i], expected.losses[i], tolerance * expected.losses[i])
+        << "step " << i;
+    EXPECT_NEAR(actual.gradient_norms[i], expected.gradient_norms[i],
+                tolerance * expected.gradient_norms[i]);
+  }
+  for (const auto& [name, gradient] : expected.gradients) {
+    EXPECT_TRUE(is_near(actual.gradients.at(name), gradient, tolerance)) << name;
+  }
+}
+
+TEST(LayoutInvarianceMpi, ExpertParallelInFloat64) {
+  expect_layout_changes_nothing(tiny_config(), world().size(), 20, 1e-10);
+}
+
+TEST(LayoutInvarianceMpi, DataParallelInFloat64) {
+  expect_layout_changes_nothing(tiny_config(), 1, 20, 1e-10);
+}
+
+TEST(LayoutInvarianceMpi, ExpertAndDataParallelWithDropsInFloat64) {
+  auto config = tiny_config();
+  auto& capacity = *config.mutable_model()->mutable_moe()->mutable_capacity();
+  capacity.set_policy(config::BY_POSITION);
+  capacity.set_train_factor(1.0);
+  capacity.set_counts_k(true);
+  expect_layout_changes_nothing(config, world().size() > 1 ? world().size() / 2 : 1, 20, 1e-10);
+}
+
+TEST(LayoutInvarianceMpi, ExpertParallelInFloat32) {
+  auto config = tiny_config();
+  config.mutable_runtime()->set_compute(config::FP32);
+  expect_layout_changes_nothing(config, world().size(), 1, 1e-5);
+}
+
+}  // namespace
+}  // namespace switchyard::testing

@@ -1,0 +1,131 @@
+// The same training on one rank and on several, over every mesh: the promise that a layout changes
+// nothing but speed. Ranks are threads here; layout_dist_test.cc does the same with MPI processes.
+
+#include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+
+#include "parallel/single.h"
+#include "parallel/thread.h"
+#include "tests/testing/near.h"
+#include "tests/testing/tiny_model.h"
+
+namespace switchyard::testing {
+namespace {
+
+constexpr int kSteps = 20;
+
+TrainingTrace alone(const config::RunConfig& config) {
+  const auto world = parallel::make_single();
+  return train_tiny(config, *world, kSteps);
+}
+
+TrainingTrace on_ranks(const config::RunConfig& config, int ranks) {
+  TrainingTrace trace;
+  parallel::ThreadGroup(ranks).run([&](parallel::Communicator& world) {
+    at::set_num_threads(1);
+    TrainingTrace own = train_tiny(config, world, kSteps);
+    if (world.rank() == 0) trace = std::move(own);
+  });
+  return trace;
+}
+
+at::Tensor series(const std::vector<double>& values) { return at::tensor(values, at::kDouble); }
+
+void expect_same(const TrainingTrace& actual, const TrainingTrace& expected, double tolerance) {
+  EXPECT_TRUE(is_near(series(actual.losses), series(expected.losses), tolerance)) << "losses";
+  EXPECT_TRUE(is_near(series(actual.gradient_norms), series(expected.gradient_norms), tolerance))
+      << "norms";
+  EXPECT_TRUE(is_near(series(actual.balance), series(expected.balance), tolerance))
+      << "balance loss";
+  EXPECT_TRUE(is_near(series(actual.z), series(expected.z), tolerance)) << "z loss";
+  EXPECT_EQ(actual.dropped, expected.dropped);
+  ASSERT_EQ(actual.gradients.size(), expected.gradients.size());
+  for (const auto& [name, gradient] : expected.gradients) {
+    EXPECT_TRUE(is_near(actual.gradients.at(name), gradient, tolerance)) << "gradient of " << name;
+    EXPECT_TRUE(is_near(actual.weights.at(name), expected.weights.at(name), tolerance))
+        << "weight " << name;
+  }
+}
+
+struct Layout {
+  int ranks, expert;
+};
+
+struct LayoutInvariance : ::testing::TestWithParam<Layout> {
+  config::RunConfig on_mesh(config::RunConfig config) const {
+    config.mutable_mesh()->set_expert(GetParam().expert);
+    return config;
+  }
+};
+
+TEST_P(LayoutInvariance, DroplessTrainingInFloat64) {
+  const auto config = tiny_config();
+  expect_same(on_ranks(on_mesh(config), GetParam().ranks), alone(config), 1e-10);
+}
+
+TEST_P(LayoutInvariance, CapacityJitterAndGroupStatisticsInFloat64) {
+  auto config = tiny_config();
+  config::Moe& moe = *config.mutable_model()->mutable_moe();
+  moe.mutable_capacity()->set_policy(config::BY_POSITION);
+  moe.mutable_capacity()->set_train_factor(1.0);
+  moe.mutable_capacity()->set_counts_k(true);
+  moe.mutable_router()->set_input_jitter(0.05);
+  moe.mutable_router()->set_second_choice(config::AT_RANDOM);
+  moe.mutable_router()->set_second_choice_threshold(0.5);
+  moe.mutable_balance_loss()->set_statistics(config::PER_GROUP);
+  moe.mutable_balance_loss()->set_load(config::FIRST_CHOICE);
+  config.mutable_train()->set_global_batch(16);
+  config.mutable_train()->set_accumulation(2);
+  const TrainingTrace expected = alone(config);
+  EXPECT_GT(expected.dropped.back(), 0);
+  expect_same(on_ranks(on_mesh(config), GetParam().ranks), expected, 1e-10);
+}
+
+TEST_P(LayoutInvariance, OneStepInFloat32) {
+  auto config = tiny_config();
+  config.mutable_runtime()->set_compute(config::FP32);
+  const auto world = parallel::make_single();
+  const TrainingTrace expected = train_tiny(config, *world, 1);
+  TrainingTrace actual;
+  parallel::ThreadGroup(GetParam().ranks).run([&](parallel::Communicator& ranks) {
+    at::set_num_threads(1);
+    TrainingTrace own = train_tiny(on_mesh(config), ranks, 1);
+    if (ranks.rank() == 0) actual = std::move(own);
+  });
+  expect_same(actual, expected, 1e-5);
+}
+
+INSTANTIATE_TEST_SUITE_P(Meshes, LayoutInvariance,
+                         ::testing::Values(Layout{2, 1}, Layout{2, 2}, Layout{4, 1}, Layout{4, 2},
+                                           Layout{4, 4}, Layout{8, 4}),
+                         [](const auto& layout) {
+                           return std::to_string(layout.param.ranks) + "ranks" +
+                                  std::to_string(layout.param.expert) + "expert";
+                         });
+
+TEST(Recompute, ChangesNeitherRoutingNorAnyNumber) {
+  auto config = tiny_config();
+  config::Moe& moe = *config.mutable_model()->mutable_moe();
+  moe.mutable_capacity()->set_policy(config::BY_POSITION);
+  moe.mutable_capacity()->set_train_factor(1.0);
+  moe.mutable_capacity()->set_counts_k(true);
+  moe.mutable_router()->set_input_jitter(0.05);
+  const TrainingTrace plain = alone(config);
+  config.mutable_train()->set_recompute(config::RECOMPUTE_LAYER);
+  expect_same(alone(config), plain, 0);
+  expect_same(on_ranks(config, 2), plain, 1e-10);
+}
+
+TEST(Training, RepeatsBitByBit) {
+  auto config = tiny_config();
+  config.mutable_runtime()->set_compute(config::BF16);
+  expect_same(alone(config), alone(config), 0);
+}
+
+TEST(Training, LowersTheLoss) {
+  const TrainingTrace trace = alone(tiny_config());
+  EXPECT_LT(trace.losses.back(), trace.losses.front() - 0.3);
+}
+
+}  // namespace
+}  // namespace switchyard::testing

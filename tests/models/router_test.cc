@@ -1,0 +1,150 @@
+#include "models/moe/router.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "models/moe/losses.h"
+#include "parallel/single.h"
+#include "tests/testing/near.h"
+
+namespace switchyard::models {
+namespace {
+
+using switchyard::testing::is_near;
+
+at::Tensor row(const std::vector<double>& values) {
+  return at::tensor(values, at::kDouble).unsqueeze(0);
+}
+
+config::Router options(config::Weighting weighting, double norm, double scale) {
+  config::Router router;
+  router.set_weighting(weighting);
+  router.set_weight_norm(norm);
+  router.set_route_scale(scale);
+  return router;
+}
+
+// Chosen scores of the example logits [2, 1, .5, -1] with k = 2.
+at::Tensor chosen(const at::Tensor& score) { return score.gather(1, top_k_lowest_id(score, 2)); }
+
+TEST(Router, WeightConventionsGiveTheKnownValues) {
+  const at::Tensor logits = row({2, 1, .5, -1});
+  const at::Tensor p = chosen(logits.softmax(-1));
+  EXPECT_TRUE(
+      is_near(choice_weights(p, options(config::RAW, 1, 1)), row({.609460, .224208}), 2e-6));
+  EXPECT_TRUE(is_near(choice_weights(p, options(config::RENORMALIZE, 1, 1)),
+                      row({.731059, .268941}), 2e-6));
+  EXPECT_TRUE(is_near(choice_weights(p, options(config::RENORMALIZE, 2, 1)),
+                      row({.938508, .345258}), 2e-6));
+  const at::Tensor s = chosen(logits.sigmoid());
+  EXPECT_TRUE(is_near(choice_weights(s, options(config::RENORMALIZE, 1, 2.5)),
+                      row({1.366123, 1.133877}), 2e-6));
+}
+
+TEST(Router, TiesGoToTheLowestExpert) {
+  EXPECT_TRUE(at::equal(top_k_lowest_id(at::zeros({2, 5}), 3),
+                        at::tensor({0, 1, 2, 0, 1, 2}, at::kLong).view({2, 3})));
+  EXPECT_TRUE(at::equal(top_k_lowest_id(row({1, 3, 2, 3}), 3),
+                        at::tensor({1, 3, 2}, at::kLong).view({1, 3})));
+}
+
+TEST(Router, TopKAgreesWithAFullStableSort) {
+  const at::Tensor score = at::randint(0, 7, {200, 16}).to(at::kFloat);  // many ties
+  const auto sorted = score.sort(/*stable=*/true, /*dim=*/1, /*descending=*/true);
+  EXPECT_TRUE(at::equal(top_k_lowest_id(score, 5), std::get<1>(sorted).slice(1, 0, 5)));
+}
+
+// Losses of the top-1 example, with their gradients in the first row.
+struct SwitchLosses : ::testing::Test {
+  at::Tensor logits =
+      at::tensor({2., 1., 0., 1.5, 0., .5, 3., 0., 0., 0., 2., 1., 1., .5, 0., 0., .2, .9},
+                 at::kDouble)
+          .view({6, 3})
+          .requires_grad_();
+  config::Moe moe;
+  StepContext context;
+  std::unique_ptr<parallel::Communicator> single = parallel::make_single();
+  parallel::Communicator& world = *single;
+
+  void SetUp() override {
+    moe.set_num_experts(3);
+    moe.mutable_balance_loss()->set_load(config::FIRST_CHOICE);
+    moe.mutable_balance_loss()->set_statistics(config::PER_GROUP);
+    context.tokens_in_step = context.tokens_in_micro_batch = 6;
+  }
+  at::Tensor balance() {
+    const at::Tensor p = logits.softmax(-1);
+    return balance_loss(p, load_share(top_k_lowest_id(p, 1), moe, 6, context, world), context);
+  }
+};
+
+TEST_F(SwitchLosses, BalanceLossHasItsKnownValueAndGradient) {
+  const at::Tensor loss = balance();
+  EXPECT_NEAR(loss.item<double>(), 1.253339, 1e-6);
+  loss.backward();
+  EXPECT_TRUE(
+      is_near(logits.grad()[0], at::tensor({.055674, -.040701, -.014973}, at::kDouble), 2e-5));
+  EXPECT_NEAR(logits.grad().sum(1).abs().max().item<double>(), 0,
+              1e-15);  // softmax does not see a shift
+}
+
+TEST_F(SwitchLosses, GlobalStatisticsEqualGroupStatisticsForOneGroup) {
+  const double per_group = balance().item<double>();
+  moe.mutable_balance_loss()->set_statistics(config::GLOBAL_BATCH);
+  EXPECT_NEAR(balance().item<double>(), per_group, 1e-15);
+}
+
+TEST_F(SwitchLosses, RouterZLossHasItsKnownValueAndGradient) {
+  const at::Tensor loss = router_z_loss(logits, context);
+  EXPECT_NEAR(loss.item<double>(), 5.039361, 1e-6);
+  loss.backward();
+  EXPECT_TRUE(
+      is_near(logits.grad()[0], at::tensor({.533879, .196403, .072253}, at::kDouble), 2e-6));
+}
+
+TEST(BalanceLoss, OfTheTopTwoExampleCountsFirstChoicesOnly) {
+  const at::Tensor logits =
+      at::tensor({2., 1., 0., -1., 2., 1.5, 0., 0., 1., 2., 0., 0., 2.5, 0., 1., 0.}, at::kDouble)
+          .view({4, 4});
+  config::Moe moe;
+  moe.set_num_experts(4);
+  moe.mutable_balance_loss()->set_load(config::FIRST_CHOICE);
+  moe.mutable_balance_loss()->set_statistics(config::PER_GROUP);
+  StepContext context;
+  context.tokens_in_step = 4;
+  const auto single = parallel::make_single();
+  parallel::Communicator& world = *single;
+  const at::Tensor p = logits.softmax(-1);
+  const at::Tensor share = load_share(top_k_lowest_id(p, 2), moe, 4, context, world);
+  EXPECT_NEAR(balance_loss(p, share, context).item<double>(), 1.898834, 1e-6);
+}
+
+TEST(BalanceLoss, IsOneWhenBalancedForBothLoadFractions) {
+  const at::Tensor p = at::full({8, 4}, 0.25, at::kDouble);
+  const at::Tensor ids =
+      at::tensor({0, 1, 1, 2, 2, 3, 3, 0, 0, 1, 1, 2, 2, 3, 3, 0}, at::kLong).view({8, 2});
+  StepContext context;
+  context.tokens_in_step = context.tokens_in_micro_batch = 8;
+  const auto single = parallel::make_single();
+  parallel::Communicator& world = *single;
+  config::Moe moe;
+  moe.set_num_experts(4);
+  for (const auto load : {config::FIRST_CHOICE, config::ALL_CHOICES}) {
+    moe.mutable_balance_loss()->set_load(load);
+    EXPECT_NEAR(balance_loss(p, load_share(ids, moe, 8, context, world), context).item<double>(), 1,
+                1e-15);
+  }
+}
+
+TEST(AttachLoss, AddsTheLossGradientAndLeavesTheValueAlone) {
+  at::Tensor x = at::rand({3}, at::kDouble).requires_grad_(),
+             w = at::rand({3}, at::kDouble).requires_grad_();
+  const at::Tensor y = attach_loss(x, (w * w).sum());
+  EXPECT_TRUE(at::equal(y, x));
+  y.sum().backward();
+  EXPECT_TRUE(is_near(x.grad(), at::ones({3}, at::kDouble)));
+  EXPECT_TRUE(is_near(w.grad(), 2 * w));
+}
+
+}  // namespace
+}  // namespace switchyard::models
