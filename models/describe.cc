@@ -1,0 +1,190 @@
+#include "models/describe.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "core/base/errors.h"
+#include "core/config/layers.h"
+#include "models/cost.h"
+#include "parallel/mesh.h"
+
+namespace switchyard::models {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+parallel::Mesh::Shape mesh_shape(const config::RunConfig& config, int ranks) {
+  parallel::MeshDegrees degrees;
+  if (config.mesh().has_data()) degrees.data = config.mesh().data();
+  if (config.mesh().has_expert()) degrees.expert = config.mesh().expert();
+  return parallel::Mesh::resolve(ranks, degrees, config.model().moe().num_experts());
+}
+
+std::vector<std::string> balance_detail(const config::Moe& moe) {
+  const bool first_choice = moe.balance_loss().load() == config::FIRST_CHOICE;
+  const bool global = moe.balance_loss().statistics() == config::GLOBAL_BATCH;
+  const std::string load =
+      first_choice
+          ? "share of the tokens whose first choice is expert i"
+          : fmt::format("share of the T*{} assignments that ask for expert i", moe.top_k());
+  const std::string scope =
+      global ? "f over the T tokens of the micro-batch on all ranks"
+             : fmt::format(
+                   "f and P over the T tokens of each routing group of {} sequence(s), then "
+                   "the mean over groups",
+                   moe.capacity().group_sequences());
+  return {fmt::format("f_i = {}, before drops, without gradient", load),
+          "P_i = mean router probability of expert i",
+          scope + "; mean over the step's micro-batches",
+          "1 per layer at perfect balance, before the coefficient"};
+}
+
+// 1234567 -> "1,234,567"
+std::string grouped(int64_t value) {
+  std::string digits = std::to_string(value);
+  for (int at = static_cast<int>(digits.size()) - 3; at > 0; at -= 3)
+    digits.insert(static_cast<size_t>(at), ",");
+  return digits;
+}
+
+std::string model_line(const config::Model& model) {
+  const int moe_layers = config::num_moe_layers(model);
+  std::string line = fmt::format(
+      "{} layers ({} MoE, {} dense), d_model {}, {} heads ({} key/value) of {}, vocabulary {}",
+      model.num_layers(), moe_layers, model.num_layers() - moe_layers, model.d_model(),
+      model.attention().num_heads(), model.attention().num_kv_heads(), model.attention().head_dim(),
+      model.vocab_size());
+  if (model.has_moe())
+    line += fmt::format("; {} experts of width {}, {} per token", model.moe().num_experts(),
+                        model.moe().d_ff(), model.moe().top_k());
+  return line;
+}
+
+int64_t tokens_per_step(const config::RunConfig& config) {
+  return int64_t{config.train().global_batch()} * config.data().sequence_length();
+}
+
+std::string census_text(const Census& counts) {
+  std::string text = fmt::format("{:<22}{:>22}{:>22}\n", "parameters", "total", "active per token");
+  for (const Component& part : counts.components)
+    text +=
+        fmt::format("  {:<20}{:>22}{:>22}\n", part.name, grouped(part.total), grouped(part.active));
+  return text + fmt::format("  {:<20}{:>22}{:>22}\n", "all", grouped(counts.total),
+                            grouped(counts.active));
+}
+
+std::string flops_text(const config::RunConfig& config) {
+  const int64_t length = config.data().sequence_length();
+  std::string text = fmt::format("{:<22}{:>22}\n", "FLOP per token", "forward");
+  for (const FlopTerm& term : forward_flops(config.model(), length))
+    text += fmt::format("  {:<20}{:>22}\n", term.name, grouped(static_cast<int64_t>(term.flops)));
+  const double train = flops_per_token(config.model(), length);
+  return text + fmt::format("  {:<20}{:>22}\n  {:<20}{:>22}  (3 x forward)\n", "all",
+                            grouped(static_cast<int64_t>(train / 3)), "training",
+                            grouped(static_cast<int64_t>(train)));
+}
+
+std::string inspect_text(const config::RunConfig& config, const parallel::Mesh::Shape& mesh) {
+  constexpr double kMebibyte = 1 << 20;
+  const Memory memory = memory_per_rank(config.model(), config.runtime().compute(), mesh.expert);
+  const auto mib = [](int64_t bytes) { return static_cast<double>(bytes) / kMebibyte; };
+  std::string text =
+      fmt::format("run     {}\nmodel   {}\n\n", config.name(), model_line(config.model()));
+  text += census_text(census(config.model())) + "\n" + flops_text(config) + "\n";
+  text += fmt::format("mesh    {} rank(s): data {}, expert {}, expert_data {}\n", mesh.data,
+                      mesh.data, mesh.expert, mesh.expert_data);
+  text += fmt::format("batch   {} sequences of {} = {} tokens per step, {} micro-batch(es)\n",
+                      config.train().global_batch(), config.data().sequence_length(),
+                      grouped(tokens_per_step(config)), config.train().accumulation());
+  text += fmt::format(
+      "memory  {:.1f} MiB per rank, without activations: {} parameters; {} values {:.1f}, master "
+      "{:.1f}, gradients {:.1f}, moments {:.1f}\n\n",
+      mib(memory.total_bytes()), grouped(memory.parameters),
+      config::ComputeType_Name(config.runtime().compute()), mib(memory.value_bytes),
+      mib(memory.master_bytes), mib(memory.gradient_bytes), mib(memory.moment_bytes));
+  return text + "loss = the sum of\n" + describe_losses(config);
+}
+
+Json parameters_json(const Census& counts) {
+  Json components = Json::object();
+  for (const Component& part : counts.components)
+    components[part.name] = {{"total", part.total}, {"active", part.active}};
+  return {{"total", counts.total}, {"active", counts.active}, {"components", components}};
+}
+
+Json inspect_json(const config::RunConfig& config, const parallel::Mesh::Shape& mesh) {
+  const int64_t length = config.data().sequence_length();
+  const Memory memory = memory_per_rank(config.model(), config.runtime().compute(), mesh.expert);
+  Json forward = Json::object(), terms = Json::array();
+  for (const FlopTerm& term : forward_flops(config.model(), length))
+    forward[term.name] = term.flops;
+  for (const LossTerm& term : losses(config))
+    terms.push_back({{"name", term.name}, {"formula", term.formula}, {"detail", term.detail}});
+  return {{"name", config.name()},
+          {"parameters", parameters_json(census(config.model()))},
+          {"flops_per_token", flops_per_token(config.model(), length)},
+          {"forward_flops_per_token", forward},
+          {"tokens_per_step", tokens_per_step(config)},
+          {"mesh",
+           {{"ranks", mesh.data},
+            {"data", mesh.data},
+            {"expert", mesh.expert},
+            {"expert_data", mesh.expert_data}}},
+          {"memory_per_rank",
+           {{"parameters", memory.parameters},
+            {"value_bytes", memory.value_bytes},
+            {"master_bytes", memory.master_bytes},
+            {"gradient_bytes", memory.gradient_bytes},
+            {"moment_bytes", memory.moment_bytes},
+            {"total_bytes", memory.total_bytes()}}},
+          {"losses", terms}};
+}
+
+}  // namespace
+
+std::vector<LossTerm> losses(const config::RunConfig& config) {
+  const config::Model& model = config.model();
+  const config::Moe& moe = model.moe();
+  std::vector<LossTerm> terms = {
+      {"lm",
+       "mean over all target tokens of the step of -log p(target)",
+       {fmt::format(
+            "p = softmax over the vocabulary of {}, given the earlier tokens of the document",
+            model.vocab_size()),
+        fmt::format("the step is {} sequences over all ranks and micro-batches; natural logarithm",
+                    config.train().global_batch())}}};
+  if (!model.has_moe()) return terms;
+  const int layers = config::num_moe_layers(model);
+  if (moe.balance_loss().coefficient() > 0)
+    terms.push_back({"balance",
+                     fmt::format("{} * sum over {} MoE layer(s) of {} * sum_i f_i P_i",
+                                 moe.balance_loss().coefficient(), layers, moe.num_experts()),
+                     balance_detail(moe)});
+  if (moe.z_loss_coefficient() > 0)
+    terms.push_back(
+        {"z",
+         fmt::format("{} * sum over {} MoE layer(s) of the mean over all tokens of the step of "
+                     "logsumexp(router logits)^2",
+                     moe.z_loss_coefficient(), layers),
+         {}});
+  return terms;
+}
+
+std::string describe_losses(const config::RunConfig& config) {
+  std::string text;
+  for (const LossTerm& term : losses(config)) {
+    text += fmt::format("  {:<8}= {}\n", term.name, term.formula);
+    for (const std::string& line : term.detail) text += fmt::format("            {}\n", line);
+  }
+  return text;
+}
+
+std::string inspect_config(const config::RunConfig& config, int ranks, bool json) {
+  const parallel::Mesh::Shape mesh = mesh_shape(config, ranks);
+  return json ? inspect_json(config, mesh).dump(2) + "\n" : inspect_text(config, mesh);
+}
+
+}  // namespace switchyard::models

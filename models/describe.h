@@ -1,0 +1,29 @@
+#pragma once
+// What a config means, in words and numbers, before anything is allocated: the losses as formulas,
+// and the page that `inspect` prints.
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/config/run_config.pb.h"
+
+namespace switchyard::models {
+
+struct LossTerm {
+  std::string name;                 // as in the log: "lm", "balance", "z"
+  std::string formula;              // "0.01 * sum over 4 MoE layers of ..."
+  std::vector<std::string> detail;  // what its symbols mean, over which tokens; may be empty
+};
+
+// Every term of the total, which is their sum. A term with coefficient 0 is left out.
+std::vector<LossTerm> losses(const config::RunConfig& config);
+
+// One line per term, its detail indented below.
+std::string describe_losses(const config::RunConfig& config);
+
+// Model, parameters, operations per token, mesh, memory and losses of a resolved config on `ranks`
+// ranks (at least 1), as text or as JSON. Throws ConfigError when the mesh does not fit the ranks.
+std::string inspect_config(const config::RunConfig& config, int ranks, bool json);
+
+}  // namespace switchyard::models
