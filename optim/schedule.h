@@ -1,0 +1,19 @@
+#pragma once
+// The learning rate as a function of the step.
+
+#include <cstdint>
+
+#include "core/config/run_config.pb.h"
+
+namespace switchyard::optim {
+
+// Rate of step `step` (from 0) of `num_steps`: linear warm-up from lr / warmup_steps to lr, then
+//   CONSTANT             lr
+//   COSINE, LINEAR       down to min_lr at the last step
+//   INVERSE_SQRT         lr * sqrt(warmup / step), at least min_lr (T5, Switch)
+//   CONSTANT_THEN_DECAY  lr, then linearly to min_lr over the last decay_fraction of the steps
+//   (WSD)
+// Beyond num_steps the rate stays at its last value.
+double learning_rate(const config::Optimizer& optimizer, int64_t step, int64_t num_steps);
+
+}  // namespace switchyard::optim
