@@ -1,0 +1,44 @@
+#include "trainer/agreement.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "core/base/errors.h"
+#include "parallel/thread.h"
+
+namespace switchyard::trainer {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+TEST(Agree, ReturnsEveryRanksResultOnEveryRank) {
+  parallel::ThreadGroup(3).run([](parallel::Communicator& world) {
+    const auto results = agree(world, "test", [&] { return std::string(world.rank(), 'x'); });
+    EXPECT_THAT(results, ElementsAre("", "x", "xx"));
+  });
+}
+
+TEST(Agree, ThrowsTheLowestFailedRanksKindOnEveryRankAndNamesThemAll) {
+  parallel::ThreadGroup(4).run([](parallel::Communicator& world) {
+    try {
+      agree(world, "test", [&]() -> std::string {
+        if (world.rank() == 1) throw StorageError("disk full");
+        if (world.rank() == 3) throw CheckpointError("damaged");
+        return "";
+      });
+      ADD_FAILURE() << "rank " << world.rank() << " went on alone";
+    } catch (const StorageError& error) {
+      EXPECT_STREQ(error.what(), "rank 1: disk full\nrank 3: damaged");
+    }
+  });
+}
+
+TEST(Agree, TurnsForeignExceptionsIntoOurOwn) {
+  parallel::ThreadGroup(1).run([](parallel::Communicator& world) {
+    EXPECT_THROW(agree(world, "test", []() -> std::string { throw std::bad_alloc(); }), CheckError);
+  });
+}
+
+}  // namespace
+}  // namespace switchyard::trainer

@@ -1,0 +1,246 @@
+// Damaged and hostile checkpoints: found, named, and never more than a CheckpointError.
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "core/base/errors.h"
+#include "core/base/random.h"
+#include "core/io/bytes.h"
+#include "core/io/checksum.h"
+#include "core/io/safetensors.h"
+#include "parallel/single.h"
+#include "tests/core/io/temp_folder.h"
+#include "tests/trainer/checkpoint_fixture.h"
+#include "trainer/checkpoint.h"
+#include "trainer/checkpoint_manifest.h"
+
+namespace switchyard::trainer {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+namespace fs = std::filesystem;
+
+constexpr uint64_t kMaxFileBytes = 1 << 20;
+
+class DamagedCheckpoint : public testing::Test {
+ protected:
+  DamagedCheckpoint() { save_step_by(2, folder_.path(), 1); }
+
+  std::string path() const { return folder_.file("step_1"); }
+  std::string file(const std::string& name) const { return path() + "/" + name; }
+
+  void write(const std::string& name, const std::string& text) const {
+    std::ofstream(file(name), std::ios::binary) << text;
+  }
+
+  // Makes COMMIT agree with the manifest and the config as they are now.
+  void seal() const {
+    auto digests = parse_commit(read_text_file(file(kCommitFile), kMaxFileBytes), "");
+    for (const char* name : {kManifestFile, kConfigFile}) {
+      Sha256 hash;
+      hash.update(as_byte_span(read_text_file(file(name), kMaxFileBytes)));
+      digests[name] = to_hex(hash.finish());
+    }
+    write(kCommitFile, commit_text(digests));
+  }
+
+  nlohmann::json manifest() const {
+    return nlohmann::json::parse(read_text_file(file(kManifestFile), kMaxFileBytes));
+  }
+  void set_manifest(const nlohmann::json& json) const {
+    write(kManifestFile, json.dump());
+    seal();
+  }
+
+  std::string error_on_opening() const {
+    return checkpoint_error_of([&] { CheckpointReader reader(path()); });
+  }
+  std::string error_on_verifying() const {
+    return checkpoint_error_of([&] { CheckpointReader(path()).verify(); });
+  }
+  void load_all() const {
+    const auto world = parallel::make_single();
+    TinyModel model(*world);
+    const CheckpointReader reader(path());
+    reader.load_weights(model.table);
+    reader.load_optimizer(model.table, *model.optimizer);
+  }
+
+  TempFolder folder_;
+};
+
+constexpr const char* kWeights0 = "weights-00000-of-00002.safetensors";
+constexpr const char* kWeights1 = "weights-00001-of-00002.safetensors";
+
+TEST_F(DamagedCheckpoint, NamesTheTensorOfAFlippedBitInAnyTensor) {
+  const Manifest manifest = CheckpointReader(path()).manifest();
+  for (const auto& [name, record] : manifest.inventory.tensors) {
+    const std::string shard = file(record.file);
+    const std::string bytes = read_text_file(shard, kMaxFileBytes);
+    const auto header = parse_safetensors(as_byte_span(bytes), shard);
+    const auto entry = std::ranges::find(header.entries, name, &SafetensorsEntry::name);
+    const uint64_t offset = header.data_begin + (entry->begin + entry->end) / 2;
+    flip_bit(shard, offset);
+    const std::string expected = fmt::format("tensor \"{}\" is damaged", name);
+    EXPECT_THAT(error_on_verifying(), HasSubstr(expected));
+    EXPECT_THAT(checkpoint_error_of([&] { load_all(); }), HasSubstr(expected));
+    flip_bit(shard, offset);
+  }
+  EXPECT_NO_THROW(load_all());
+}
+
+TEST_F(DamagedCheckpoint, FindsAFlippedBitInAnyByteOfTheSmallFiles) {
+  for (const char* name : {kCommitFile, kManifestFile, kConfigFile}) {
+    const uint64_t size = fs::file_size(file(name));
+    const uint64_t stride = std::max<uint64_t>(1, size / 100);
+    for (uint64_t offset = 0; offset < size; offset += stride) {
+      flip_bit(file(name), offset);
+      const std::string commit = read_text_file(file(kCommitFile), kMaxFileBytes);
+      // Digests of shards are for sha256sum; loading goes by the tensors' checksums.
+      const size_t line = name == kCommitFile ? commit.find(".safetensors", offset) : 0;
+      const bool is_shards_digest =
+          name == kCommitFile && line != std::string::npos && commit.find('\n', offset) > line;
+      if (!is_shards_digest) {
+        EXPECT_NE(error_on_opening(), "") << name << " at " << offset;
+      }
+      flip_bit(file(name), offset);
+    }
+  }
+  EXPECT_NO_THROW(load_all());
+}
+
+TEST_F(DamagedCheckpoint, ListsAllFilesThatAreMissingOrCutOff) {
+  fs::remove(file(kWeights0));
+  fs::resize_file(file(kWeights1), 0);
+  EXPECT_THAT(error_on_opening(),
+              AllOf(HasSubstr(std::string(kWeights0) + ": No such file or directory"),
+                    HasSubstr(std::string(kWeights1) + " has 0 bytes, expected")));
+}
+
+TEST_F(DamagedCheckpoint, RefusesShardsThatWereSwapped) {
+  auto json = manifest();
+  fs::rename(file(kWeights0), file("aside"));
+  fs::rename(file(kWeights1), file(kWeights0));
+  fs::rename(file("aside"), file(kWeights1));
+  for (const char* name : {kWeights0, kWeights1}) {
+    json["files"][name]["bytes"] = fs::file_size(file(name));
+  }
+  set_manifest(json);  // the sizes fit, so that only the content can tell
+  EXPECT_THAT(error_on_verifying(),
+              AllOf(HasSubstr("which the manifest does not place there"), HasSubstr("lacks tensor"),
+                    HasSubstr(kWeights0), HasSubstr(kWeights1)));
+}
+
+TEST_F(DamagedCheckpoint, RefusesAShardOfAnotherStep) {
+  save_step_by(2, folder_.path(), 2);
+  fs::copy_file(folder_.file("step_2/") + kWeights1, file(kWeights1),
+                fs::copy_options::overwrite_existing);
+  EXPECT_THAT(error_on_verifying(), HasSubstr("is damaged: expected CRC-32C"));
+}
+
+TEST_F(DamagedCheckpoint, RefusesAStepUnderAnotherStepsName) {
+  fs::rename(path(), folder_.file("step_8"));
+  EXPECT_THAT(checkpoint_error_of([&] { CheckpointReader reader(folder_.file("step_8")); }),
+              HasSubstr("the folder's name says step 8, its manifest step 1"));
+  fs::rename(folder_.file("step_8"), folder_.file("best"));
+  EXPECT_NO_THROW(CheckpointReader(folder_.file("best")).verify());
+}
+
+TEST_F(DamagedCheckpoint, RefusesAnExtraTensorInAShard) {
+  std::vector<std::byte> bytes(4);
+  const auto written = write_safetensors(FileSystem(), file(kWeights0),
+                                         {{"surprise", DType::kFloat32, {1}, bytes}}, {});
+  auto json = manifest();
+  json["files"][kWeights0]["bytes"] = written.file_bytes;
+  set_manifest(json);
+  EXPECT_THAT(error_on_verifying(),
+              HasSubstr("holds tensor \"surprise\", which the manifest does not place there"));
+}
+
+TEST_F(DamagedCheckpoint, RefusesANewerVersionWithoutFallingBack) {
+  save_step_by(1, folder_.path(), 0);
+  auto json = manifest();
+  json["format_version"] = 2;
+  json["something"] = "new";
+  set_manifest(json);
+  const auto world = parallel::make_single();
+  EXPECT_THAT(checkpoint_error_of([&] { open_newest_valid(folder_.path(), *world); }),
+              HasSubstr("needs version 2 of the checkpoint format, and this program knows versions "
+                        "up to 1"));
+}
+
+TEST_F(DamagedCheckpoint, RefusesFolderWithoutCommit) {
+  fs::remove(file(kCommitFile));
+  EXPECT_THAT(error_on_opening(), HasSubstr("not a committed checkpoint: it holds no file COMMIT"));
+  EXPECT_THAT(checkpoint_error_of([&] { CheckpointReader reader(folder_.file("absent")); }),
+              HasSubstr("not a committed checkpoint"));
+}
+
+TEST_F(DamagedCheckpoint, RefusesFilesThatOnlyCommitOrOnlyTheManifestLists) {
+  auto json = manifest();
+  json["files"]["more.safetensors"] = {{"bytes", 0}};
+  set_manifest(json);
+  EXPECT_THAT(error_on_opening(), HasSubstr("more.safetensors is not in COMMIT"));
+  const std::string commit = read_text_file(file(kCommitFile), kMaxFileBytes);
+  write(kCommitFile, commit + std::string(64, '0') + "  stray\n");
+  EXPECT_THAT(error_on_opening(), HasSubstr("stray is in COMMIT, but not in the manifest"));
+}
+
+TEST_F(DamagedCheckpoint, RefusesAConfigThatIsNone) {
+  for (const char* text : {"seed: x", "model { unknown: 1 }", "seed: 1"}) {
+    write(kConfigFile, text);
+    auto json = manifest();
+    json["files"][kConfigFile]["bytes"] = std::string(text).size();
+    set_manifest(json);
+    EXPECT_THAT(error_on_opening(), HasSubstr("config.textproto is not a valid config")) << text;
+  }
+}
+
+TEST_F(DamagedCheckpoint, RefusesNamesThatLeadOutOfTheFolder) {
+  const auto valid = manifest();
+  const std::string commit = read_text_file(file(kCommitFile), kMaxFileBytes);
+  for (const char* name : {"../secret", "/etc/passwd", "..", ".", "", "a/b", "a\nb", "a\\b", "-rf",
+                           ".hidden", "a b", "\xc3\xa9"}) {
+    auto json = valid;
+    json["files"][name] = {{"bytes", 0}};
+    set_manifest(json);
+    EXPECT_THAT(error_on_opening(), HasSubstr("a file name must have letters, digits")) << name;
+    write(kCommitFile, std::string(64, '0') + "  " + name + "\n");
+    EXPECT_NE(error_on_opening(), "") << name;
+    write(kCommitFile, commit);
+  }
+}
+
+// Loads a mutated manifest whose digest is right. Anything but success and CheckpointError escapes.
+TEST_F(DamagedCheckpoint, SurvivesMutatedManifestsUpToTheLoadedTensors) {
+  const std::string valid = read_text_file(file(kManifestFile), kMaxFileBytes);
+  const Random random(1, Stream::kInit, 0);
+  int refused = 0;
+  constexpr int kRounds = 300;
+  for (uint64_t round = 0; round < kRounds; ++round) {
+    std::string text = valid;
+    for (uint64_t i = 0; i <= round % 3; ++i) {
+      const uint64_t bits = random.bits64(8 * round + i);
+      text[bits % text.size()] = static_cast<char>("0123456789{}[],:\"ae-."[(bits >> 32) % 21]);
+    }
+    write(kManifestFile, text);
+    seal();
+    try {
+      load_all();
+    } catch (const CheckpointError&) {
+      ++refused;
+    }
+  }
+  EXPECT_GT(refused, kRounds / 2);
+}
+
+}  // namespace
+}  // namespace switchyard::trainer

@@ -1,0 +1,140 @@
+#include "tests/trainer/checkpoint_fixture.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "core/base/errors.h"
+#include "core/config/reader.h"
+#include "parallel/single.h"
+#include "parallel/thread.h"
+
+namespace switchyard::trainer {
+namespace {
+
+Slice held_experts(const parallel::Mesh& mesh) {
+  const int64_t each = kNumExperts / mesh.expert().size();
+  return {mesh.expert().rank() * each, (mesh.expert().rank() + 1) * each};
+}
+
+}  // namespace
+
+config::RunConfig debug_config() {
+  static const config::RunConfig config =
+      config::load_config(std::string(std::getenv("SY_TEST_ROOT")) + "/configs/debug.textproto");
+  return config;
+}
+
+TinyModel::TinyModel(parallel::Communicator& world, at::ScalarType compute,
+                     const parallel::MeshDegrees& degrees)
+    : mesh(world, degrees, kNumExperts) {
+  const Scope root(table);
+  root.parameter("embedding", {6, 5}, {});
+  root.parameter("norm", {5}, {}, /*decay=*/false);
+  const Scope experts = root / "layers" / 0 / "experts";
+  experts.expert_parameter("w13", {kNumExperts, 3, 5}, held_experts(mesh), {});
+  experts.expert_parameter("w2", {kNumExperts, 5, 2}, held_experts(mesh), {});
+  table.allocate(compute);
+  optimizer = std::make_unique<optim::AdamW>(debug_config().optimizer(), table.groups());
+}
+
+void TinyModel::fill(uint64_t seed) {
+  table.initialize(seed);
+  for (size_t i = 0; i < table.groups().size(); ++i) {
+    optimizer->first_moment(i).copy_(table.groups()[i].master);
+    optimizer->second_moment(i).copy_(table.groups()[i].master).mul_(-2);
+  }
+  optimizer->set_num_steps(state_at(static_cast<int64_t>(seed)).optimizer_steps);
+}
+
+TrainingState state_at(int64_t step) {
+  TrainingState state;
+  state.step = step;
+  state.tokens = 1000 * step;
+  state.optimizer_steps = step + 7;
+  state.skipped_in_a_row = 3;
+  state.skipped_steps = 5;
+  state.data = {8 * step, {6 * step, 2 * step}};
+  state.data_fingerprint = 0xfedcba9876543210;
+  state.tokenizer_fingerprint = 0x0000000000000042;
+  state.last_active = {{step, 0, step - 1, -1}, {}};
+  return state;
+}
+
+void save_step(parallel::Communicator& world, const std::string& folder, int64_t step,
+               const FileSystem& files, const parallel::MeshDegrees& degrees) {
+  TinyModel model(world, at::kFloat, degrees);
+  model.fill(static_cast<uint64_t>(step));
+  save_checkpoint(files, folder, {debug_config(), model.table, *model.optimizer, state_at(step)},
+                  model.mesh, /*keep=*/2);
+}
+
+void save_step_by(int ranks, const std::string& folder, int64_t step,
+                  const parallel::MeshDegrees& degrees) {
+  parallel::ThreadGroup(ranks).run(
+      [&](parallel::Communicator& world) { save_step(world, folder, step, {}, degrees); });
+}
+
+void expect_holds(const std::string& path, int64_t step, parallel::Communicator& world,
+                  at::ScalarType compute) {
+  TinyModel expected(world, compute), loaded(world, compute);
+  expected.fill(static_cast<uint64_t>(step));
+  const CheckpointReader reader(path);
+  reader.load_weights(loaded.table);
+  reader.load_optimizer(loaded.table, *loaded.optimizer);
+  EXPECT_EQ(reader.state(), state_at(step)) << path;
+  EXPECT_EQ(loaded.optimizer->num_steps(), expected.optimizer->num_steps()) << path;
+  for (size_t i = 0; i < loaded.table.groups().size(); ++i) {
+    const ParameterGroup &is = loaded.table.groups()[i], &should = expected.table.groups()[i];
+    EXPECT_TRUE(at::equal(is.master, should.master)) << path << " group " << i;
+    EXPECT_TRUE(at::equal(is.value, should.value)) << path << " group " << i;
+    EXPECT_TRUE(at::equal(loaded.optimizer->first_moment(i), expected.optimizer->first_moment(i)));
+    EXPECT_TRUE(
+        at::equal(loaded.optimizer->second_moment(i), expected.optimizer->second_moment(i)));
+  }
+}
+
+void expect_holds(const std::string& path, int64_t step) {
+  const auto world = parallel::make_single();
+  expect_holds(path, step, *world);
+}
+
+std::string checkpoint_error_of(const std::function<void()>& work) {
+  try {
+    work();
+  } catch (const CheckpointError& error) {
+    return error.what();
+  }
+  ADD_FAILURE() << "expected a CheckpointError";
+  return "";
+}
+
+std::string warnings_of(const std::function<void()>& work) {
+  testing::internal::CaptureStderr();
+  work();
+  return testing::internal::GetCapturedStderr();
+}
+
+std::vector<std::string> names_in(const std::string& folder) {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    names.push_back(entry.path().filename().string());
+  }
+  std::ranges::sort(names);
+  return names;
+}
+
+void flip_bit(const std::string& path, uint64_t offset) {
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekg(static_cast<std::streamoff>(offset));
+  const auto flipped = static_cast<char>(file.get() ^ 1);
+  file.seekp(static_cast<std::streamoff>(offset));
+  file.put(flipped);
+  ASSERT_TRUE(file.good()) << path;
+}
+
+}  // namespace switchyard::trainer

@@ -1,0 +1,53 @@
+#include "trainer/run_lock.h"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/core/io/temp_folder.h"
+#include "tests/trainer/checkpoint_fixture.h"
+
+namespace switchyard::trainer {
+namespace {
+
+using testing::HasSubstr;
+
+TEST(RunLock, RefusesASecondJobAndNamesTheFirst) {
+  TempFolder folder;
+  char host[256] = "";
+  ::gethostname(host, sizeof host - 1);
+  const RunLock first(folder.path());
+  const std::string message = checkpoint_error_of([&] { RunLock second(folder.path()); });
+  EXPECT_THAT(message, HasSubstr(folder.file("run.lock") + ": another job"));
+  EXPECT_THAT(message, HasSubstr("host " + std::string(host)));
+  EXPECT_THAT(message, HasSubstr("process " + std::to_string(::getpid())));
+}
+
+TEST(RunLock, IsFreeAgainOnceTheHolderIsGone) {
+  TempFolder folder;
+  { const RunLock first(folder.path()); }
+  EXPECT_NO_THROW(RunLock(folder.path()));
+}
+
+TEST(RunLock, IsFreeAgainAfterTheHolderWasKilled) {
+  TempFolder folder;
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const RunLock lock(folder.path());
+    ::_exit(0);  // no destructor runs
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_NO_THROW(RunLock(folder.path()));
+}
+
+TEST(RunLock, CreatesTheRunsFolder) {
+  TempFolder folder;
+  const RunLock lock(folder.file("runs/first"));
+  EXPECT_THAT(names_in(folder.file("runs/first")), testing::ElementsAre("run.lock"));
+}
+
+}  // namespace
+}  // namespace switchyard::trainer

@@ -1,0 +1,19 @@
+#pragma once
+// Work that succeeds on all ranks or fails on all ranks with the same error, so that nobody goes on
+// alone into the next collective.
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "parallel/communicator.h"
+
+namespace switchyard::trainer {
+
+// **Collective.** Runs `work`, which must contain no collective, and returns what it returned on
+// every rank, in rank order. If it throws on any rank, all ranks throw an error of the kind of the
+// lowest one that failed; the message names each failed rank.
+std::vector<std::string> agree(parallel::Communicator& group, const char* what,
+                               const std::function<std::string()>& work);
+
+}  // namespace switchyard::trainer

@@ -1,0 +1,64 @@
+#include "trainer/run_lock.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include <fmt/format.h>
+
+#include "core/base/errors.h"
+#include "core/io/file_system.h"
+#include "core/io/json.h"
+
+namespace switchyard::trainer {
+namespace {
+
+constexpr uint64_t kMaxHolderBytes = 4096;
+
+std::string host_name() {
+  char name[256] = "unknown";
+  ::gethostname(name, sizeof name - 1);  // on failure the default stays
+  return name;
+}
+
+std::string holder_of(const std::string& path) {
+  std::string text = read_text_file(path, kMaxHolderBytes);
+  if (text.ends_with('\n')) text.pop_back();
+  return text.empty() ? "unknown holder" : json_quoted(text);
+}
+
+FileDescriptor open_lock(const std::string& path) {
+  FileDescriptor file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+  if (file.get() < 0) throw_storage_error(fmt::format("open {}", path), path, errno);
+  if (::flock(file.get(), LOCK_EX | LOCK_NB) == 0) return file;
+  if (errno != EWOULDBLOCK) throw_storage_error(fmt::format("lock {}", path), path, errno);
+  throw CheckpointError(
+      fmt::format("{}: another job is using this run's folder: {}; wait for it, end it, or give "
+                  "this run another name",
+                  path, holder_of(path)));
+}
+
+// For the message of whoever comes second.
+void write_holder(const FileDescriptor& file, const std::string& path) {
+  const std::string holder = fmt::format("host {}, process {}\n", host_name(), ::getpid());
+  const bool written =
+      ::ftruncate(file.get(), 0) == 0 &&
+      ::pwrite(file.get(), holder.data(), holder.size(), 0) == static_cast<ssize_t>(holder.size());
+  if (!written) throw_storage_error(fmt::format("write {}", path), path, errno);
+}
+
+FileDescriptor take(const std::string& folder) {
+  FileSystem().create_directory(folder);
+  const std::string path = folder + "/run.lock";
+  FileDescriptor file = open_lock(path);
+  write_holder(file, path);
+  return file;
+}
+
+}  // namespace
+
+RunLock::RunLock(const std::string& folder) : file_(take(folder)) {}
+
+}  // namespace switchyard::trainer
