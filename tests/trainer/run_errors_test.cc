@@ -1,0 +1,100 @@
+// What the command line refuses, with which exit code and which words; and what it answers without
+// a run.
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "tests/trainer/run_fixture.h"
+
+namespace switchyard::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+struct CommandLine : RunTest {
+  std::string debug_config() const { return project("configs/debug.textproto"); }
+};
+
+TEST_F(CommandLine, SaysItsVersion) {
+  EXPECT_THAT(call({"--version"}), EndsWithCode(0, "switchyard "));
+}
+
+TEST_F(CommandLine, RefusesWhatItDoesNotKnow) {
+  EXPECT_THAT(call({"trian"}), EndsWithCode(2, "trian"));
+  EXPECT_THAT(call({}), EndsWithCode(2, "subcommand"));
+  EXPECT_THAT(call({"train"}), EndsWithCode(2, "config"));
+  EXPECT_THAT(call({"train", file("none.textproto")}), EndsWithCode(2, "none.textproto"));
+}
+
+TEST_F(CommandLine, ReportsAllErrorsOfAConfigAtTheirPlaces) {
+  const std::string path = file("bad.textproto");
+  write_file(path, read_file(debug_config()) + "\nmodle { }\ntrain { stesp: 3 }\n");
+  const int lines = static_cast<int>(std::ranges::count(read_file(debug_config()), '\n'));
+  for (const int ranks : {1, 2}) {
+    const Outcome outcome = call({"train", path}, ranks);
+    EXPECT_THAT(outcome, EndsWithCode(2, fmt::format("{}:{}:1", path, lines + 2)));
+    EXPECT_THAT(outcome.output, HasSubstr("\"model\""));
+    EXPECT_THAT(outcome.output, HasSubstr(fmt::format("{}:{}:9", path, lines + 3)));
+    EXPECT_THAT(outcome.output, HasSubstr("\"steps\""));
+  }
+}
+
+TEST_F(CommandLine, RefusesMoreChoicesThanExperts) {
+  const Outcome outcome = train({.run = "k", .set = {"model.moe.top_k=5"}});
+  EXPECT_THAT(outcome, EndsWithCode(2, "model.moe.top_k (5)"));
+  EXPECT_THAT(outcome.output, HasSubstr("model.moe.num_experts (4)"));
+}
+
+TEST_F(CommandLine, RefusesBadOverrides) {
+  EXPECT_THAT(train({.run = "x", .set = {"model.moe.topk=1"}}), EndsWithCode(2, "\"top_k\""));
+  EXPECT_THAT(train({.run = "x", .set = {"train.steps=many"}}), EndsWithCode(2, "train.steps"));
+  EXPECT_THAT(train({.run = "x", .set = {"optimizer.lr=nan"}}), EndsWithCode(2, "optimizer.lr"));
+  EXPECT_THAT(train({.run = "x", .set = {"train.steps"}}), EndsWithCode(2, "--set"));
+}
+
+TEST_F(CommandLine, RefusesAMeshThatDoesNotFit) {
+  EXPECT_THAT(train({.run = "x", .ranks = 2, .set = {"mesh.expert=4"}}), EndsWithCode(2, "mesh"));
+}
+
+// A path below a regular file: not even root can make it.
+TEST_F(CommandLine, NamesAFolderThatCannotBeMade) {
+  write_file(file("plain"), "");
+  for (const int ranks : {1, 2}) {
+    EXPECT_THAT(train({.run = "run", .ranks = ranks, .set = {"output_dir=" + file("plain/below")}}),
+                EndsWithCode(7, file("plain")));
+  }
+}
+
+TEST_F(CommandLine, InspectsAConfigForPrograms) {
+  const Outcome outcome = call({"inspect", debug_config(), "--json"});
+  ASSERT_THAT(outcome, EndsWithCode(0, ""));
+  const auto json = nlohmann::json::parse(outcome.output);
+  EXPECT_GT(json.at("parameters").at("total"), json.at("parameters").at("active"));
+  EXPECT_GT(json.at("flops_per_token"), 0);
+}
+
+TEST_F(CommandLine, InspectsAsManyParametersAsACheckpointHolds) {
+  expect_trained({.run = "run", .set = {"train.steps=2"}});
+  const Outcome outcome = call({"inspect", debug_config(), "--json"});
+  ASSERT_THAT(outcome, EndsWithCode(0, ""));
+  const auto manifest =
+      nlohmann::json::parse(read_file(file("run/checkpoints/step_2/manifest.json")));
+  int64_t total = 0;
+  for (const auto& [name, tensor] : manifest["tensors"].items()) {
+    if (name.find("_moment/") != std::string::npos) continue;
+    int64_t count = 1;
+    for (const auto& extent : tensor["shape"]) count *= extent.get<int64_t>();
+    total += count;
+  }
+  EXPECT_EQ(nlohmann::json::parse(outcome.output)["parameters"]["total"], total);
+}
+
+TEST_F(CommandLine, RefusesToGenerateFromARunWithoutText) {
+  expect_trained({.run = "run", .set = {"train.steps=2"}});
+  EXPECT_THAT(call({"generate", file("run")}), EndsWithCode(2, "no tokenizer"));
+  EXPECT_THAT(call({"eval", file("none")}), EndsWithCode(4, file("none")));
+}
+
+}  // namespace
+}  // namespace switchyard::testing

@@ -1,0 +1,146 @@
+// A run that is ended at any moment and started again ends with the bytes of one that never was.
+
+#include <signal.h>
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <random>
+#include <thread>
+
+#include <fmt/format.h>
+
+#include "tests/trainer/run_fixture.h"
+
+namespace switchyard::testing {
+namespace {
+
+constexpr int kSteps = 20, kKilled = 128 + SIGKILL, kPreempted = 75;
+
+struct Resume : RunTest {
+  // Waits for the log line of `step`, then for a random part of about a step or a save, and kills
+  // all ranks at once. False if the run was quicker.
+  bool kill_after(const TrainCall& call, int step, std::mt19937& random) {
+    const auto process = start_training(call);
+    if (!process->wait_until([&] { return step == 0 || has_step(call.run, step); })) return false;
+    const int longest = step == 0 ? 800'000 : 10'000;
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % longest));
+    for (const pid_t rank : process->leaves()) ::kill(rank, SIGKILL);
+    return process->finish().code != 0;
+  }
+
+  void expect_survives_kills(TrainCall call, const std::vector<int>& steps) {
+    TrainCall whole = call;
+    whole.run = "whole";
+    expect_trained(whole);
+    std::mt19937 random(17 + call.ranks);
+    int kills = 0;
+    for (const int step : steps) kills += kill_after(call, step, random);
+    EXPECT_GE(2 * kills, static_cast<int>(steps.size()));  // on a quick machine some come too late
+    expect_trained(call);
+    expect_same_end(call.run, "whole", kSteps);
+  }
+};
+
+TEST_F(Resume, SurvivesKillsOfOneRankThatSavesEveryStep) {
+  expect_survives_kills({.run = "killed", .set = {"checkpoint.every=1"}}, {0, 2, 6, 14, 19});
+}
+
+TEST_F(Resume, SurvivesKillsOfOneRankBetweenSaves) {
+  expect_survives_kills({.run = "killed", .set = {"checkpoint.every=3", "eval.every=2"}},
+                        {1, 7, 17});
+}
+
+TEST_F(Resume, SurvivesKillsOfTwoRanks) {
+  expect_survives_kills({.run = "killed", .ranks = 2, .set = {"checkpoint.every=2"}}, {0, 9, 15});
+}
+
+TEST_F(Resume, GoesOnAfterASignalThatStoppedIt) {
+  for (const int ranks : {1, 2}) {
+    const std::string whole = fmt::format("whole{}", ranks), run = fmt::format("stopped{}", ranks);
+    expect_trained({.run = whole, .ranks = ranks});
+    const auto process = start_training({.run = run, .ranks = ranks});
+    ASSERT_TRUE(process->wait_until([&] { return has_step(run, 3); }));
+    process->send(SIGTERM);
+    EXPECT_THAT(process->finish(), EndsWithCode(kPreempted, "and saved"));
+    expect_trained({.run = run, .ranks = ranks});
+    expect_same_end(run, whole, kSteps);
+  }
+}
+
+TEST_F(Resume, GoesOnAfterAPlannedStop) {
+  expect_trained({.run = "whole"});
+  EXPECT_THAT(train({.run = "stopped", .set = {"train.stop_after_steps=7"}}),
+              EndsWithCode(kPreempted, "stopped at step 7 and saved"));
+  EXPECT_THAT(train({.run = "stopped"}), EndsWithCode(0, "resumed at step 7"));
+  expect_same_end("stopped", "whole", kSteps);
+}
+
+TEST_F(Resume, OfAFinishedRunChangesNothing) {
+  expect_trained({.run = "a"});
+  expect_trained({.run = "b"});
+  EXPECT_THAT(train({.run = "b"}), EndsWithCode(0, "resumed at step 20"));
+  expect_same_end("b", "a", kSteps);
+}
+
+TEST_F(Resume, TakesTheCheckpointBeforeADamagedOne) {
+  expect_trained({.run = "whole"});
+  EXPECT_THAT(train({.run = "damaged", .set = {"checkpoint.every=5", "train.stop_after_steps=10"}}),
+              EndsWithCode(kPreempted, "step_10"));
+  const std::string weights =
+      file("damaged/checkpoints/step_10/weights-00000-of-00001.safetensors");
+  std::string bytes = read_file(weights);
+  ASSERT_FALSE(bytes.empty());
+  bytes[bytes.size() / 2] ^= 4;
+  write_file(weights, bytes);
+  const Outcome outcome = train({.run = "damaged"});
+  EXPECT_THAT(outcome, EndsWithCode(0, "resumed at step 5"));
+  EXPECT_THAT(outcome.output, ::testing::HasSubstr("step_10"));
+  expect_same_end("damaged", "whole", kSteps);
+}
+
+TEST_F(Resume, ContinuesOnAnotherNumberOfRanks) {
+  expect_trained({.run = "whole"});
+  EXPECT_THAT(train({.run = "moved", .ranks = 2, .set = {"train.stop_after_steps=8"}}),
+              EndsWithCode(kPreempted, ""));
+  expect_trained({.run = "moved"});
+  const auto expected = losses("whole"), actual = losses("moved");
+  ASSERT_EQ(actual.size(), expected.size());
+  for (const auto& [step, loss] : expected) EXPECT_NEAR(actual.at(step), loss, 1e-5 * loss) << step;
+}
+
+TEST_F(Resume, IsRefusedWhereItWouldNotBeTheSameRun) {
+  EXPECT_THAT(train({.run = "run", .set = {"train.stop_after_steps=2"}}),
+              EndsWithCode(kPreempted, ""));
+  EXPECT_THAT(train({.run = "run", .extra = {"--resume", "never"}}),
+              EndsWithCode(4, "already holds a checkpoint of step 2"));
+  EXPECT_THAT(train({.run = "run", .set = {"model.moe.d_ff=32", "seed=9"}}),
+              EndsWithCode(4, "model.moe.d_ff"));
+  EXPECT_THAT(train({.run = "run", .extra = {"--resume", file("nothing")}}),
+              EndsWithCode(4, file("nothing")));
+  EXPECT_THAT(train({.run = "other", .extra = {"--resume", file("run")}}),
+              EndsWithCode(0, "step 2"));
+}
+
+TEST_F(Resume, IsRefusedToASecondJobInOneFolder) {
+  const TrainCall endless{.run = "run", .set = {"train.steps=100000"}};
+  const auto first = start_training(endless);
+  ASSERT_TRUE(first->wait_until([&] { return has_step("run", 1); }));
+  EXPECT_THAT(train(endless), EndsWithCode(4, "another job is using this run's folder"));
+  EXPECT_TRUE(first->is_running());
+  first->send(SIGTERM);
+  EXPECT_THAT(first->finish(), EndsWithCode(kPreempted, "saved"));
+}
+
+TEST_F(Resume, IsLeftToTheUserWhenARankDies) {
+  const auto job = start_training({.run = "run", .ranks = 2, .set = {"train.steps=100000"}});
+  ASSERT_TRUE(job->wait_until([&] { return has_step("run", 2); }));
+  const auto ranks = job->leaves();
+  ASSERT_EQ(ranks.size(), 2u);
+  ::kill(ranks[1], SIGKILL);
+  const Outcome outcome = job->finish();
+  EXPECT_THAT(outcome, EndsWithCode(kKilled, "signal 9"));
+}
+
+}  // namespace
+}  // namespace switchyard::testing

@@ -1,0 +1,134 @@
+#include "trainer/bench_step.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "models/cost.h"
+#include "trainer/speedometer.h"
+#include "trainer/step_profile.h"
+#include "trainer/trainer.h"
+
+namespace switchyard::trainer {
+namespace {
+
+constexpr int kWarmup = 3;
+
+// A run that writes nothing of value and is never saved.
+config::RunConfig as_bench(config::RunConfig config, parallel::Communicator& world) {
+  const std::string name =
+      world.all_gather_text(fmt::format("switchyard_bench_{}", getpid()), "bench folder")[0];
+  config.set_output_dir(std::filesystem::temp_directory_path().string());
+  config.set_name(name);
+  config.mutable_train()->set_steps(1'000'000);
+  config.mutable_eval()->set_every(0);
+  config.mutable_checkpoint()->set_every(0);
+  if (!std::filesystem::exists(
+          config.data().train_size() > 0 ? config.data().train(0).path() + ".bin" : "")) {
+    config.mutable_data()->clear_train();
+    config.mutable_data()->clear_validation();
+    config.mutable_data()->mutable_synthetic()->set_num_tokens(10'000'000);
+  }
+  return config;
+}
+
+double run_one(Trainer& trainer) {
+  const auto start = std::chrono::steady_clock::now();
+  trainer.update(trainer.train_step());
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+std::map<std::string, double> profile(Trainer& trainer, int steps) {
+  const StepProfile profile;
+  double total = 0;
+  for (int i = 0; i < steps; ++i) total += run_one(trainer);
+  std::map<std::string, double> shares;
+  double named = 0;
+  for (const auto& [part, seconds] : profile.seconds()) {
+    shares[part] = seconds / total;
+    named += seconds / total;
+  }
+  shares["other"] = 1 - named;
+  return shares;
+}
+
+}  // namespace
+
+StepBench bench_step(config::RunConfig config, parallel::Communicator& world, int steps) {
+  config = as_bench(std::move(config), world);
+  StepBench bench;
+  bench.ranks = world.size();
+  bench.threads_per_rank = at::get_num_threads();
+  bench.steps = steps;
+  const double rate_before = measured_matmul_rate(config);
+  const double memory_before = peak_memory_bytes();
+  {
+    Trainer trainer(config, world, {Resume::kNever, {}});
+    for (int i = 0; i < kWarmup; ++i) run_one(trainer);
+    std::vector<double> seconds;
+    for (int i = 0; i < steps; ++i) seconds.push_back(run_one(trainer));
+    std::ranges::sort(seconds);
+    bench.memory_bytes = peak_memory_bytes() - memory_before;
+    bench.parts = profile(trainer, std::max(1, steps / 2));
+    const double tokens =
+        static_cast<double>(config.train().global_batch()) * config.data().sequence_length();
+    bench.tokens_per_second = tokens / seconds[seconds.size() / 2];
+    bench.fastest = tokens / seconds.front();
+    bench.slowest = tokens / seconds.back();
+  }
+  bench.machine_flops = world.all_reduce(std::max(rate_before, measured_matmul_rate(config)),
+                                         parallel::ReduceOp::kSum, "matmul rate");
+  bench.mfu = bench.tokens_per_second *
+              models::flops_per_token(config.model(), config.data().sequence_length()) /
+              bench.machine_flops;
+  const int expert =
+      parallel::Mesh::resolve(world.size(), {}, config.model().moe().num_experts()).expert;
+  bench.memory_formula_bytes =
+      static_cast<double>(
+          models::memory_per_rank(config.model(), config.runtime().compute(), expert)
+              .total_bytes()) +
+      models::activation_bytes(config, world.size());
+  world.barrier("bench done");
+  if (world.rank() == 0) std::filesystem::remove_all(RunFolder(config).path);
+  return bench;
+}
+
+std::string render(const StepBench& b, bool json) {
+  if (json) {
+    return nlohmann::ordered_json{{"ranks", b.ranks},
+                                  {"threads_per_rank", b.threads_per_rank},
+                                  {"steps", b.steps},
+                                  {"tokens_per_second", b.tokens_per_second},
+                                  {"slowest", b.slowest},
+                                  {"fastest", b.fastest},
+                                  {"machine_flops", b.machine_flops},
+                                  {"mfu", b.mfu},
+                                  {"parts", b.parts},
+                                  {"memory_bytes", b.memory_bytes},
+                                  {"memory_formula_bytes", b.memory_formula_bytes}}
+               .dump(2) +
+           "\n";
+  }
+  std::string text = fmt::format(
+      "{} rank(s) x {} thread(s), {} steps\n"
+      "tokens/s        {:.0f}  (steps from {:.0f} to {:.0f})\n"
+      "matrix products {:.1f} GFLOP/s measured; the step reaches {:.2f} of it (model FLOPs)\n"
+      "memory          {:.0f} MiB peak growth, {:.2f} of the formulas' {:.0f} MiB\n",
+      b.ranks, b.threads_per_rank, b.steps, b.tokens_per_second, b.slowest, b.fastest,
+      b.machine_flops * 1e-9, b.mfu, b.memory_bytes / (1 << 20),
+      b.memory_bytes / b.memory_formula_bytes, b.memory_formula_bytes / (1 << 20));
+  std::vector<std::pair<double, std::string>> parts;
+  for (const auto& [part, share] : b.parts) parts.emplace_back(share, part);
+  std::ranges::sort(parts, std::greater());
+  for (const auto& [share, part] : parts)
+    text += fmt::format("  {:<18} {:5.1f}%\n", part, 100 * share);
+  return text;
+}
+
+}  // namespace switchyard::trainer

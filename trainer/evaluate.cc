@@ -1,0 +1,102 @@
+#include "trainer/evaluate.h"
+
+#include <algorithm>
+#include <numbers>
+
+#include <ATen/ATen.h>
+
+#include "core/config/layers.h"
+#include "core/data/evaluation.h"
+#include "models/moe/stats.h"
+
+namespace switchyard::trainer {
+namespace {
+
+// Rows of one batch on this rank: as in training, in whole routing groups.
+int64_t batch_sequences(const config::RunConfig& config, int64_t num_ranks) {
+  const int64_t group =
+      config.model().has_moe() ? config.model().moe().capacity().group_sequences() : 1;
+  const int64_t rows = config.train().global_batch() / config.train().accumulation() / num_ranks;
+  return std::max<int64_t>(1, rows / group) * group;
+}
+
+int64_t text_bytes(const Batch& batch, const Tokenizer& tokenizer) {
+  std::vector<int32_t> targets;
+  for (const int32_t target : batch.targets) {
+    if (target >= 0 && target < tokenizer.vocab_size()) targets.push_back(target);
+  }
+  return static_cast<int64_t>(tokenizer.decode(targets).size());
+}
+
+models::StepContext context_of(const config::RunConfig& config, const Batch& batch,
+                               int64_t num_sequences, std::vector<models::RoutingStats>* stats) {
+  models::StepContext context;
+  context.seed = config.seed();
+  context.first_token = batch.first_sequence * batch.length;
+  context.group_tokens = batch.length;
+  if (config.model().has_moe()) {
+    context.group_tokens *= config.model().moe().capacity().group_sequences();
+  }
+  const int64_t real_rows =
+      std::clamp<int64_t>(num_sequences - batch.first_sequence, 0, batch.num_sequences);
+  context.num_real_tokens = real_rows * batch.length;
+  context.stats = stats;
+  return context;
+}
+
+SourceResult evaluate_source(const config::RunConfig& config, ModelInstance& instance,
+                             const NamedSource& source, const Tokenizer* tokenizer,
+                             int64_t max_sequences) {
+  parallel::Communicator& data = instance.mesh.data();
+  const EvalLoader loader(source.source,
+                          {config.data().sequence_length(), max_sequences,
+                           batch_sequences(config, data.size()), data.rank(), data.size()});
+  SourceResult result{source.name, 0, 0, 0, {}};
+  result.layers.resize(config::num_moe_layers(config.model()));
+  double sums[3] = {};  // loss, targets, bytes
+  for (int64_t i = 0; i < loader.num_batches(); ++i) {
+    const Batch batch = loader.batch(i);
+    const auto context = context_of(config, batch, loader.num_sequences(), &result.layers);
+    const at::Tensor loss =
+        instance.model.loss(to_tensors(batch), context, 1.0, {}, /*recompute=*/false);
+    sums[0] += loss.item<double>();
+    sums[1] +=
+        static_cast<double>(std::ranges::count_if(batch.targets, [](int32_t t) { return t >= 0; }));
+    if (tokenizer) sums[2] += static_cast<double>(text_bytes(batch, *tokenizer));
+  }
+  data.all_reduce(sums, 3, DType::kFloat64, parallel::ReduceOp::kSum, "evaluation");
+  models::reduce_stats(result.layers, data);
+  result.loss = sums[1] > 0 ? sums[0] / sums[1] : 0;
+  result.targets = static_cast<int64_t>(sums[1]);
+  result.text_bytes = static_cast<int64_t>(sums[2]);
+  return result;
+}
+
+}  // namespace
+
+double SourceResult::bits_per_byte() const {
+  if (text_bytes == 0) return 0;
+  return loss * static_cast<double>(targets) / std::numbers::ln2 / static_cast<double>(text_bytes);
+}
+
+std::vector<SourceResult> evaluate(const config::RunConfig& config, ModelInstance& instance,
+                                   const std::vector<NamedSource>& sources,
+                                   const Tokenizer* tokenizer, int64_t max_sequences) {
+  const at::NoGradGuard no_grad;
+  std::vector<SourceResult> results;
+  for (const NamedSource& source : sources) {
+    results.push_back(evaluate_source(config, instance, source, tokenizer, max_sequences));
+  }
+  return results;
+}
+
+double mean_loss(const std::vector<SourceResult>& results) {
+  double sum = 0, targets = 0;
+  for (const SourceResult& result : results) {
+    sum += result.loss * static_cast<double>(result.targets);
+    targets += static_cast<double>(result.targets);
+  }
+  return targets > 0 ? sum / targets : 0;
+}
+
+}  // namespace switchyard::trainer

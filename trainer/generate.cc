@@ -1,0 +1,75 @@
+#include "trainer/generate.h"
+
+#include <ATen/ATen.h>
+
+#include "core/base/random.h"
+
+namespace switchyard::trainer {
+namespace {
+
+at::Tensor as_row(const std::vector<int32_t>& tokens) {
+  return at::tensor(std::vector<int64_t>(tokens.begin(), tokens.end()), at::kLong).unsqueeze(0);
+}
+
+models::StepContext context_of(int64_t length) {
+  models::StepContext context;
+  context.group_tokens = length;
+  return context;
+}
+
+// The longest part of `text` that ends at a character boundary: a token may stop inside a UTF-8
+// sequence.
+size_t whole_characters(const std::string& text) {
+  for (size_t back = 1; back <= 3 && back <= text.size(); ++back) {
+    const auto byte = static_cast<unsigned char>(text[text.size() - back]);
+    if ((byte & 0xC0) == 0x80) continue;  // inside a sequence: look further back for its first byte
+    const size_t length = byte >= 0xF0 ? 4 : byte >= 0xE0 ? 3 : byte >= 0xC0 ? 2 : 1;
+    return length > back ? text.size() - back : text.size();
+  }
+  return text.size();
+}
+
+}  // namespace
+
+int64_t sample_token(const at::Tensor& logits_V, const SamplingOptions& options, double uniform) {
+  const auto [sorted, ids] =
+      logits_V.to(at::kDouble).sort(/*stable=*/true, /*dim=*/0, /*descending=*/true);
+  if (options.temperature <= 0) return ids[0].item<int64_t>();
+  const at::Tensor probability = (sorted / options.temperature).softmax(0);
+  const at::Tensor cumulative = probability.cumsum(0).contiguous();
+  const double* sum = cumulative.const_data_ptr<double>();
+  const int64_t size = cumulative.numel();
+  const int64_t kept =
+      std::min<int64_t>(size, std::lower_bound(sum, sum + size, options.top_p) - sum + 1);
+  const int64_t drawn = std::upper_bound(sum, sum + kept, uniform * sum[kept - 1]) - sum;
+  return ids[std::min(drawn, kept - 1)].item<int64_t>();
+}
+
+std::string generate(ModelInstance& instance, const Tokenizer& tokenizer, const std::string& prompt,
+                     const SamplingOptions& options,
+                     const std::function<void(const std::string&)>& on_text) {
+  const at::NoGradGuard no_grad;
+  const Random random(options.seed, Stream::kSample);
+  std::vector<int32_t> input = tokenizer.encode(prompt);
+  // An end-of-document token before the text is what a document begins with in training.
+  input.insert(input.begin(), tokenizer.end_of_document());
+  std::vector<models::KvCache> caches;
+  std::vector<int32_t> generated;
+  size_t shown = 0;
+  std::string text;
+  for (int64_t i = 0; i < options.max_tokens; ++i) {
+    const auto length = static_cast<int64_t>(input.size());
+    const at::Tensor logits = instance.model.next_logits(as_row(input), context_of(length), caches);
+    const auto next = static_cast<int32_t>(sample_token(logits[0], options, random.uniform(i)));
+    if (next == tokenizer.end_of_document()) break;
+    generated.push_back(next);
+    input = {next};
+    text = tokenizer.decode(generated);
+    const size_t whole = whole_characters(text);
+    if (on_text && whole > shown) on_text(text.substr(shown, whole - shown));
+    shown = std::max(shown, whole);
+  }
+  return text;
+}
+
+}  // namespace switchyard::trainer

@@ -1,0 +1,33 @@
+#pragma once
+// A model on its mesh, with its parameters allocated.
+
+#include <ATen/core/Tensor.h>
+
+#include "core/config/run_config.pb.h"
+#include "core/data/batch.h"
+#include "core/tensor/parameter.h"
+#include "models/decoder.h"
+#include "parallel/mesh.h"
+
+namespace switchyard::trainer {
+
+at::ScalarType compute_type(const config::RunConfig& config);
+
+// The parts refer to each other, so the whole stays where it is made.
+class ModelInstance {
+ public:
+  // **Collective** over `world`, which must outlive it. Parameters are allocated but not filled:
+  // initialize them or load a checkpoint.
+  ModelInstance(const config::RunConfig& config, parallel::Communicator& world);
+  ModelInstance(const ModelInstance&) = delete;
+  ModelInstance& operator=(const ModelInstance&) = delete;
+
+  parallel::Mesh mesh;
+  ParameterTable parameters;
+  models::Decoder model;
+};
+
+// A loader's batch as tensors.
+models::TokenBatch to_tensors(const Batch& batch);
+
+}  // namespace switchyard::trainer

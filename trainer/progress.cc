@@ -1,0 +1,38 @@
+#include "trainer/progress.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <string_view>
+
+#include <fmt/format.h>
+
+namespace switchyard::trainer {
+
+bool wants_progress_bar() {
+  const char* terminal = std::getenv("SWITCHYARD_TERMINAL");
+  if (terminal) return std::string_view(terminal) == "1";
+  return isatty(STDOUT_FILENO) == 1;
+}
+
+void ProgressBar::update(int64_t done, int64_t total, const std::string& text) {
+  if (!is_visible_ || total <= 0) return;
+  constexpr int kWidth = 24;
+  const double share = std::clamp(static_cast<double>(done) / static_cast<double>(total), 0.0, 1.0);
+  const auto filled = static_cast<size_t>(share * kWidth);
+  fmt::print("\r\033[2K{:3.0f}% |{}{}| {}", 100 * share, std::string(filled, '#'),
+             std::string(kWidth - filled, ' '), text);
+  std::fflush(stdout);
+  is_drawn_ = true;
+}
+
+void ProgressBar::clear() {
+  if (!is_drawn_) return;
+  fmt::print("\r\033[2K");
+  std::fflush(stdout);
+  is_drawn_ = false;
+}
+
+}  // namespace switchyard::trainer

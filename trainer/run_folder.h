@@ -1,0 +1,28 @@
+#pragma once
+// A run is a folder: config, log, metrics, checkpoints; nothing of the run lies outside it.
+
+#include <string>
+
+#include "core/config/run_config.pb.h"
+
+namespace switchyard::trainer {
+
+// <output_dir>/<name>; the paths of what it holds.
+struct RunFolder {
+  std::string path;
+
+  explicit RunFolder(const config::RunConfig& config);
+
+  std::string config() const { return path + "/config.textproto"; }
+  std::string log() const { return path + "/log.txt"; }
+  std::string metrics() const { return path + "/metrics.jsonl"; }
+  std::string timing() const { return path + "/timing.jsonl"; }
+  std::string events() const { return path + "/tensorboard"; }
+  std::string checkpoints() const { return path + "/checkpoints"; }
+  std::string tokenizer() const { return path + "/tokenizer.model"; }
+};
+
+// The folder of the run that a checkpoint folder belongs to: <run>/checkpoints/step_N -> <run>.
+std::string run_of_checkpoint(const std::string& checkpoint);
+
+}  // namespace switchyard::trainer

@@ -1,0 +1,34 @@
+#include "trainer/signals.h"
+
+#include <csignal>
+
+namespace switchyard::trainer {
+namespace {
+
+constexpr int kStopSignals[] = {SIGTERM, SIGINT, SIGUSR1};
+
+// A signal handler can reach nothing but a flag of static storage.
+volatile std::sig_atomic_t stop_requested = 0;
+
+extern "C" void on_stop_signal(int signal) {
+  if (stop_requested) {
+    std::signal(signal, SIG_DFL);
+    std::raise(signal);
+  }
+  stop_requested = 1;
+}
+
+}  // namespace
+
+StopSignals::StopSignals() {
+  stop_requested = 0;
+  for (const int signal : kStopSignals) std::signal(signal, on_stop_signal);
+}
+
+StopSignals::~StopSignals() {
+  for (const int signal : kStopSignals) std::signal(signal, SIG_DFL);
+}
+
+bool StopSignals::is_requested() const { return stop_requested != 0; }
+
+}  // namespace switchyard::trainer

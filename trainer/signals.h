@@ -1,0 +1,19 @@
+#pragma once
+// Pre-emption: the first SIGTERM, SIGINT or SIGUSR1 asks the run to finish its step, save and
+// leave; a second one ends it. SIGUSR1 is the one that mpirun hands on: to the others it answers by
+// killing the ranks a second later.
+
+namespace switchyard::trainer {
+
+// Installs the handlers while it lives, and the default ones after.
+class StopSignals {
+ public:
+  StopSignals();
+  ~StopSignals();
+  StopSignals(const StopSignals&) = delete;
+  StopSignals& operator=(const StopSignals&) = delete;
+
+  bool is_requested() const;
+};
+
+}  // namespace switchyard::trainer

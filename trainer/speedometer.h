@@ -1,0 +1,41 @@
+#pragma once
+// How fast the run goes, and how much of the machine it uses.
+
+#include <chrono>
+#include <cstdint>
+
+#include "core/config/run_config.pb.h"
+#include "parallel/mesh.h"
+#include "trainer/step_record.h"
+
+namespace switchyard::trainer {
+
+// Best rate of a plain matrix product in the compute type with this process's threads, FLOP/s;
+// takes milliseconds.
+double measured_matmul_rate(const config::RunConfig& config);
+
+// Largest resident set of this process so far.
+double peak_memory_bytes();
+
+class Speedometer {
+ public:
+  // **Collective** over the world: the machine's rate is the sum over ranks.
+  Speedometer(const config::RunConfig& config, const parallel::Mesh& mesh);
+
+  // The clock and counters start anew: call when a log interval begins, so that evaluation and
+  // saving do not count.
+  void restart();
+  void count_step() { ++steps_; }
+  // Fills the machine-dependent fields of a record from what happened since restart().
+  void fill(StepRecord& record) const;
+  double seconds_per_step() const;
+
+ private:
+  const parallel::Mesh* mesh_;
+  double tokens_per_step_, flops_per_token_, machine_rate_;
+  std::chrono::steady_clock::time_point start_;
+  double exchange_seconds_at_start_ = 0;
+  int64_t steps_ = 0;
+};
+
+}  // namespace switchyard::trainer

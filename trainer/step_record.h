@@ -1,0 +1,61 @@
+#pragma once
+// What one logged step reports: the same numbers on the console, as JSON lines and for TensorBoard.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/io/json_lines.h"
+#include "models/moe/context.h"
+
+namespace switchyard::trainer {
+
+// Routing of one MoE layer over all ranks.
+struct LayerHealth {
+  double balance_loss = 0;  // value without its coefficient; 1 when balanced
+  double z_loss = 0;
+  double drop_share = 0;      // dropped of the admitted slots
+  double load_max_mean = 0;   // busiest expert's slots over the mean
+  double load_entropy = 0;    // of the experts' shares, over ln(num_experts): 1 is even
+  double router_entropy = 0;  // mean over tokens, nats: how undecided the router is
+  int64_t dead_experts = 0;   // without a token for log.dead_after_steps steps
+};
+
+// `stats` summed over the step and all ranks.
+LayerHealth health_of(const models::RoutingStats& stats);
+
+struct StepRecord {
+  // The same for every run of the same config and layout.
+  int64_t step = 0, num_steps = 0;
+  double loss = 0;  // language-model loss alone, mean over the step's targets
+  double grad_norm = 0;
+  double lr = 0;
+  int64_t tokens = 0;  // trained on so far
+  int64_t skipped_steps = 0;
+  std::vector<LayerHealth> layers;  // one per MoE layer; empty for a dense model
+
+  // Of this process on this machine.
+  double seconds = 0;  // of the step, mean since the last record
+  double tokens_per_second = 0;
+  double mfu = 0;             // model FLOP/s over the measured matrix-product rate
+  double memory_bytes = 0;    // peak resident set, this rank
+  double exchange_share = 0;  // of the time, spent in token exchange, waiting included
+  double eta_seconds = 0;
+};
+
+// Over the MoE layers: means, but the largest load ratio and all dead experts.
+LayerHealth summary_of(const std::vector<LayerHealth>& layers);
+
+// "step:    120/5000  loss:  3.2145  ..."; fields without experts are left out for a dense model.
+std::string console_line(const StepRecord& record);
+
+// Reproducible values only, so that a resumed run's file equals an uninterrupted run's byte for
+// byte.
+JsonLinesRecord metrics_of(const StepRecord& record);
+// The machine-dependent rest.
+JsonLinesRecord timing_of(const StepRecord& record);
+
+std::string format_duration(double seconds);  // "1h12m", "3m05s", "42s"
+std::string format_count(double count);       // "31.5M", "8.2k"
+
+}  // namespace switchyard::trainer

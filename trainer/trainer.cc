@@ -1,0 +1,162 @@
+#include "trainer/trainer.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include <ATen/ATen.h>
+#include <ATen/record_function.h>
+#include <fmt/format.h>
+
+#include "core/base/log.h"
+#include "core/config/layers.h"
+#include "models/moe/stats.h"
+#include "optim/schedule.h"
+#include "parallel/gradients.h"
+#include "trainer/evaluate.h"
+
+namespace switchyard::trainer {
+namespace {
+
+int64_t count_targets(const std::vector<Batch>& batches) {
+  int64_t count = 0;
+  for (const Batch& batch : batches) {
+    count += std::ranges::count_if(batch.targets, [](int32_t target) { return target >= 0; });
+  }
+  return count;
+}
+
+}  // namespace
+
+ExitCode Trainer::run() {
+  print_banner();
+  speed_.restart();
+  while (!is_last()) {
+    StepResult result = train_step();
+    update(result);
+    speed_.count_step();
+    if (is_due(config_.log().every()) || is_last()) log(result);
+    if (is_due(config_.eval().every())) evaluate_now();
+    if (is_due(config_.checkpoint().every())) save();
+    if (result.stop_requested && !is_last()) {
+      save();
+      say(fmt::format("stopped at step {} and saved; run again to go on", state_.step));
+      return ExitCode::kPreempted;
+    }
+  }
+  if (state_.step > 0) {
+    evaluate_now();
+    save();
+  }
+  return ExitCode::kDone;
+}
+
+Trainer::StepResult Trainer::train_step() {
+  StepResult result;
+  result.stats.resize(config::num_moe_layers(config_.model()));
+  const std::vector<Batch> batches = next_batches();
+  instance_.parameters.zero_gradients();
+  const double loss_share = forward_backward(batches, result.stats);
+  reduce(result);
+  result.learning_rate =
+      optim::learning_rate(config_.optimizer(), state_.step, config_.train().steps());
+
+  const bool stop =
+      signals_.is_requested() || state_.step + 1 == config_.train().stop_after_steps();
+  double sums[2] = {loss_share, stop ? 1.0 : 0.0};
+  world_.all_reduce(sums, 2, DType::kFloat64, parallel::ReduceOp::kSum, "step loss");
+  result.loss = sums[0];
+  result.stop_requested = sums[1] > 0;
+  return result;
+}
+
+std::vector<Batch> Trainer::next_batches() {
+  RECORD_USER_SCOPE("sy::data");
+  return loader_->next_step();
+}
+
+void Trainer::reduce(StepResult& result) {
+  RECORD_USER_SCOPE("sy::reduce");
+  parallel::reduce_gradients(instance_.parameters.groups(), instance_.mesh);
+  result.gradient_norm = parallel::gradient_norm(instance_.parameters.groups(), instance_.mesh);
+}
+
+double Trainer::forward_backward(const std::vector<Batch>& batches,
+                                 std::vector<models::RoutingStats>& stats) {
+  const double targets = world_.all_reduce(static_cast<double>(count_targets(batches)),
+                                           parallel::ReduceOp::kSum, "number of targets");
+  const bool recompute = config_.train().recompute() == config::RECOMPUTE_LAYER;
+  double loss_share = 0;
+  for (const Batch& batch : batches) {
+    const at::Tensor loss = instance_.model.loss(to_tensors(batch), context_of(batch, stats),
+                                                 1.0 / std::max(1.0, targets), {}, recompute);
+    loss.backward();
+    loss_share += loss.item<double>();
+  }
+  return loss_share;
+}
+
+models::StepContext Trainer::context_of(const Batch& batch,
+                                        std::vector<models::RoutingStats>& stats) const {
+  const auto& train = config_.train();
+  models::StepContext context;
+  context.training = true;
+  context.seed = config_.seed();
+  context.step = state_.step;
+  context.first_token = batch.first_sequence * batch.length;
+  context.group_tokens = batch.length;
+  if (config_.model().has_moe())
+    context.group_tokens *= config_.model().moe().capacity().group_sequences();
+  context.tokens_in_step = int64_t{train.global_batch()} * batch.length;
+  context.tokens_in_micro_batch = context.tokens_in_step / train.accumulation();
+  context.stats = &stats;
+  return context;
+}
+
+bool Trainer::StepResult::is_finite() const {
+  return std::isfinite(loss) && std::isfinite(gradient_norm);
+}
+
+void Trainer::update(const StepResult& result) {
+  ++state_.step;
+  state_.tokens += int64_t{config_.train().global_batch()} * config_.data().sequence_length();
+  state_.data = loader_->cursor();
+  track_experts(result.stats);
+  if (result.is_finite()) {
+    RECORD_USER_SCOPE("sy::optimizer");
+    optimizer_.step(result.learning_rate, result.gradient_norm);
+    state_.skipped_in_a_row = 0;
+    return;
+  }
+  ++state_.skipped_steps;
+  say(fmt::format("step {} skipped: loss {}, gradient norm {}", state_.step, result.loss,
+                  result.gradient_norm));
+  if (++state_.skipped_in_a_row > config_.train().max_skipped_steps()) {
+    throw NumericsError(
+        fmt::format("{} steps in a row had a non-finite loss or gradient, the last at step {} "
+                    "(train.max_skipped_steps is {}); "
+                    "lower optimizer.lr or resume from an earlier checkpoint in {}",
+                    state_.skipped_in_a_row, state_.step, config_.train().max_skipped_steps(),
+                    folder_.checkpoints()));
+  }
+}
+
+// Notes when each expert last had a token from this rank; ranks agree when a record or a checkpoint
+// needs it.
+void Trainer::track_experts(const std::vector<models::RoutingStats>& stats) {
+  state_.last_active.resize(stats.size());
+  for (size_t layer = 0; layer < stats.size(); ++layer) {
+    auto& last = state_.last_active[layer];
+    last.resize(stats[layer].load.size());
+    for (size_t e = 0; e < last.size(); ++e) {
+      if (stats[layer].load[e] > 0) last[e] = state_.step;
+    }
+  }
+}
+
+bool Trainer::is_due(int64_t every) const { return every > 0 && state_.step % every == 0; }
+
+void Trainer::say(const std::string& text) {
+  if (metrics_) metrics_->say(text);
+}
+
+}  // namespace switchyard::trainer

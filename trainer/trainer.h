@@ -1,0 +1,97 @@
+#pragma once
+// The training run: data, forward and backward, reduction, update; now and then a log line, an
+// evaluation, a checkpoint.
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/base/errors.h"
+#include "core/config/run_config.pb.h"
+#include "core/data/loader.h"
+#include "core/data/tokenizer.h"
+#include "optim/adamw.h"
+#include "trainer/checkpoint.h"
+#include "trainer/data_sources.h"
+#include "trainer/metrics_log.h"
+#include "trainer/model_instance.h"
+#include "trainer/run_folder.h"
+#include "trainer/run_lock.h"
+#include "trainer/signals.h"
+#include "trainer/speedometer.h"
+
+namespace switchyard::trainer {
+
+// Where a run starts from.
+struct Resume {
+  enum Kind {
+    kAuto,
+    kNever,
+    kPath
+  } kind = kAuto;    // kAuto: the run folder's newest valid checkpoint, if any
+  std::string path;  // kPath: a checkpoint folder
+};
+
+class Trainer {
+ public:
+  // **Collective** over `world`, which must outlive it. The config is resolved and the same on all
+  // ranks. Opens data and the run folder, builds the model, loads the checkpoint to resume from.
+  Trainer(const config::RunConfig& config, parallel::Communicator& world, const Resume& resume);
+
+  // **Collective.** Trains to the last step. kPreempted: stopped early by a signal (or
+  // train.stop_after_steps), saved.
+  ExitCode run();
+
+  // What one step is judged by, the same on all ranks.
+  struct StepResult {
+    double loss = 0;
+    double gradient_norm = 0;
+    double learning_rate = 0;
+    bool stop_requested = false;
+    std::vector<models::RoutingStats> stats;  // of this rank
+    bool is_finite() const;
+  };
+  // The two halves of a step, for run() and for benchmarks: **collective** forward, backward and
+  // reduction; then the local update.
+  StepResult train_step();
+  void update(const StepResult& result);
+
+ private:
+  void start_from(const Resume& resume);
+  void restore(const CheckpointReader& checkpoint);
+  void print_banner();
+
+  std::vector<Batch> next_batches();
+  void reduce(StepResult& result);
+  double forward_backward(const std::vector<Batch>& batches,
+                          std::vector<models::RoutingStats>& stats);
+  models::StepContext context_of(const Batch& batch,
+                                 std::vector<models::RoutingStats>& stats) const;
+  void track_experts(const std::vector<models::RoutingStats>& stats);
+
+  void log(StepResult& result);
+  void evaluate_now();
+  void save();
+  bool is_due(int64_t every) const;
+  bool is_last() const { return state_.step >= config_.train().steps(); }
+  void say(const std::string& text);
+
+  config::RunConfig config_;
+  parallel::Communicator& world_;
+  RunFolder folder_;
+  std::unique_ptr<RunLock> lock_;         // rank 0
+  std::unique_ptr<Tokenizer> tokenizer_;  // null with generated tokens
+  ModelInstance instance_;
+  optim::AdamW optimizer_;
+  Blend blend_;
+  std::vector<NamedSource> validation_;
+  TrainingState state_;
+  std::unique_ptr<BatchLoader> loader_;
+  std::unique_ptr<MetricsLog> metrics_;  // rank 0
+  Speedometer speed_;
+  StopSignals signals_;
+  int64_t last_saved_ = -1, last_evaluated_ = -1;
+};
+
+}  // namespace switchyard::trainer

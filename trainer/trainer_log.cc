@@ -1,0 +1,71 @@
+// What a run reports and saves. See trainer/trainer.h.
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "models/moe/stats.h"
+#include "trainer/evaluate.h"
+#include "trainer/trainer.h"
+
+namespace switchyard::trainer {
+namespace {
+
+// **Collective.** The latest step over all ranks at which each expert had a token.
+void agree_on_activity(std::vector<std::vector<int64_t>>& last_active,
+                       parallel::Communicator& world) {
+  for (auto& layer : last_active) {
+    world.all_reduce(layer.data(), static_cast<int64_t>(layer.size()), DType::kInt64,
+                     parallel::ReduceOp::kMax, "active experts");
+  }
+}
+
+}  // namespace
+
+void Trainer::log(StepResult& result) {
+  models::reduce_stats(result.stats, world_);
+  agree_on_activity(state_.last_active, world_);
+  StepRecord record;
+  record.step = state_.step;
+  record.num_steps = config_.train().steps();
+  record.loss = result.loss;
+  record.grad_norm = result.gradient_norm;
+  record.lr = result.learning_rate;
+  record.tokens = state_.tokens;
+  record.skipped_steps = state_.skipped_steps;
+  for (size_t layer = 0; layer < result.stats.size(); ++layer) {
+    record.layers.push_back(health_of(result.stats[layer]));
+    record.layers.back().dead_experts = std::ranges::count_if(
+        state_.last_active[layer],
+        [&](int64_t last) { return state_.step - last >= config_.log().dead_after_steps(); });
+  }
+  speed_.fill(record);
+  if (metrics_) metrics_->log_step(record);
+  speed_.restart();
+}
+
+void Trainer::evaluate_now() {
+  if (validation_.empty() || last_evaluated_ == state_.step) return;
+  last_evaluated_ = state_.step;
+  const auto results =
+      evaluate(config_, instance_, validation_, tokenizer_.get(), config_.eval().sequences());
+  if (metrics_) {
+    metrics_->log_evaluation(state_.step, results);
+    if (is_last()) metrics_->say(loss_table(results) + expert_table(results));
+  }
+  speed_.restart();
+}
+
+void Trainer::save() {
+  if (last_saved_ == state_.step) return;
+  last_saved_ = state_.step;
+  agree_on_activity(state_.last_active, world_);
+  state_.optimizer_steps = optimizer_.num_steps();
+  save_checkpoint(FileSystem(), folder_.checkpoints(),
+                  {config_, instance_.parameters, optimizer_, state_}, instance_.mesh,
+                  config_.checkpoint().keep());
+  say(fmt::format("saved: {}/step_{}", folder_.checkpoints(), state_.step));
+  speed_.restart();
+}
+
+}  // namespace switchyard::trainer

@@ -1,0 +1,151 @@
+// How a run begins: opening data and folder, building the model, resuming, the banner. See
+// trainer/trainer.h.
+
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+
+#include "core/base/log.h"
+#include "core/base/version.h"
+#include "core/config/layers.h"
+#include "core/config/print.h"
+#include "core/io/file_system.h"
+#include "models/cost.h"
+#include "models/describe.h"
+#include "trainer/trainer.h"
+
+namespace switchyard::trainer {
+namespace {
+
+std::unique_ptr<Tokenizer> open_tokenizer(const config::RunConfig& config) {
+  if (config.data().has_synthetic()) return nullptr;
+  auto tokenizer = load_tokenizer(config.data().tokenizer());
+  if (tokenizer->vocab_size() > config.model().vocab_size()) {
+    throw ConfigError(fmt::format(
+        "model.vocab_size ({}) must be at least the {} tokens of data.tokenizer \"{}\"; raise it",
+        config.model().vocab_size(), tokenizer->vocab_size(), config.data().tokenizer()));
+  }
+  return tokenizer;
+}
+
+// The run keeps its vocabulary, so that it can be read when data.tokenizer is gone or another.
+void keep_tokenizer(const config::RunConfig& config, const RunFolder& folder) {
+  if (config.data().has_synthetic() || config.data().tokenizer() == "bytes") return;
+  constexpr uint64_t kLargestModel = uint64_t{1} << 30;  // bytes
+  const std::string model = read_text_file(config.data().tokenizer(), kLargestModel);
+  write_file_atomically(FileSystem(), folder.tokenizer(), std::as_bytes(std::span(model)));
+}
+
+// What the run is, for the banner.
+std::string summary(const config::RunConfig& config) {
+  const models::Census census = models::census(config.model());
+  return fmt::format(
+      "switchyard {}: {} parameters, {} active; {} tokens per step; {}; {} thread(s) per rank\n{}",
+      kVersion, format_count(static_cast<double>(census.total)),
+      format_count(static_cast<double>(census.active)),
+      config.train().global_batch() * config.data().sequence_length(),
+      config::ComputeType_Name(config.runtime().compute()), at::get_num_threads(),
+      models::describe_losses(config));
+}
+
+// What must not change under a run that goes on; the rest may, and is reported.
+bool must_stay(const std::string& difference) {
+  for (const char* prefix :
+       {"model.", "seed:", "data.sequence_length", "data.synthetic", "runtime.compute"}) {
+    if (difference.starts_with(prefix)) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+Trainer::Trainer(const config::RunConfig& config, parallel::Communicator& world,
+                 const Resume& resume)
+    : config_(config),
+      world_(world),
+      folder_(config),
+      tokenizer_(open_tokenizer(config)),
+      instance_(config, world),
+      optimizer_(config.optimizer(), instance_.parameters.groups()),
+      blend_(training_blend(config)),
+      validation_(validation_sources(config)),
+      speed_(config, instance_.mesh) {
+  if (world.rank() == 0) {
+    const FileSystem files;
+    files.create_directory(folder_.checkpoints());
+    lock_ = std::make_unique<RunLock>(folder_.path);
+    start_log(0, world.size(), folder_.log());
+  }
+  world.barrier("open run folder");
+  state_.data = blend_.start();
+  state_.data_fingerprint = blend_.fingerprint();
+  state_.tokenizer_fingerprint = tokenizer_ ? tokenizer_->fingerprint() : 0;
+  state_.last_active.resize(config::num_moe_layers(config.model()));
+  start_from(resume);
+  const LoaderOptions options{config.train().global_batch(), config.train().accumulation(),
+                              instance_.mesh.data().rank(), instance_.mesh.data().size()};
+  loader_ = std::make_unique<BatchLoader>(blend_, options, state_.data);
+  if (world.rank() == 0) {
+    metrics_ = std::make_unique<MetricsLog>(folder_, state_.step);
+    const std::string text = config::to_text(config_);
+    write_file_atomically(FileSystem(), folder_.config(), std::as_bytes(std::span(text)));
+    keep_tokenizer(config_, folder_);
+  }
+}
+
+void Trainer::start_from(const Resume& resume) {
+  if (resume.kind == Resume::kPath) {
+    restore(CheckpointReader(resume.path));
+    return;
+  }
+  const auto newest = open_newest_valid(folder_.checkpoints(), world_);
+  if (!newest) {
+    instance_.parameters.initialize(config_.seed());
+    return;
+  }
+  if (resume.kind == Resume::kNever) {
+    throw CheckpointError(
+        fmt::format("{} already holds a checkpoint of step {}, and --resume never asks for a new "
+                    "run; choose another name "
+                    "(--set name=...), remove the folder, or go on with --resume auto",
+                    folder_.path, newest->state().step));
+  }
+  restore(*newest);
+}
+
+void Trainer::restore(const CheckpointReader& checkpoint) {
+  std::vector<std::string> refused;
+  for (const std::string& difference : config::differences(checkpoint.config(), config_)) {
+    if (must_stay(difference)) refused.push_back(difference);
+  }
+  const TrainingState& saved = checkpoint.state();
+  if (saved.data_fingerprint != state_.data_fingerprint) {
+    refused.push_back(
+        "data: the training files, weights or order are not those the run began with");
+  }
+  if (saved.tokenizer_fingerprint != state_.tokenizer_fingerprint)
+    refused.push_back("data.tokenizer: another vocabulary");
+  if (!refused.empty()) {
+    throw CheckpointError(fmt::format(
+        "{} cannot be resumed with this config:\n  {}\nuse the run's own config.textproto, "
+        "or start a new run with another name",
+        checkpoint.path(), fmt::join(refused, "\n  ")));
+  }
+  checkpoint.load_weights(instance_.parameters);
+  checkpoint.load_optimizer(instance_.parameters, optimizer_);
+  state_ = saved;
+  last_saved_ = state_.step;
+  // A checkpoint is written after the evaluation of its step.
+  const bool was_last = checkpoint.config().train().steps() == state_.step;
+  if (was_last || is_due(config_.eval().every())) last_evaluated_ = state_.step;
+}
+
+void Trainer::print_banner() {
+  if (!metrics_) return;
+  say(summary(config_));
+  say(instance_.mesh.describe());
+  say(fmt::format(
+      "run: {}  seed: {}  {}", folder_.path, config_.seed(),
+      state_.step > 0 ? fmt::format("resumed at step {}", state_.step) : "from the start"));
+}
+
+}  // namespace switchyard::trainer
