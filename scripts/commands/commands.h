@@ -1,0 +1,72 @@
+#pragma once
+// The commands of the binary, each with its parsed options. Every command returns the process's
+// exit code and throws typed errors; main.cc prints those.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/base/errors.h"
+#include "trainer/generate.h"
+
+namespace switchyard::commands {
+
+struct ConfigOptions {
+  std::string path;
+  std::vector<std::string> overrides;  // --set
+};
+
+struct TrainOptions {
+  ConfigOptions config;
+  std::string resume = "auto";  // auto, never, or a checkpoint folder
+};
+
+struct EvalOptions {
+  std::string checkpoint;         // a checkpoint folder or a run's folder
+  std::vector<std::string> data;  // token files; none: the run's validation sources
+  int64_t sequences = 0;          // per source; 0: all
+  bool json = false;
+};
+
+struct GenerateOptions {
+  std::string checkpoint;
+  std::string prompt;
+  trainer::SamplingOptions sampling;
+};
+
+struct TokenizeCommand {
+  std::vector<std::string> inputs;
+  std::string tokenizer;   // "bytes" or a SentencePiece model; with vocab_size: the model to write
+  int32_t vocab_size = 0;  // > 0: train a vocabulary first
+  std::string out;         // prefix of the token file; empty: only train
+  std::string format;      // lines, paragraphs, jsonl; empty: by the file's name
+  int threads = 0;
+  double sample_mb = 4;  // text to train the vocabulary on
+};
+
+struct InspectOptions {
+  ConfigOptions config;
+  int ranks = 1;
+  bool json = false;
+};
+
+struct DoctorOptions {
+  std::string folder = ".";
+  bool json = false;
+};
+
+struct BenchOptions {
+  ConfigOptions config;
+  int steps = 20;
+  bool json = false;
+};
+
+ExitCode train(const TrainOptions& options);
+ExitCode eval(const EvalOptions& options);
+ExitCode generate(const GenerateOptions& options);
+ExitCode tokenize(const TokenizeCommand& options);
+ExitCode inspect(const InspectOptions& options);
+ExitCode doctor(const DoctorOptions& options);
+ExitCode bench_step(const BenchOptions& options);
+
+}  // namespace switchyard::commands

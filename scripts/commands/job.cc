@@ -1,0 +1,100 @@
+#include "scripts/commands/job.h"
+
+#include <cstdio>
+#include <filesystem>
+
+#include <fmt/format.h>
+
+#include "core/base/log.h"
+#include "core/base/threads.h"
+#include "core/config/print.h"
+#include "core/config/reader.h"
+#include "core/tensor/runtime.h"
+#include "trainer/checkpoint.h"
+
+namespace switchyard::commands {
+namespace {
+
+constexpr char kConfigFollows = 'C', kErrorFollows = 'E';
+
+// A config error is the same on all ranks, so that one message is enough; others tell which rank.
+void report(const parallel::Communicator& world, ExitCode code, const std::string& text) {
+  if (code == ExitCode::kConfig && world.rank() > 0) return;
+  const std::string rank = world.size() > 1 && code != ExitCode::kConfig
+                               ? fmt::format("[rank {}/{}] ", world.rank(), world.size())
+                               : std::string();
+  std::fputs(fmt::format("{}error[{}]: {}\n", rank, static_cast<int>(code), text).c_str(), stderr);
+}
+
+ExitCode fail(parallel::World& world, ExitCode code, const std::string& text) {
+  std::fflush(stdout);
+  report(*world.communicator, code, text);
+  // The others may be waiting for this rank; a config error reaches all of them by itself.
+  if (world.communicator->size() > 1 && code != ExitCode::kConfig) {
+    world.communicator->abort(static_cast<int>(code), "");
+  }
+  return code;
+}
+
+}  // namespace
+
+ExitCode run_job(double timeout_seconds, const std::function<ExitCode(parallel::World&)>& body) {
+  parallel::World world = parallel::start_world(timeout_seconds);
+  start_log(world.communicator->rank(), world.communicator->size(), "");
+  try {
+    const ExitCode code = body(world);
+    world.communicator->barrier("end");
+    return code;
+  } catch (const Error& error) {
+    return fail(world, error.code(), error.what());
+  } catch (const std::bad_alloc&) {
+    return fail(
+        world, ExitCode::kBug,
+        "out of memory; lower train.global_batch or data.sequence_length, or use more ranks");
+  } catch (const std::exception& error) {
+    return fail(world, ExitCode::kBug, error.what());
+  }
+}
+
+config::RunConfig load_for_all(parallel::Communicator& world, const ConfigOptions& options) {
+  std::string message;
+  if (world.rank() == 0) {
+    try {
+      config::LoadOptions load;
+      load.num_ranks = world.size();
+      message = kConfigFollows +
+                config::serialize(config::load_config(options.path, options.overrides, load));
+    } catch (const ConfigError& error) {
+      message = kErrorFollows + std::string(error.what());
+    }
+  }
+  message = world.all_gather_text(message, "config")[0];
+  if (message[0] == kErrorFollows) throw ConfigError(message.substr(1));
+  return config::parse(message.substr(1));
+}
+
+void start_runtime(const parallel::World& world, const config::RunConfig& config) {
+  const int asked = config.runtime().threads();
+  const int fair = threads_per_rank(world.local_size);
+  configure_tensor_runtime(asked > 0 ? asked : fair);
+  if (asked > fair) {
+    warn(
+        "runtime.threads ({}) on {} ranks of this machine are more than its {} cores; this is far "
+        "slower than {} each",
+        asked, world.local_size, available_cores(), fair);
+  }
+}
+
+std::string find_checkpoint(const std::string& path) {
+  namespace fs = std::filesystem;
+  if (fs::exists(path + "/COMMIT")) return path;
+  for (const std::string& folder : {path, path + "/checkpoints"}) {
+    if (const auto newest = trainer::latest_checkpoint(folder)) return *newest;
+  }
+  throw CheckpointError(
+      fmt::format("{}: expected a checkpoint folder (it holds COMMIT) or a run's folder with "
+                  "checkpoints/step_N, found {}",
+                  path, fs::exists(path) ? "neither" : "nothing there"));
+}
+
+}  // namespace switchyard::commands

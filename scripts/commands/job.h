@@ -1,0 +1,28 @@
+#pragma once
+// What every command on several ranks shares: start, one config for all, an end that leaves nobody
+// waiting.
+
+#include <functional>
+
+#include "core/config/run_config.pb.h"
+#include "parallel/world.h"
+#include "scripts/commands/commands.h"
+
+namespace switchyard::commands {
+
+// Runs `body` as a rank of the job. An error on any rank is printed with its rank and ends the
+// whole job with the error's exit code.
+ExitCode run_job(double timeout_seconds, const std::function<ExitCode(parallel::World&)>& body);
+
+// **Collective.** Rank 0 reads the config, all ranks get the same bytes. ConfigError on all ranks
+// alike.
+config::RunConfig load_for_all(parallel::Communicator& world, const ConfigOptions& options);
+
+// Threads, allocator and log of this process.
+void start_runtime(const parallel::World& world, const config::RunConfig& config);
+
+// The newest checkpoint of a run's folder, or the folder itself if it is a checkpoint.
+// CheckpointError if neither.
+std::string find_checkpoint(const std::string& path);
+
+}  // namespace switchyard::commands

@@ -1,0 +1,87 @@
+// switchyard tokenize, inspect and doctor: commands of a single process.
+
+#include <filesystem>
+
+#include <fmt/format.h>
+
+#include "core/base/log.h"
+#include "core/base/threads.h"
+#include "core/config/reader.h"
+#include "core/data/tokenize.h"
+#include "core/data/tokenizer_training.h"
+#include "core/io/file_system.h"
+#include "models/describe.h"
+#include "scripts/commands/commands.h"
+#include "trainer/doctor.h"
+#include "trainer/progress.h"
+#include "trainer/step_record.h"
+
+namespace switchyard::commands {
+namespace {
+
+TextFormat format_of(const TokenizeCommand& options) {
+  return options.format.empty() ? guess_text_format(options.inputs.front())
+                                : parse_text_format(options.format);
+}
+
+void train_vocabulary(const TokenizeCommand& options) {
+  fmt::print("tokenize: training {} pieces on up to {} MB of text\n", options.vocab_size,
+             options.sample_mb);
+  const auto lines = sample_lines(options.inputs, format_of(options),
+                                  static_cast<int64_t>(options.sample_mb * 1e6));
+  const std::string model =
+      train_sentencepiece(lines, {options.vocab_size, /*byte_fallback=*/true});
+  write_file_atomically(FileSystem(), options.tokenizer, std::as_bytes(std::span(model)));
+  fmt::print("tokenize: wrote {}\n", options.tokenizer);
+}
+
+void encode(const TokenizeCommand& options) {
+  const auto tokenizer = load_tokenizer(options.tokenizer);
+  switchyard::TokenizeOptions job;
+  job.inputs = options.inputs;
+  if (!options.format.empty()) job.format = parse_text_format(options.format);
+  job.out = options.out;
+  job.threads = options.threads > 0 ? options.threads : available_cores();
+  trainer::ProgressBar bar(trainer::wants_progress_bar());
+  const TokenizeResult result = switchyard::tokenize(
+      job, *tokenizer, [&](int64_t done, int64_t total) { bar.update(done, total, options.out); });
+  bar.clear();
+  fmt::print("tokenize: {}: {} documents, {} bytes, {} tokens\n", options.out,
+             result.text.documents, result.text.bytes, result.tokens);
+  if (result.text.invalid_utf8_bytes > 0) {
+    warn("{} bytes in {} documents were not UTF-8 and became byte tokens",
+         result.text.invalid_utf8_bytes, result.text.invalid_utf8_documents);
+  }
+  if (result.text.skipped_records > 0)
+    warn("{} JSON lines had no text and were skipped", result.text.skipped_records);
+}
+
+}  // namespace
+
+ExitCode tokenize(const TokenizeCommand& options) {
+  if (options.vocab_size > 0) train_vocabulary(options);
+  if (!options.out.empty()) encode(options);
+  if (options.vocab_size == 0 && options.out.empty()) {
+    throw ConfigError(
+        "tokenize: nothing to do: give --out PREFIX for token files, --vocab-size N to train a "
+        "vocabulary, or both");
+  }
+  return ExitCode::kDone;
+}
+
+ExitCode inspect(const InspectOptions& options) {
+  config::LoadOptions load;
+  load.num_ranks = options.ranks;
+  const auto config = config::load_config(options.config.path, options.config.overrides, load);
+  fmt::print("{}", models::inspect_config(config, options.ranks, options.json));
+  return ExitCode::kDone;
+}
+
+ExitCode doctor(const DoctorOptions& options) {
+  const auto checks = trainer::run_doctor(options.folder);
+  fmt::print("{}", options.json ? trainer::render_json(checks) : trainer::render_text(checks));
+  return trainer::overall(checks) == trainer::Verdict::kFailure ? ExitCode::kConfig
+                                                                : ExitCode::kDone;
+}
+
+}  // namespace switchyard::commands

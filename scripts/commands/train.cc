@@ -1,0 +1,34 @@
+// switchyard train
+
+#include "core/base/log.h"
+#include "scripts/commands/job.h"
+#include "trainer/run_folder.h"
+#include "trainer/trainer.h"
+
+namespace switchyard::commands {
+namespace {
+
+trainer::Resume parse_resume(const std::string& text) {
+  if (text == "auto") return {trainer::Resume::kAuto, {}};
+  if (text == "never") return {trainer::Resume::kNever, {}};
+  return {trainer::Resume::kPath, find_checkpoint(text)};
+}
+
+}  // namespace
+
+ExitCode train(const TrainOptions& options) {
+  // The deadline is in the config, which only arrives by a collective: that one gets the default.
+  constexpr double kTimeoutSeconds = 600;
+  return run_job(kTimeoutSeconds, [&](parallel::World& world) {
+    const config::RunConfig config = load_for_all(*world.communicator, options.config);
+    start_runtime(world, config);
+    if (world.session) {  // now that the deadline is known
+      world.communicator =
+          world.session->make_world({static_cast<double>(config.runtime().timeout_seconds())});
+    }
+    trainer::Trainer trainer(config, *world.communicator, parse_resume(options.resume));
+    return trainer.run();
+  });
+}
+
+}  // namespace switchyard::commands

@@ -1,0 +1,112 @@
+// switchyard eval and switchyard generate: a checkpoint on the ranks at hand.
+
+#include <fstream>
+#include <iostream>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "core/base/log.h"
+#include "core/config/layers.h"
+#include "core/data/token_file.h"
+#include "scripts/commands/job.h"
+#include "trainer/checkpoint.h"
+#include "trainer/evaluate.h"
+#include "trainer/run_folder.h"
+
+namespace switchyard::commands {
+namespace {
+
+constexpr double kTimeoutSeconds = 600;
+
+// A trained model, ready to use.
+struct Loaded {
+  config::RunConfig config;
+  std::unique_ptr<Tokenizer> tokenizer;  // null if the run used generated tokens
+  std::unique_ptr<trainer::ModelInstance> instance;
+};
+
+Loaded load(parallel::World& world, const std::string& path) {
+  const std::string folder = find_checkpoint(path);
+  const trainer::CheckpointReader reader(folder, trainer::CheckpointReader::Contents::kWeights);
+  Loaded loaded{reader.config(), nullptr, nullptr};
+  loaded.config.clear_mesh();  // the ranks at hand need not be those of the training
+  start_runtime(world, loaded.config);
+  if (!loaded.config.data().has_synthetic()) {
+    // The run keeps its own copy; data.tokenizer is where it came from.
+    const std::string copy = trainer::run_of_checkpoint(folder) + "/tokenizer.model";
+    const bool has_copy = std::ifstream(copy).good();
+    loaded.tokenizer = load_tokenizer(has_copy ? copy : loaded.config.data().tokenizer());
+  }
+  loaded.instance = std::make_unique<trainer::ModelInstance>(loaded.config, *world.communicator);
+  reader.load_weights(loaded.instance->parameters);
+  return loaded;
+}
+
+std::vector<trainer::NamedSource> named_sources(const std::vector<std::string>& prefixes,
+                                                int64_t vocab_size) {
+  std::vector<trainer::NamedSource> sources;
+  for (const std::string& prefix : prefixes) {
+    const std::string name = prefix.substr(prefix.find_last_of('/') + 1);
+    sources.push_back({name, TokenFile::open(prefix, vocab_size)});
+  }
+  return sources;
+}
+
+nlohmann::ordered_json to_json(const std::vector<trainer::SourceResult>& results) {
+  nlohmann::ordered_json json;
+  json["loss"] = trainer::mean_loss(results);
+  for (const auto& result : results) {
+    auto& entry = json["sources"][result.name];
+    entry["loss"] = result.loss;
+    entry["targets"] = result.targets;
+    if (result.text_bytes > 0) entry["bits_per_byte"] = result.bits_per_byte();
+    for (const auto& layer : result.layers) entry["expert_load"].push_back(layer.load);
+  }
+  const size_t layers = results.empty() ? 0 : results[0].layers.size();
+  for (size_t layer = 0; layer < layers; ++layer) {
+    json["mutual_information_bits"].push_back(trainer::mutual_information(results, layer));
+  }
+  return json;
+}
+
+}  // namespace
+
+ExitCode eval(const EvalOptions& options) {
+  return run_job(kTimeoutSeconds, [&](parallel::World& world) {
+    Loaded loaded = load(world, options.checkpoint);
+    // Batches as large as one rank's share of a training step, whatever the number of ranks.
+    const auto sources = options.data.empty()
+                             ? trainer::validation_sources(loaded.config)
+                             : named_sources(options.data, loaded.config.model().vocab_size());
+    if (sources.empty())
+      throw ConfigError(
+          "eval: the run has no validation sources; name token files with --data PREFIX");
+    const auto results = trainer::evaluate(loaded.config, *loaded.instance, sources,
+                                           loaded.tokenizer.get(), options.sequences);
+    if (world.communicator->rank() == 0) {
+      fmt::print("{}", options.json
+                           ? to_json(results).dump(2) + "\n"
+                           : trainer::loss_table(results) + trainer::expert_table(results));
+    }
+    return ExitCode::kDone;
+  });
+}
+
+ExitCode generate(const GenerateOptions& options) {
+  return run_job(kTimeoutSeconds, [&](parallel::World& world) {
+    Loaded loaded = load(world, options.checkpoint);
+    if (!loaded.tokenizer)
+      throw ConfigError("generate: this run was trained on generated tokens and has no tokenizer");
+    const bool prints = world.communicator->rank() == 0;
+    const auto show = [prints](const std::string& piece) {
+      if (prints) std::cout << piece << std::flush;
+    };
+    show(options.prompt);
+    trainer::generate(*loaded.instance, *loaded.tokenizer, options.prompt, options.sampling, show);
+    show("\n");
+    return ExitCode::kDone;
+  });
+}
+
+}  // namespace switchyard::commands

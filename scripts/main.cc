@@ -1,0 +1,153 @@
+// switchyard: trains, evaluates and samples mixture-of-experts models. This file parses the command
+// line; the commands are in scripts/commands/.
+
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <functional>
+
+#include <fmt/format.h>
+#include <CLI/CLI.hpp>
+
+#include "core/base/version.h"
+#include "scripts/commands/commands.h"
+
+namespace {
+
+using namespace switchyard;
+using Command = std::function<ExitCode()>;
+
+void add_config(CLI::App& app, commands::ConfigOptions& options) {
+  app.add_option("config", options.path, "The run's config, text format")->required();
+  app.add_option("--set", options.overrides, "Overrides a field: --set model.moe.top_k=1")
+      ->allow_extra_args(false);
+}
+
+void add_train(CLI::App& app, Command& command) {
+  CLI::App& sub =
+      *app.add_subcommand("train", "Trains a model; start it under mpirun for several ranks");
+  const auto options = std::make_shared<commands::TrainOptions>();
+  add_config(sub, options->config);
+  sub.add_option("--resume", options->resume, "auto, never, or a checkpoint")
+      ->capture_default_str();
+  sub.callback([&command, options] { command = [options] { return commands::train(*options); }; });
+}
+
+void add_eval(CLI::App& app, Command& command) {
+  CLI::App& sub = *app.add_subcommand("eval", "Loss, bits per byte and routing on held-out text");
+  const auto options = std::make_shared<commands::EvalOptions>();
+  sub.add_option("checkpoint", options->checkpoint, "A checkpoint or a run's folder")->required();
+  sub.add_option("--data", options->data,
+                 "Token files (without .bin); default: the run's validation sources");
+  sub.add_option("--sequences", options->sequences, "At most so many per source; 0 is all");
+  sub.add_flag("--json", options->json, "For programs");
+  sub.callback([&command, options] { command = [options] { return commands::eval(*options); }; });
+}
+
+void add_generate(CLI::App& app, Command& command) {
+  CLI::App& sub = *app.add_subcommand("generate", "Continues a text");
+  const auto options = std::make_shared<commands::GenerateOptions>();
+  sub.add_option("checkpoint", options->checkpoint, "A checkpoint or a run's folder")->required();
+  sub.add_option("--prompt", options->prompt, "The beginning; may be empty");
+  sub.add_option("--max-tokens", options->sampling.max_tokens)->capture_default_str();
+  sub.add_option("--temperature", options->sampling.temperature, "0 takes the likeliest token")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  sub.add_option("--top-p", options->sampling.top_p)
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  sub.add_option("--seed", options->sampling.seed)->capture_default_str();
+  sub.callback(
+      [&command, options] { command = [options] { return commands::generate(*options); }; });
+}
+
+void add_tokenize(CLI::App& app, Command& command) {
+  CLI::App& sub = *app.add_subcommand(
+      "tokenize", "Text to token files; trains a SentencePiece vocabulary if asked");
+  const auto options = std::make_shared<commands::TokenizeCommand>();
+  sub.add_option("inputs", options->inputs, "Text files")->required();
+  sub.add_option("--tokenizer", options->tokenizer,
+                 "bytes, or a SentencePiece model to use or to write")
+      ->required();
+  sub.add_option("--vocab-size", options->vocab_size,
+                 "Trains a vocabulary of this size into --tokenizer first");
+  sub.add_option("--sample-mb", options->sample_mb, "Text that the vocabulary is trained on")
+      ->capture_default_str();
+  sub.add_option("--out", options->out, "Prefix of the token file to write");
+  sub.add_option("--format", options->format,
+                 "lines, paragraphs or jsonl; default: by the file's name");
+  sub.add_option("--threads", options->threads, "0 is all cores");
+  sub.callback(
+      [&command, options] { command = [options] { return commands::tokenize(*options); }; });
+}
+
+void add_inspect(CLI::App& app, Command& command) {
+  CLI::App& sub = *app.add_subcommand(
+      "inspect", "What a config means: parameters, operations, mesh, losses, memory");
+  const auto options = std::make_shared<commands::InspectOptions>();
+  add_config(sub, options->config);
+  sub.add_option("-n,--ranks", options->ranks, "Ranks that the mesh is shown for")
+      ->check(CLI::PositiveNumber);
+  sub.add_flag("--json", options->json, "For programs");
+  sub.callback(
+      [&command, options] { command = [options] { return commands::inspect(*options); }; });
+}
+
+void add_doctor(CLI::App& app, Command& command) {
+  CLI::App& sub =
+      *app.add_subcommand("doctor", "What works on this machine, and what to do about the rest");
+  const auto options = std::make_shared<commands::DoctorOptions>();
+  sub.add_option("--folder", options->folder, "Where runs will be written")->capture_default_str();
+  sub.add_flag("--json", options->json, "For programs");
+  sub.callback([&command, options] { command = [options] { return commands::doctor(*options); }; });
+}
+
+void add_bench(CLI::App& app, Command& command) {
+  CLI::App& bench = *app.add_subcommand("bench", "Measures this machine against stated limits");
+  bench.require_subcommand(1);
+  CLI::App& sub = *bench.add_subcommand(
+      "step", "A training step: tokens per second, share of the matrix-product rate, its parts");
+  const auto options = std::make_shared<commands::BenchOptions>();
+  add_config(sub, options->config);
+  sub.add_option("--steps", options->steps, "Measured steps")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  sub.add_flag("--json", options->json, "For programs");
+  sub.callback(
+      [&command, options] { command = [options] { return commands::bench_step(*options); }; });
+}
+
+int run(int argc, char** argv) {
+  CLI::App app("Trains mixture-of-experts models.");
+  app.set_version_flag("--version", fmt::format("switchyard {}", kVersion));
+  app.require_subcommand(0,
+                         1);  // none is an error too, but below: here it would hide a misspelt one
+  Command command;
+  for (const auto add :
+       {add_train, add_eval, add_generate, add_tokenize, add_inspect, add_doctor, add_bench}) {
+    add(app, command);
+  }
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::kConfig);
+  }
+  if (!command) throw ConfigError("a subcommand is required:\n" + app.help());
+  return static_cast<int>(command());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::signal(SIGPIPE, SIG_IGN);  // a closed terminal must not end a run
+  try {
+    return run(argc, argv);
+  } catch (const Error& error) {
+    std::fputs(fmt::format("error[{}]: {}\n", static_cast<int>(error.code()), error.what()).c_str(),
+               stderr);
+    return static_cast<int>(error.code());
+  } catch (const std::exception& error) {
+    std::fputs(fmt::format("error[1]: {}\n", error.what()).c_str(), stderr);
+    return static_cast<int>(ExitCode::kBug);
+  }
+}
