@@ -1,0 +1,116 @@
+#include "tests/layout/rules.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace switchyard::layout {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::SizeIs;
+
+Findings includes(const std::string& path, const std::string& line) {
+  return check_includes({path, "#pragma once\n" + line + "\n"});
+}
+
+TEST(CheckIncludes, AllowsOnlyArrowsThatPointDown) {
+  EXPECT_THAT(includes("trainer/loop.cc", "#include \"models/decoder.h\""), IsEmpty());
+  EXPECT_THAT(includes("tests/a_test.cc", "#include \"trainer/loop.h\""), IsEmpty());
+  EXPECT_THAT(includes("models/decoder.h", "#include \"optim/adamw.h\""),
+              ElementsAre("models/decoder.h:2: optim/adamw.h: models must not include optim"));
+  EXPECT_THAT(includes("core/io/a.h", "#include \"parallel/mesh.h\""), SizeIs(1));
+  EXPECT_THAT(includes("parallel/a.h", "#include \"tests/testing/a.h\""), SizeIs(1));
+}
+
+TEST(CheckIncludes, WantsPathsFromTheRoot) {
+  EXPECT_THAT(includes("core/io/a.cc", "#include \"a.h\""), SizeIs(1));
+  EXPECT_THAT(includes("core/io/a.cc", "#include \"../io/a.h\""), SizeIs(1));
+}
+
+TEST(CheckIncludes, KeepsTheBaseAlone) {
+  EXPECT_THAT(includes("core/base/a.h", "#include \"core/base/b.h\""), IsEmpty());
+  EXPECT_THAT(includes("core/base/a.h", "#include \"core/io/b.h\""), SizeIs(1));
+}
+
+TEST(CheckIncludes, KeepsMessageLibrariesInParallel) {
+  EXPECT_THAT(includes("parallel/mpi/world.cc", "#include <mpi.h>"), IsEmpty());
+  EXPECT_THAT(includes("core/io/a.cc", "#include <mpi.h>"), SizeIs(1));
+  EXPECT_THAT(includes("trainer/loop.cc", "#include <nccl.h>"), SizeIs(1));
+}
+
+TEST(CheckIncludes, KeepsLibTorchSmallInHeadersAndOutOfTheFreeFolders) {
+  EXPECT_THAT(includes("models/a.h", "#include <ATen/core/Tensor.h>"), IsEmpty());
+  EXPECT_THAT(includes("models/a.cc", "#include <ATen/ATen.h>"), IsEmpty());
+  EXPECT_THAT(includes("models/a.h", "#include <ATen/ATen.h>"), SizeIs(1));
+  EXPECT_THAT(includes("models/a.cc", "#include <torch/torch.h>"), SizeIs(1));
+  EXPECT_THAT(includes("core/config/a.cc", "#include <ATen/ATen.h>"), SizeIs(1));
+}
+
+std::string function_of(int lines) {
+  std::string text = "void forward() {\n";
+  for (int i = 0; i < lines - 2; ++i) text += "  f();\n";
+  return text + "}\n";
+}
+
+Findings sizes(const std::string& text, const std::vector<Waiver>& waivers = {}) {
+  std::vector<std::string> used;
+  return check_sizes({"models/a.cc", text}, waivers, used);
+}
+
+TEST(CheckSizes, LimitsFunctionsToSixtyLines) {
+  EXPECT_THAT(sizes(function_of(60)), IsEmpty());
+  EXPECT_THAT(sizes(function_of(61)),
+              ElementsAre("models/a.cc:1: forward has 61 lines; at most 60"));
+}
+
+TEST(CheckSizes, LimitsFilesToFiveHundredLines) {
+  EXPECT_THAT(sizes(std::string(500, '\n')), IsEmpty());
+  EXPECT_THAT(sizes(std::string(501, '\n')), ElementsAre(HasSubstr("has 501 lines")));
+}
+
+TEST(CheckSizes, LimitsArgumentsToSix) {
+  EXPECT_THAT(sizes("int f(int a, int b, int c, int d, int e, int g) { return a; }\n"), IsEmpty());
+  EXPECT_THAT(sizes("int f(int a, int b, int c, int d, int e, int g, int h) { return a; }\n"),
+              ElementsAre(HasSubstr("f has 7 arguments")));
+}
+
+TEST(CheckSizes, TakesAWaiverForOneFunctionUpToItsOwnLimit) {
+  const std::vector<Waiver> waivers = {{"models/a.cc:forward", 70, "reads as the paper"}};
+  std::vector<std::string> used;
+  EXPECT_THAT(check_sizes({"models/a.cc", function_of(70)}, waivers, used), IsEmpty());
+  EXPECT_THAT(used, ElementsAre("models/a.cc:forward"));
+  EXPECT_THAT(sizes(function_of(71), waivers), SizeIs(1));
+}
+
+TEST(ParseWaivers, WantsALimitAndAReasonOnEachLine) {
+  const auto waivers = parse_waivers("# why\n\nmodels/a.cc:forward 70 reads as the paper\n");
+  ASSERT_THAT(waivers, SizeIs(1));
+  EXPECT_EQ(waivers[0].limit, 70);
+  EXPECT_EQ(waivers[0].reason, "reads as the paper");
+  EXPECT_THROW(parse_waivers("models/a.cc:forward 70\n"), std::runtime_error);
+  EXPECT_THROW(parse_waivers("models/a.cc:forward much too long\n"), std::runtime_error);
+  EXPECT_THROW(parse_waivers("models/a.cc:forward 81 too long for anybody\n"), std::runtime_error);
+}
+
+TEST(CheckNotes, WantsAnIssueNumber) {
+  const std::string word = std::string("TO") + "DO";
+  EXPECT_THAT(check_notes({"core/a.cc", "int x;  // " + word + "(#12): lift the limit\n"}),
+              IsEmpty());
+  EXPECT_THAT(check_notes({"core/a.cc", "int x;\n// " + word + ": lift the limit\n"}),
+              ElementsAre(HasSubstr("core/a.cc:2:")));
+  EXPECT_THAT(check_notes({"core/a.cc", "// " + word + "(me): lift it\n"}), SizeIs(1));
+}
+
+TEST(CheckTestNames, RefusesNumbersAndDisabledTests) {
+  EXPECT_THAT(check_test_names({"tests/a_test.cc", "TEST(Router, KeepsTestTokens) {}\n"}),
+              IsEmpty());
+  EXPECT_THAT(check_test_names({"tests/a_test.cc", "\nTEST_F(Router,\n       Test2) {}\n"}),
+              ElementsAre(HasSubstr("tests/a_test.cc:2: 'Test2'")));
+  EXPECT_THAT(check_test_names({"tests/a_test.cc", "TEST(Router, DISABLED_Works) {}\n"}),
+              SizeIs(1));
+}
+
+}  // namespace
+}  // namespace switchyard::layout
