@@ -20,5 +20,5 @@ if(SY_SANITIZE)
     target_compile_options(switchyard_flags INTERFACE -fno-sanitize=vptr)
   endif()
 endif()
-# GCC's -Warray-bounds and -Wstringop-overflow misfire inside fmt and nlohmann at -O3.
-target_compile_options(switchyard_flags INTERFACE $<$<CONFIG:Release>:-Wno-array-bounds -Wno-stringop-overflow>)
+# GCC 12 misfires at -O3: -Warray-bounds and -Wstringop-overflow inside fmt and nlohmann, -Wrestrict on "x" + string.
+target_compile_options(switchyard_flags INTERFACE $<$<CONFIG:Release>:-Wno-array-bounds -Wno-stringop-overflow -Wno-restrict>)

@@ -8,8 +8,8 @@ foreach(_dir IN LISTS _sy_torch_candidates)
   endif()
 endforeach()
 if(NOT SY_TORCH_ROOT)
-  message(FATAL_ERROR "LibTorch: no include/ATen/ATen.h below SY_TORCH_DIR (${SY_TORCH_DIR}); run scripts/setup, or "
-                      "pass -DSY_TORCH_DIR=DIR with a virtual environment, wheel folder or LibTorch archive")
+  message(FATAL_ERROR "LibTorch: no include/ATen/ATen.h below SY_TORCH_DIR (${SY_TORCH_DIR}); run scripts/setup (--cuda "
+                      "for the preset cuda), or pass -DSY_TORCH_DIR=DIR with a virtual environment, wheel folder or LibTorch archive")
 endif()
 
 set(_sy_torch_include ${CMAKE_BINARY_DIR}/torch_include)
