@@ -105,6 +105,7 @@ TEST(TokenFile, NamesTheFileThatIsMissing) {
   EXPECT_THAT(message_of<DataError>([&] { TokenFile::open(prefix, 10); }),
               HasSubstr(prefix + ".idx: there is no such file"));
 }
+
 TEST(TokenFile, RefusesAForeignHeader) {
   EXPECT_THAT(refusal([](auto& index) { index[0] = 'X'; }), HasSubstr("expected MMIDIDX"));
   EXPECT_THAT(refusal([](auto& index) { index.replace(0, 8, "TNTIDX\0\0", 8); }),
