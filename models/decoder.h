@@ -61,8 +61,6 @@ class Decoder {
   at::Tensor next_logits(const at::Tensor& tokens_BS, const StepContext& context,
                          std::vector<KvCache>& caches) const;
 
-  const config::Model& config() const { return model_; }
-
  private:
   at::Tensor run_layers(at::Tensor x_TD, const AttentionInput& input, const StepContext& context,
                         bool recompute) const;
