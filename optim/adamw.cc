@@ -5,32 +5,44 @@
 
 namespace switchyard::optim {
 
+Moments make_moments(const ParameterGroup& group) {
+  return {at::zeros_like(group.master), at::zeros_like(group.master)};
+}
+
+void adamw_update(ParameterGroup& group, Moments& moments, const config::Optimizer& options,
+                  double learning_rate, int64_t step) {
+  const at::Tensor steps = at::full({}, static_cast<double>(step), at::kFloat);
+  at::_fused_adamw_(group.master, group.grad, moments.first, moments.second, {}, steps,
+                    learning_rate, options.beta1(), options.beta2(),
+                    group.decay ? options.weight_decay() : 0.0, options.eps(),
+                    /*amsgrad=*/false, /*maximize=*/false);
+}
+
+void append_state(const ParameterGroup& group, const Moments& moments,
+                  std::vector<StateTensor>& state) {
+  for (const auto& [kind, flat] :
+       {std::pair{"first_moment", moments.first}, std::pair{"second_moment", moments.second}}) {
+    for (const Parameter* parameter : group.parameters) {
+      state.push_back({kind, parameter, parameter->shape, part_of(flat, group, *parameter)});
+    }
+  }
+}
+
 AdamW::AdamW(const config::Optimizer& options, std::vector<ParameterGroup>& groups)
-    : options_(options), groups_(groups) {
-  for (const ParameterGroup& group : groups_) {
-    first_.push_back(at::zeros_like(group.master));
-    second_.push_back(at::zeros_like(group.master));
-  }
+    : Optimizer(options, groups) {
+  for (const ParameterGroup& group : groups_) moments_.push_back(make_moments(group));
 }
 
-double AdamW::clip_factor(double gradient_norm) const {
-  const double limit = options_.clip_norm();
-  return limit > 0 && gradient_norm > limit ? limit / gradient_norm : 1.0;
-}
-
-void AdamW::step(double learning_rate, double gradient_norm) {
-  const at::NoGradGuard no_grad;
-  const double factor = clip_factor(gradient_norm);
-  const at::Tensor steps = at::full({}, static_cast<double>(++num_steps_), at::kFloat);
+void AdamW::update(double learning_rate) {
   for (size_t i = 0; i < groups_.size(); ++i) {
-    ParameterGroup& group = groups_[i];
-    if (factor != 1.0) group.grad.mul_(factor);
-    at::_fused_adamw_(group.master, group.grad, first_[i], second_[i], {}, steps, learning_rate,
-                      options_.beta1(), options_.beta2(),
-                      group.decay ? options_.weight_decay() : 0.0, options_.eps(),
-                      /*amsgrad=*/false, /*maximize=*/false);
-    group.refresh_value();
+    adamw_update(groups_[i], moments_[i], options_, learning_rate, num_steps());
   }
+}
+
+std::vector<StateTensor> AdamW::state() {
+  std::vector<StateTensor> state;
+  for (size_t i = 0; i < groups_.size(); ++i) append_state(groups_[i], moments_[i], state);
+  return state;
 }
 
 }  // namespace switchyard::optim

@@ -1,40 +1,40 @@
 #pragma once
 // AdamW (Loshchilov and Hutter, 2019) on the flat buffers of the parameter groups.
 
-#include <cstdint>
 #include <vector>
 
-#include <ATen/core/Tensor.h>
-
-#include "core/config/run_config.pb.h"
-#include "core/tensor/parameter.h"
+#include "optim/optimizer.h"
 
 namespace switchyard::optim {
 
-class AdamW {
+// First and second moments of a group, flat, laid out as its master.
+struct Moments {
+  at::Tensor first, second;
+};
+
+// Zero.
+Moments make_moments(const ParameterGroup& group);
+
+// One update of the group's master; `step` counts from 1. Local.
+void adamw_update(ParameterGroup& group, Moments& moments, const config::Optimizer& options,
+                  double learning_rate, int64_t step);
+
+// Appends first_moment and second_moment of each of the group's parameters.
+void append_state(const ParameterGroup& group, const Moments& moments,
+                  std::vector<StateTensor>& state);
+
+class AdamW final : public Optimizer {
  public:
-  // Borrows the groups, which must be allocated and must outlive the optimizer.
   AdamW(const config::Optimizer& options, std::vector<ParameterGroup>& groups);
 
-  // One update with reduced gradients of L2 norm `gradient_norm`: clips, steps, refreshes the
-  // compute values. Local.
-  void step(double learning_rate, double gradient_norm);
-
-  // Factor by which clipping scales a gradient of this norm.
-  double clip_factor(double gradient_norm) const;
-
-  // First and second moments of group i, flat, laid out as its master. For checkpoints, which also
-  // restore num_steps.
-  at::Tensor& first_moment(size_t group) { return first_[group]; }
-  at::Tensor& second_moment(size_t group) { return second_[group]; }
-  int64_t num_steps() const { return num_steps_; }
-  void set_num_steps(int64_t steps) { num_steps_ = steps; }
+  std::vector<StateTensor> state() override;
+  at::Tensor& first_moment(size_t group) { return moments_[group].first; }
+  at::Tensor& second_moment(size_t group) { return moments_[group].second; }
 
  private:
-  config::Optimizer options_;
-  std::vector<ParameterGroup>& groups_;
-  std::vector<at::Tensor> first_, second_;
-  int64_t num_steps_ = 0;
+  void update(double learning_rate) override;
+
+  std::vector<Moments> moments_;
 };
 
 }  // namespace switchyard::optim

@@ -23,7 +23,7 @@ double decayed(const config::Optimizer& o, double step, double num_steps) {
     case config::LINEAR:
       return toward_min(progress(step, warmup, num_steps));
     case config::INVERSE_SQRT: {
-      const double reference = std::max(1.0, warmup);
+      const double reference = std::max(1.0, warmup + static_cast<double>(o.hold_steps()));
       return std::max(o.min_lr(), o.lr() * std::sqrt(reference / std::max(reference, step)));
     }
     case config::CONSTANT_THEN_DECAY: {

@@ -11,14 +11,16 @@ namespace {
 
 constexpr int64_t kBlock = 1 << 16;  // elements summed in one go; fixes the order of the sum
 
-double sum_of_squares(const at::Tensor& flat) {
-  const int64_t blocks = (flat.numel() + kBlock - 1) / kBlock;
+}  // namespace
+
+double sum_of_squares(const at::Tensor& values) {
+  const int64_t blocks = (values.numel() + kBlock - 1) / kBlock;
   std::vector<double> partial(blocks);
-  AT_DISPATCH_FLOATING_TYPES(flat.scalar_type(), "sum_of_squares", [&] {
-    const auto* value = flat.const_data_ptr<scalar_t>();
+  AT_DISPATCH_FLOATING_TYPES(values.scalar_type(), "sum_of_squares", [&] {
+    const auto* value = values.const_data_ptr<scalar_t>();
     at::parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) {
       for (int64_t block = begin; block < end; ++block) {
-        const int64_t last = std::min(flat.numel(), (block + 1) * kBlock);
+        const int64_t last = std::min(values.numel(), (block + 1) * kBlock);
         double lanes[8] = {};
         for (int64_t i = block * kBlock; i < last; ++i) {
           const auto x = static_cast<double>(value[i]);
@@ -32,8 +34,6 @@ double sum_of_squares(const at::Tensor& flat) {
   for (const double sum : partial) total += sum;
   return total;
 }
-
-}  // namespace
 
 Communicator& replicas_of(const ParameterGroup& group, const Mesh& mesh) {
   return group.replicas == Replicas::kData ? mesh.data() : mesh.expert_data();

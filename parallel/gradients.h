@@ -17,9 +17,11 @@ Communicator& replicas_of(const ParameterGroup& group, const Mesh& mesh);
 // same bits.
 void reduce_gradients(std::vector<ParameterGroup>& groups, const Mesh& mesh);
 
+// In float64, in an order that does not depend on the number of threads. `values` is contiguous.
+double sum_of_squares(const at::Tensor& values);
+
 // **Collective** over the expert group. L2 norm of the whole model's reduced gradient: each expert
-// shard enters once, each replicated tensor once. Summed in float64 in an order that does not
-// depend on the number of threads.
+// shard enters once, each replicated tensor once.
 double gradient_norm(const std::vector<ParameterGroup>& groups, const Mesh& mesh);
 
 }  // namespace switchyard::parallel

@@ -1,5 +1,5 @@
 #pragma once
-// Checkpoints of a run: <folder>/step_N/ holds weights and optimizer moments under global names, so
+// Checkpoints of a run: <folder>/step_N/ holds weights and optimizer state under global names, so
 // that they load on any mesh, and everything else that a resumed run needs. Each is committed by
 // one rename and never changed afterwards. docs/checkpoint_format.md describes the files.
 
@@ -10,7 +10,7 @@
 #include "core/config/run_config.pb.h"
 #include "core/io/file_system.h"
 #include "core/tensor/parameter.h"
-#include "optim/adamw.h"
+#include "optim/optimizer.h"
 #include "parallel/mesh.h"
 #include "trainer/training_state.h"
 
@@ -20,7 +20,7 @@ namespace switchyard::trainer {
 struct CheckpointContent {
   const config::RunConfig& config;
   ParameterTable& table;
-  optim::AdamW& optimizer;
+  optim::Optimizer& optimizer;
   const TrainingState& state;
 };
 
@@ -64,8 +64,8 @@ class CheckpointReader {
   // CheckpointError that lists all missing, unexpected, misshapen and damaged tensors; the table's
   // content is then unspecified. Warns of NaN and infinity. Requires: an allocated table.
   void load_weights(ParameterTable& table) const;
-  // Fills both moments and the step count, as strictly. Requires: Contents::kAll.
-  void load_optimizer(ParameterTable& table, optim::AdamW& optimizer) const;
+  // Fills the optimizer's state and step count, as strictly. Requires: Contents::kAll.
+  void load_optimizer(optim::Optimizer& optimizer) const;
 
   // Compares the checksums of every `parts`-th tensor, beginning with number `part`, so that ranks
   // can share the work. Throws CheckpointError that lists the damaged ones.

@@ -97,7 +97,7 @@ std::vector<std::string> needed_files(const Inventory& inventory, bool weights_o
   if (!weights_only) return names_of(inventory.files);
   std::vector<std::string> names = {kConfigFile};
   for (const auto& [name, tensor] : inventory.tensors) {
-    if (!is_moment(name)) names.push_back(tensor.file);
+    if (!is_optimizer_state(name)) names.push_back(tensor.file);
   }
   std::ranges::sort(names);
   names.erase(std::unique(names.begin(), names.end()), names.end());

@@ -223,8 +223,8 @@ void check_version(const Field& root) {
 
 }  // namespace
 
-bool is_moment(std::string_view tensor) {
-  return tensor.starts_with(kFirstMoment) || tensor.starts_with(kSecondMoment);
+bool is_optimizer_state(std::string_view tensor) {
+  return tensor.find('/') != std::string_view::npos;
 }
 
 std::string manifest_text(const Manifest& manifest) {

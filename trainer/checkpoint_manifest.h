@@ -19,8 +19,6 @@ inline constexpr int kCheckpointVersion = 1;
 inline constexpr const char* kManifestFile = "manifest.json";
 inline constexpr const char* kConfigFile = "config.textproto";
 inline constexpr const char* kCommitFile = "COMMIT";
-inline constexpr const char* kFirstMoment = "first_moment/";
-inline constexpr const char* kSecondMoment = "second_moment/";
 
 // Not damaged, but written by a newer program: falling back to an older step would be wrong.
 class NewerVersionError : public CheckpointError {
@@ -51,8 +49,8 @@ struct Manifest {
   TrainingState state;
 };
 
-// The name of a tensor that belongs to the optimizer.
-bool is_moment(std::string_view tensor);
+// Whether it is the name of a tensor of the optimizer's state: weights have no slash in theirs.
+bool is_optimizer_state(std::string_view tensor);
 
 // Without the digests.
 std::string manifest_text(const Manifest& manifest);

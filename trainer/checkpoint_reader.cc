@@ -111,13 +111,13 @@ class Shards {
 };
 
 // Holds the names, types and shapes of `expected` against the manifest's tensors of the same kind
-// (moments or weights).
-void check_names(const std::vector<StoredTensor>& expected, bool moments,
+// (weights or optimizer state).
+void check_names(const std::vector<StoredTensor>& expected, bool of_optimizer,
                  const Inventory& inventory, Problems& problems) {
   std::map<std::string_view, const StoredTensor*> by_name;
   for (const auto& tensor : expected) by_name.emplace(tensor.name, &tensor);
   for (const auto& [name, record] : inventory.tensors) {
-    if (is_moment(name) != moments) continue;
+    if (is_optimizer_state(name) != of_optimizer) continue;
     const auto found = by_name.find(name);
     if (found == by_name.end()) {
       problems.add(fmt::format("unexpected tensor {} {}: the model has none of this name",
@@ -155,9 +155,9 @@ void warn_if_not_finite(const std::string& path, const StoredTensor& tensor) {
 
 // Copies this rank's part of `tensors` from the checkpoint.
 void fill(const std::string& path, const Inventory& inventory,
-          const std::vector<StoredTensor>& tensors, bool moments) {
+          const std::vector<StoredTensor>& tensors, bool of_optimizer) {
   Problems problems(path);
-  check_names(tensors, moments, inventory, problems);
+  check_names(tensors, of_optimizer, inventory, problems);
   problems.throw_if_any();
   Shards shards(path, inventory);
   for (const auto& tensor : tensors) {
@@ -265,14 +265,14 @@ CheckpointReader::~CheckpointReader() = default;
 const TrainingState& CheckpointReader::state() const { return manifest_->state; }
 
 void CheckpointReader::load_weights(ParameterTable& table) const {
-  fill(path_, manifest_->inventory, stored_weights(table), /*moments=*/false);
+  fill(path_, manifest_->inventory, stored_weights(table), /*of_optimizer=*/false);
   const at::NoGradGuard no_grad;
   for (ParameterGroup& group : table.groups()) group.refresh_value();
 }
 
-void CheckpointReader::load_optimizer(ParameterTable& table, optim::AdamW& optimizer) const {
+void CheckpointReader::load_optimizer(optim::Optimizer& optimizer) const {
   SY_CHECK(contents_ == Contents::kAll, "{} was opened for its weights only", path_);
-  fill(path_, manifest_->inventory, stored_moments(table, optimizer), /*moments=*/true);
+  fill(path_, manifest_->inventory, stored_state(optimizer), /*of_optimizer=*/true);
   optimizer.set_num_steps(manifest_->state.optimizer_steps);
 }
 
@@ -282,7 +282,7 @@ void CheckpointReader::verify(int part, int parts) const {
   int64_t number = 0;
   for (const auto& [name, record] : manifest_->inventory.tensors) {
     if (number++ % parts != part) continue;
-    if (contents_ == Contents::kWeights && is_moment(name)) continue;
+    if (contents_ == Contents::kWeights && is_optimizer_state(name)) continue;
     try {
       (void)shards.read(name, record);
     } catch (const CheckpointError& error) {

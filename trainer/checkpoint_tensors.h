@@ -11,7 +11,7 @@
 
 #include "core/base/dtype.h"
 #include "core/tensor/parameter.h"
-#include "optim/adamw.h"
+#include "optim/optimizer.h"
 #include "parallel/mesh.h"
 
 namespace switchyard::trainer {
@@ -23,14 +23,15 @@ struct StoredTensor {
   bool is_expert = false;
   int64_t turn = 0;            // place in the round of writers
   bool is_local = false;       // held by this rank
-  std::span<std::byte> bytes;  // in the flat buffers; empty unless local
+  std::span<std::byte> bytes;  // in this rank's memory; empty unless local
 };
 
 // Of the whole model, those of experts on other ranks included. Requires: an allocated table, on
 // the CPU.
 std::vector<StoredTensor> stored_weights(ParameterTable& table);
-// First and second moments: the weights' names behind "first_moment/" and "second_moment/".
-std::vector<StoredTensor> stored_moments(ParameterTable& table, optim::AdamW& optimizer);
+// The optimizer's state: the weights' names behind the kind of state and a slash, such as
+// "first_moment/".
+std::vector<StoredTensor> stored_state(optim::Optimizer& optimizer);
 
 // Whether this rank writes the tensor. Of the ranks that hold it exactly one does; they take turns.
 bool is_written_here(const StoredTensor& tensor, const parallel::Mesh& mesh);

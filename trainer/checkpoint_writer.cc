@@ -63,8 +63,8 @@ Inventory write_share(const FileSystem& files, const std::string& folder,
   Inventory inventory;
   write_shard(files, folder, shard_name("weights", mesh.world()), stored_weights(content.table),
               mesh, inventory);
-  write_shard(files, folder, shard_name("optimizer", mesh.world()),
-              stored_moments(content.table, content.optimizer), mesh, inventory);
+  write_shard(files, folder, shard_name("optimizer", mesh.world()), stored_state(content.optimizer),
+              mesh, inventory);
   if (mesh.world().rank() == 0) {
     write_text(files, folder, kConfigFile, config::to_text(content.config), inventory);
   }
@@ -86,9 +86,7 @@ Inventory merge(const std::vector<std::string>& reports) {
 // Every tensor of the model must have found its writer.
 void check_complete(const Inventory& all, const CheckpointContent& content) {
   auto expected = stored_weights(content.table);
-  for (auto& moment : stored_moments(content.table, content.optimizer)) {
-    expected.push_back(std::move(moment));
-  }
+  for (auto& tensor : stored_state(content.optimizer)) expected.push_back(std::move(tensor));
   for (const auto& tensor : expected) {
     SY_CHECK(all.tensors.contains(tensor.name), "no rank wrote tensor {}", tensor.name);
   }

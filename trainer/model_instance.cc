@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include "models/initializers.h"
+
 namespace switchyard::trainer {
 namespace {
 
@@ -36,6 +38,7 @@ ModelInstance::ModelInstance(const config::RunConfig& config, parallel::Communic
     : mesh(world, degrees(config.mesh()),
            config.model().has_moe() ? config.model().moe().num_experts() : 0),
       model(parameters, config.model(), mesh) {
+  models::choose_initializers(config.model(), parameters);
   parameters.allocate(compute_type(config));
 }
 

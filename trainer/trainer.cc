@@ -123,7 +123,7 @@ void Trainer::update(const StepResult& result) {
   track_experts(result.stats);
   if (result.is_finite()) {
     RECORD_USER_SCOPE("sy::optimizer");
-    optimizer_.step(result.learning_rate, result.gradient_norm);
+    optimizer_->step(result.learning_rate, result.gradient_norm);
     state_.skipped_in_a_row = 0;
     return;
   }

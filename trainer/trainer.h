@@ -11,7 +11,7 @@
 #include "core/config/run_config.pb.h"
 #include "core/data/loader.h"
 #include "core/data/tokenizer.h"
-#include "optim/adamw.h"
+#include "optim/optimizer.h"
 #include "trainer/checkpoint.h"
 #include "trainer/data_sources.h"
 #include "trainer/metrics_log.h"
@@ -83,7 +83,7 @@ class Trainer {
   std::unique_ptr<RunLock> lock_;         // rank 0
   std::unique_ptr<Tokenizer> tokenizer_;  // null with generated tokens
   ModelInstance instance_;
-  optim::AdamW optimizer_;
+  std::unique_ptr<optim::Optimizer> optimizer_;
   Blend blend_;
   std::vector<NamedSource> validation_;
   TrainingState state_;

@@ -60,9 +60,9 @@ void Trainer::save() {
   if (last_saved_ == state_.step) return;
   last_saved_ = state_.step;
   agree_on_activity(state_.last_active, world_);
-  state_.optimizer_steps = optimizer_.num_steps();
+  state_.optimizer_steps = optimizer_->num_steps();
   save_checkpoint(FileSystem(), folder_.checkpoints(),
-                  {config_, instance_.parameters, optimizer_, state_}, instance_.mesh,
+                  {config_, instance_.parameters, *optimizer_, state_}, instance_.mesh,
                   config_.checkpoint().keep());
   say(fmt::format("saved: {}/step_{}", folder_.checkpoints(), state_.step));
   speed_.restart();

@@ -49,8 +49,8 @@ std::string summary(const config::RunConfig& config) {
 
 // What must not change under a run that goes on; the rest may, and is reported.
 bool must_stay(const std::string& difference) {
-  for (const char* prefix :
-       {"model.", "seed:", "data.sequence_length", "data.synthetic", "runtime.compute"}) {
+  for (const char* prefix : {"model.", "seed:", "data.sequence_length", "data.synthetic",
+                             "runtime.compute", "optimizer.kind"}) {
     if (difference.starts_with(prefix)) return true;
   }
   return false;
@@ -65,7 +65,8 @@ Trainer::Trainer(const config::RunConfig& config, parallel::Communicator& world,
       folder_(config),
       tokenizer_(open_tokenizer(config)),
       instance_(config, world),
-      optimizer_(config.optimizer(), instance_.parameters.groups()),
+      optimizer_(
+          optim::make_optimizer(config.optimizer(), instance_.parameters.groups(), instance_.mesh)),
       blend_(training_blend(config)),
       validation_(validation_sources(config)),
       speed_(config, instance_.mesh) {
@@ -131,7 +132,7 @@ void Trainer::restore(const CheckpointReader& checkpoint) {
         checkpoint.path(), fmt::join(refused, "\n  ")));
   }
   checkpoint.load_weights(instance_.parameters);
-  checkpoint.load_optimizer(instance_.parameters, optimizer_);
+  checkpoint.load_optimizer(*optimizer_);
   state_ = saved;
   last_saved_ = state_.step;
   // A checkpoint is written after the evaluation of its step.

@@ -64,13 +64,23 @@ void default_moe(Moe& moe) {
   }
 }
 
+void default_initializer(Model& model) {
+  SY_DEFAULT(model, initializer, NORMAL);
+  SY_DEFAULT(model, init_std, 0.02);
+  SY_DEFAULT(model, scale_init_by_depth, model.initializer() == NORMAL);
+  if (model.initializer() == TRUNCATED_NORMAL) {
+    SY_DEFAULT(model, init_scale, 1.0);
+    SY_DEFAULT(model, init_restore_variance, false);
+  }
+  if (model.initializer() == UNIFORM) SY_DEFAULT(model, init_range, 0.05);
+}
+
 void default_model(Model& model) {
   SY_DEFAULT(model, architecture, DECODER);
   SY_DEFAULT(model, ffn, SWIGLU);
   SY_DEFAULT(model, norm_eps, 1e-5);
   SY_DEFAULT(model, tie_embeddings, true);
-  SY_DEFAULT(model, init_std, 0.02);
-  SY_DEFAULT(model, scale_init_by_depth, true);
+  default_initializer(model);
   default_attention(model, *model.mutable_attention());
   if (!model.has_moe()) return;
   default_moe(*model.mutable_moe());
@@ -96,17 +106,46 @@ void default_data(Data& data) {
   SY_DEFAULT(*data.mutable_synthetic(), num_tokens, 1 << 20);
 }
 
+void default_adafactor(Adafactor& adafactor) {
+  SY_DEFAULT(adafactor, decay_exponent, 0.8);
+  SY_DEFAULT(adafactor, epsilon, 1e-30);
+  SY_DEFAULT(adafactor, update_clip, 1.0);
+  SY_DEFAULT(adafactor, scale_by_parameter, true);
+  SY_DEFAULT(adafactor, least_scale, 1e-3);
+  SY_DEFAULT(adafactor, least_factored_dim, 128);
+}
+
+// What the kind uses; the rest stays unset.
+void default_update(Optimizer& optimizer) {
+  SY_DEFAULT(optimizer, kind, ADAMW);
+  switch (optimizer.kind()) {
+    case ADAFACTOR:
+      default_adafactor(*optimizer.mutable_adafactor());
+      SY_DEFAULT(optimizer, weight_decay, 0.0);
+      SY_DEFAULT(optimizer, clip_norm, 0.0);  // it clips each parameter's update
+      break;
+    case SGD:
+      SY_DEFAULT(optimizer, momentum, 0.0);
+      SY_DEFAULT(optimizer, weight_decay, 0.0);
+      SY_DEFAULT(optimizer, clip_norm, 0.0);
+      break;
+    default:
+      SY_DEFAULT(optimizer, beta1, 0.9);
+      SY_DEFAULT(optimizer, beta2, 0.95);
+      SY_DEFAULT(optimizer, eps, 1e-8);
+      SY_DEFAULT(optimizer, weight_decay, 0.1);
+      SY_DEFAULT(optimizer, clip_norm, 1.0);
+  }
+}
+
 void default_optimizer(int64_t steps, Optimizer& optimizer) {
   SY_DEFAULT(optimizer, lr, 1e-3);
   SY_DEFAULT(optimizer, min_lr, std::max(0.0, optimizer.lr() / 10));
   SY_DEFAULT(optimizer, schedule, COSINE);
   SY_DEFAULT(optimizer, warmup_steps, std::max<int64_t>(0, steps / 50));  // 2 %
   SY_DEFAULT(optimizer, decay_fraction, 0.3);
-  SY_DEFAULT(optimizer, beta1, 0.9);
-  SY_DEFAULT(optimizer, beta2, 0.95);
-  SY_DEFAULT(optimizer, eps, 1e-8);
-  SY_DEFAULT(optimizer, weight_decay, 0.1);
-  SY_DEFAULT(optimizer, clip_norm, 1.0);
+  if (optimizer.schedule() == INVERSE_SQRT) SY_DEFAULT(optimizer, hold_steps, 0);
+  default_update(optimizer);
 }
 
 void default_train(Train& train) {

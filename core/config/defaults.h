@@ -10,6 +10,8 @@ namespace switchyard::config {
 //     moe.{num_experts, d_ff}, model.d_ff when a layer is dense, train.{steps, global_batch},
 //     a source's path; validation asks for them;
 //   - mesh.data and mesh.expert: unset means "as the ranks allow", and a run may resume on others;
+//   - what an optimizer's kind, a schedule or an initializer does not use, such as optimizer.beta1
+//     with SGD;
 //   - capacity.{train_factor, eval_factor, counts_k, minimum} under NO_DROP, which has no capacity;
 //   - the preset names, whose content is merged by then.
 // The groups model.moe, moe.shared_expert and data.synthetic mean something by their presence and

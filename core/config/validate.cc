@@ -81,20 +81,6 @@ void check_synthetic(const RunConfig& config, Findings& findings) {
                  vocab_size, kLeastVocabulary);
 }
 
-void check_optimizer(const RunConfig& config, Findings& findings) {
-  const Optimizer& optimizer = config.optimizer();
-  if (optimizer.lr() > 0 && optimizer.min_lr() > optimizer.lr())
-    findings.add(
-        "optimizer.min_lr ({}) must be at most optimizer.lr ({}); lower min_lr or raise lr",
-        optimizer.min_lr(), optimizer.lr());
-  const int64_t steps = config.train().steps();
-  if (steps > 0 && optimizer.warmup_steps() > steps)
-    findings.add(
-        "optimizer.warmup_steps ({}) must be at most train.steps ({}), else the peak rate "
-        "is never reached; lower warmup_steps or leave it out (2 % of the steps)",
-        optimizer.warmup_steps(), steps);
-}
-
 // Sequences of one micro-batch over all ranks; 0 when a rule above is broken.
 int micro_batch(const Train& train) {
   const bool divides = train.accumulation() > 0 && train.global_batch() > 0 &&

@@ -42,6 +42,8 @@ constexpr LeastInteger kIntegers[] = {
     {"train.stop_after_steps", 0},
     {"train.max_skipped_steps", 0},
     {"optimizer.warmup_steps", 0},
+    {"optimizer.hold_steps", 0},
+    {"optimizer.adafactor.least_factored_dim", 1},
     {"mesh.data", 1},
     {"mesh.expert", 1},
     {"eval.every", 0},
@@ -77,6 +79,8 @@ constexpr RealRange share_below_one(const char* path) {
 constexpr RealRange kReals[] = {
     above_zero("model.norm_eps"),
     above_zero("model.init_std"),
+    above_zero("model.init_scale"),
+    above_zero("model.init_range"),
     above_zero("model.attention.rope_theta"),
     share_below_one("model.moe.router.input_jitter"),
     {"model.moe.router.weight_norm", 1, Bound::kClosed, kInfinity, Bound::kOpen},
@@ -94,6 +98,11 @@ constexpr RealRange kReals[] = {
     above_zero("optimizer.eps"),
     not_negative("optimizer.weight_decay"),
     not_negative("optimizer.clip_norm"),
+    share_below_one("optimizer.momentum"),
+    above_zero("optimizer.adafactor.decay_exponent"),
+    above_zero("optimizer.adafactor.epsilon"),
+    above_zero("optimizer.adafactor.update_clip"),
+    above_zero("optimizer.adafactor.least_scale"),
 };
 
 bool holds(const RealRange& range, double value) {

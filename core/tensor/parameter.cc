@@ -70,7 +70,19 @@ void allocate_group(ParameterGroup& group, at::ScalarType compute) {
   }
 }
 
-void draw_normal(Parameter& parameter, const Random& random) {
+// One draw of unit scale.
+double draw(Init::Kind kind, const Random& random, int64_t index) {
+  switch (kind) {
+    case Init::kTruncatedNormal:
+      return random.truncated_normal(index);
+    case Init::kUniform:
+      return 2.0 * random.uniform(index) - 1;
+    default:
+      return random.normal(index);
+  }
+}
+
+void draw_values(Parameter& parameter, const Random& random) {
   const int64_t first =
       parameter.experts ? parameter.experts->begin * (product(parameter.shape) / parameter.shape[0])
                         : 0;
@@ -78,7 +90,8 @@ void draw_normal(Parameter& parameter, const Random& random) {
     scalar_t* out = parameter.master.data_ptr<scalar_t>();
     at::parallel_for(0, parameter.local_count(), 4096, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        out[i] = static_cast<scalar_t>(random.normal(first + i) * parameter.init.value);
+        out[i] = static_cast<scalar_t>(draw(parameter.init.kind, random, first + i) *
+                                       parameter.init.value);
       }
     });
   });
@@ -154,7 +167,7 @@ void ParameterTable::initialize(uint64_t seed) {
     if (parameter.init.kind == Init::kConstant) {
       parameter.master.fill_(parameter.init.value);
     } else {
-      draw_normal(parameter, Random(seed, Stream::kInit, hash_of(parameter.name)));
+      draw_values(parameter, Random(seed, Stream::kInit, hash_of(parameter.name)));
     }
   }
   for (ParameterGroup& group : groups_) group.refresh_value();

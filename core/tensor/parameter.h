@@ -22,8 +22,13 @@ enum class Replicas : uint8_t {
 };
 
 struct Init {
-  enum Kind : uint8_t { kNormal, kConstant } kind = kNormal;
-  double value = 0.02;  // standard deviation, or the constant
+  enum Kind : uint8_t {
+    kNormal,
+    kConstant,
+    kTruncatedNormal,  // cut at +-2 standard deviations of the uncut normal
+    kUniform,          // within +-value
+  } kind = kNormal;
+  double value = 0.02;  // standard deviation, the constant, or half the range
 };
 
 // A contiguous part of one dimension: the experts this rank holds.

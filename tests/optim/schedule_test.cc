@@ -87,6 +87,25 @@ TEST(InverseSqrtSchedule, IsHalfAtFourTimesTheWarmUp) {
   EXPECT_EQ(rate(config::INVERSE_SQRT, 1000 * kWarmup), kMin);
 }
 
+TEST(InverseSqrtSchedule, HoldsThePeakBeforeItDecays) {
+  auto optimizer = options(config::INVERSE_SQRT);
+  optimizer.set_hold_steps(3 * kWarmup);
+  EXPECT_EQ(learning_rate(optimizer, 4 * kWarmup, kSteps), kPeak);
+  EXPECT_NEAR(learning_rate(optimizer, 16 * kWarmup, kSteps), kPeak / 2, kRounding);
+}
+
+TEST(InverseSqrtSchedule, IsT5sWithALargeHoldAndNoWarmUp) {
+  auto optimizer = options(config::INVERSE_SQRT);
+  optimizer.set_lr(0.01);
+  optimizer.set_min_lr(0);
+  optimizer.set_warmup_steps(0);
+  optimizer.set_hold_steps(10'000);
+  for (const int64_t step : {0, 9'999, 10'000, 12'345, 1'000'000}) {
+    EXPECT_NEAR(learning_rate(optimizer, step, 1'000'001),
+                1 / std::sqrt(std::max(static_cast<double>(step), 1e4)), kRounding);
+  }
+}
+
 TEST(ConstantThenDecaySchedule, FallsOverTheLastQuarter) {
   const int64_t begin = 83;  // floor(111 * 0.75)
   EXPECT_EQ(rate(config::CONSTANT_THEN_DECAY, begin - 1), kPeak);

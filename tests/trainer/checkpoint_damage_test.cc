@@ -71,7 +71,7 @@ class DamagedCheckpoint : public testing::Test {
     TinyModel model(*world);
     const CheckpointReader reader(path());
     reader.load_weights(model.table);
-    reader.load_optimizer(model.table, *model.optimizer);
+    reader.load_optimizer(*model.optimizer);
   }
 
   TempFolder folder_;

@@ -76,6 +76,21 @@ TEST_F(Resume, GoesOnAfterAPlannedStop) {
   expect_same_end("stopped", "whole", kSteps);
 }
 
+TEST_F(Resume, GoesOnWithEveryOptimizer) {
+  for (const std::string kind : {"ADAFACTOR", "SGD", "ADAM_FACTORED_EXPERTS"}) {
+    Arguments set{"optimizer.kind=" + kind};
+    if (kind == "SGD") set.push_back("optimizer.momentum=0.9");
+    if (kind == "ADAFACTOR") set.push_back("optimizer.adafactor.least_factored_dim=16");
+    expect_trained({.run = "whole" + kind, .set = set});
+    Arguments stop = set;
+    stop.push_back("train.stop_after_steps=7");
+    EXPECT_THAT(train({.run = "stopped" + kind, .set = stop}), EndsWithCode(kPreempted, "saved"));
+    EXPECT_THAT(train({.run = "stopped" + kind}), EndsWithCode(4, "optimizer.kind"));
+    expect_trained({.run = "stopped" + kind, .set = set});
+    expect_same_end("stopped" + kind, "whole" + kind, kSteps);
+  }
+}
+
 TEST_F(Resume, OfAFinishedRunChangesNothing) {
   expect_trained({.run = "a"});
   expect_trained({.run = "b"});

@@ -43,8 +43,25 @@ TEST_F(Resolved, LeavesNothingUnsetButWhatIsUnsetOnPurpose) {
   RunConfig config =
       load_config(run(edited("moe {", "moe { shared_expert {} capacity { policy: BY_POSITION }")));
   collect_unset(config, "", unset);
-  EXPECT_THAT(unset,
-              UnorderedElementsAre("model_preset", "data_preset", "mesh.data", "mesh.expert"));
+  EXPECT_THAT(unset, UnorderedElementsAre(
+                         "model_preset", "data_preset", "mesh.data", "mesh.expert",
+                         // what other kinds of initializer, optimizer and schedule use
+                         "model.init_scale", "model.init_restore_variance", "model.init_range",
+                         "optimizer.momentum", "optimizer.adafactor", "optimizer.hold_steps"));
+}
+
+TEST_F(Resolved, SetsWhatTheKindOfOptimizerUses) {
+  std::vector<std::string> unset;
+  const auto optimizer = [&](const char* kind) {
+    return load_config(run(kSmallRun), {std::string("optimizer.kind=") + kind}).optimizer();
+  };
+  collect_unset(optimizer("ADAFACTOR"), "", unset);
+  EXPECT_THAT(unset, UnorderedElementsAre("beta1", "beta2", "eps", "momentum", "hold_steps"));
+  EXPECT_EQ(optimizer("ADAFACTOR").clip_norm(), 0);
+  unset.clear();
+  collect_unset(optimizer("SGD"), "", unset);
+  EXPECT_THAT(unset, UnorderedElementsAre("beta1", "beta2", "eps", "adafactor", "hold_steps"));
+  EXPECT_EQ(optimizer("SGD").weight_decay(), 0);
 }
 
 TEST_F(Resolved, LeavesCapacityUnsetWhereNothingIsDropped) {

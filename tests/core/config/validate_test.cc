@@ -142,5 +142,32 @@ TEST_F(Validate, HasARangeForEveryNumberOfTheSchema) {
   expect_range_rules(config, "", config);
 }
 
+TEST_F(Validate, RefusesFieldsThatTheOptimizerDoesNotUse) {
+  EXPECT_THAT(broken({"optimizer.momentum=0.9"}),
+              HasSubstr("optimizer.momentum is set, but kind ADAMW does not use it; leave it out "
+                        "or set kind: SGD"));
+  EXPECT_THAT(broken({"optimizer.kind=SGD", "optimizer.beta2=0.9"}),
+              HasSubstr("beta2 is set, but kind SGD does not use it"));
+  EXPECT_THAT(broken({"optimizer.adafactor.epsilon=1e-20"}),
+              HasSubstr("optimizer.adafactor is set, but kind ADAMW"));
+  EXPECT_THAT(broken({"optimizer.kind=ADAFACTOR", "optimizer.adafactor.update_clip=0"}),
+              HasSubstr("update_clip (0) must be finite and above 0"));
+  EXPECT_THAT(broken({"optimizer.hold_steps=5"}),
+              HasSubstr("hold_steps (5) is set, but schedule COSINE does not hold the peak"));
+  EXPECT_EQ(broken({"optimizer.kind=SGD", "optimizer.momentum=0.9"}), "");
+  EXPECT_EQ(broken({"optimizer.kind=ADAM_FACTORED_EXPERTS"}), "");
+}
+
+TEST_F(Validate, RefusesFieldsThatTheInitializerDoesNotUse) {
+  EXPECT_THAT(broken({"model.init_scale=0.1"}),
+              HasSubstr("model.init_scale is set, but initializer NORMAL does not use it; leave it "
+                        "out or set initializer: TRUNCATED_NORMAL"));
+  EXPECT_THAT(broken({"model.initializer=UNIFORM", "model.scale_init_by_depth=true"}),
+              HasSubstr("scale_init_by_depth (true) needs initializer NORMAL, got UNIFORM"));
+  EXPECT_THAT(broken({"model.initializer=UNIFORM", "model.init_range=0"}),
+              HasSubstr("model.init_range (0) must be finite and above 0"));
+  EXPECT_EQ(broken({"model.initializer=TRUNCATED_NORMAL", "model.init_scale=0.1"}), "");
+}
+
 }  // namespace
 }  // namespace switchyard::config

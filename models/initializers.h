@@ -1,0 +1,18 @@
+#pragma once
+// How the matrices of a model start, where the config asks for another rule than a fixed standard
+// deviation.
+
+#include "core/config/run_config.pb.h"
+#include "core/tensor/parameter.h"
+
+namespace switchyard::models {
+
+// Replaces the normal initialisation of every parameter by the rule of model.initializer; constants
+// stay. Call after the model has registered its parameters and before they are initialised.
+//
+// TRUNCATED_NORMAL: standard deviation sqrt(init_scale / inputs), where a weight [..., out, in] has
+// `in` inputs. The cut narrows the distribution to 0.88 of that, which init_restore_variance
+// undoes. Token embeddings are looked up, not multiplied, and start as N(0, 1).
+void choose_initializers(const config::Model& model, ParameterTable& table);
+
+}  // namespace switchyard::models

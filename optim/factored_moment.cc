@@ -1,0 +1,64 @@
+#include "optim/factored_moment.h"
+
+#include <limits>
+
+#include <ATen/ATen.h>
+
+namespace switchyard::optim {
+namespace {
+
+// Of [..., n, m] without dimension `dim`, counted from the end.
+std::vector<int64_t> without(std::vector<int64_t> shape, int64_t dim) {
+  shape.erase(shape.end() + dim);
+  return shape;
+}
+
+// mean <- decay * mean + (1 - decay) * value
+void move_toward(const at::Tensor& mean, const at::Tensor& value, double decay) {
+  mean.mul_(decay).add_(value, 1 - decay);
+}
+
+}  // namespace
+
+FactoredMoment::FactoredMoment(const Parameter& parameter, int64_t least_dim)
+    : parameter_(&parameter) {
+  const std::vector<int64_t> shape = parameter.local_shape();
+  const auto options = parameter.master.options();
+  const size_t matrix_dims = shape.size() - (parameter.experts ? 1 : 0);
+  const bool is_large_matrix =
+      matrix_dims == 2 && shape.back() >= least_dim && shape[shape.size() - 2] >= least_dim;
+  if (is_large_matrix) {
+    row_ = at::zeros(without(shape, -1), options);
+    column_ = at::zeros(without(shape, -2), options);
+  } else {
+    whole_ = at::zeros(shape, options);
+  }
+}
+
+void FactoredMoment::accumulate(const at::Tensor& gradient, double decay, double epsilon) {
+  const at::Tensor square = gradient.square().add_(epsilon);
+  if (!is_factored()) return move_toward(whole_, square, decay);
+  move_toward(row_, square.mean(-1), decay);
+  move_toward(column_, square.mean(-2), decay);
+}
+
+at::Tensor FactoredMoment::root() const {
+  if (!is_factored()) return whole_.sqrt();
+  // The product of two small means leaves float32: hence the roots first. An expert that never had
+  // a token has means of 0.
+  const double tiny = std::numeric_limits<float>::min();
+  const at::Tensor share = (row_ / row_.mean(-1, true).clamp_min(tiny)).sqrt_();
+  return share.unsqueeze(-1) * column_.sqrt().unsqueeze(-2);
+}
+
+void FactoredMoment::append_state(std::vector<StateTensor>& state) const {
+  const std::vector<int64_t>& shape = parameter_->shape;
+  if (is_factored()) {
+    state.push_back({"row_moment", parameter_, without(shape, -1), row_});
+    state.push_back({"column_moment", parameter_, without(shape, -2), column_});
+  } else {
+    state.push_back({"second_moment", parameter_, shape, whole_});
+  }
+}
+
+}  // namespace switchyard::optim

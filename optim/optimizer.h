@@ -1,0 +1,66 @@
+#pragma once
+// What every optimizer is: an update of the parameter groups, and a state that checkpoints keep.
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "core/config/run_config.pb.h"
+#include "core/tensor/parameter.h"
+#include "parallel/mesh.h"
+
+namespace switchyard::optim {
+
+// One tensor of the state. It belongs to a parameter, is replicated and cut as that is, and need
+// not have its shape: the row means of a stack of experts [E, n, m] are [E, n].
+struct StateTensor {
+  std::string kind;  // "first_moment"; the tensor's name in a checkpoint is <kind>/<parameter>
+  const Parameter* parameter;
+  std::vector<int64_t> shape;  // global; dimension 0 counts all experts where the parameter's does
+  at::Tensor value;            // this rank's part, contiguous; a view, to be read or filled
+};
+
+class Optimizer {
+ public:
+  // Borrows the groups, which must be allocated and must outlive the optimizer.
+  Optimizer(const config::Optimizer& options, std::vector<ParameterGroup>& groups);
+  virtual ~Optimizer() = default;
+  Optimizer(const Optimizer&) = delete;
+  Optimizer& operator=(const Optimizer&) = delete;
+
+  // One update with reduced gradients of L2 norm `gradient_norm`: clips, steps, refreshes the
+  // compute values. Gradients are spent: their content is unspecified afterwards. **Collective**
+  // over the mesh's expert group.
+  void step(double learning_rate, double gradient_norm);
+
+  // Factor by which clipping scales a gradient of this norm.
+  double clip_factor(double gradient_norm) const;
+
+  // In the same order on every rank.
+  virtual std::vector<StateTensor> state() = 0;
+  int64_t num_steps() const { return num_steps_; }
+  void set_num_steps(int64_t steps) { num_steps_ = steps; }
+
+ protected:
+  // Master weights from clipped gradients; num_steps() counts this update.
+  virtual void update(double learning_rate) = 0;
+
+  config::Optimizer options_;
+  std::vector<ParameterGroup>& groups_;
+
+ private:
+  int64_t num_steps_ = 0;
+};
+
+// The optimizer of options.kind. The mesh must outlive it.
+std::unique_ptr<Optimizer> make_optimizer(const config::Optimizer& options,
+                                          std::vector<ParameterGroup>& groups,
+                                          const parallel::Mesh& mesh);
+
+// The part of a buffer laid out as the group's master that belongs to one of its parameters.
+at::Tensor part_of(const at::Tensor& flat, const ParameterGroup& group, const Parameter& parameter);
+
+}  // namespace switchyard::optim

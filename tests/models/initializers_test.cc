@@ -1,0 +1,73 @@
+#include "models/initializers.h"
+
+#include <cmath>
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+namespace switchyard::models {
+namespace {
+
+struct Table {
+  explicit Table(const config::Model& model) {
+    const Scope root(table);
+    embedding = &root.parameter("embedding", {300, 40}, {Init::kNormal, 0.02});
+    matrix = &(root / "layers" / 0).parameter("w2", {300, 50}, {Init::kNormal, 0.02});
+    experts = &root.expert_parameter("experts", {4, 100, 200}, {0, 4}, {Init::kNormal, 0.02});
+    norm = &root.parameter("norm", {7}, {Init::kConstant, 1});
+    choose_initializers(model, table);
+    table.allocate(at::kDouble);
+    table.initialize(5);
+  }
+
+  ParameterTable table;
+  Parameter *embedding, *matrix, *experts, *norm;
+};
+
+double deviation(const Parameter& parameter) { return parameter.master.std().item<double>(); }
+double largest(const Parameter& parameter) { return parameter.master.abs().max().item<double>(); }
+
+TEST(Initializers, LeaveTheFixedStandardDeviationWhereNoOtherIsAsked) {
+  config::Model model;
+  model.set_initializer(config::NORMAL);
+  const Table table(model);
+  EXPECT_NEAR(deviation(*table.matrix), 0.02, 0.001);
+  EXPECT_GT(largest(*table.matrix), 0.05);
+}
+
+TEST(Initializers, CutSwitchsNormalAtTwoDeviationsOfTheFanIn) {
+  config::Model model;
+  model.set_initializer(config::TRUNCATED_NORMAL);
+  model.set_init_scale(0.1);
+  const Table table(model);
+  const double sigma = std::sqrt(0.1 / 50), sigma_expert = std::sqrt(0.1 / 200);
+  EXPECT_NEAR(deviation(*table.matrix), 0.8796 * sigma, 0.02 * sigma);
+  EXPECT_LE(largest(*table.matrix), 2 * sigma);
+  EXPECT_GT(largest(*table.matrix), 1.99 * sigma);
+  EXPECT_NEAR(deviation(*table.experts), 0.8796 * sigma_expert, 0.02 * sigma_expert);
+  EXPECT_NEAR(deviation(*table.embedding), 1, 0.02);
+  EXPECT_TRUE(at::equal(table.norm->master, at::ones({7}, at::kDouble)));
+}
+
+TEST(Initializers, RestoreTheVarianceOfTheCutNormalWhereAsked) {
+  config::Model model;
+  model.set_initializer(config::TRUNCATED_NORMAL);
+  model.set_init_scale(0.1);
+  model.set_init_restore_variance(true);
+  const Table table(model);
+  const double sigma = std::sqrt(0.1 / 50);
+  EXPECT_NEAR(deviation(*table.matrix), sigma, 0.02 * sigma);
+}
+
+TEST(Initializers, DrawUniformlyWithinTheRange) {
+  config::Model model;
+  model.set_initializer(config::UNIFORM);
+  model.set_init_range(0.5);
+  const Table table(model);
+  EXPECT_LE(largest(*table.matrix), 0.5);
+  EXPECT_NEAR(deviation(*table.matrix), 0.5 / std::sqrt(3.0), 0.01);
+  EXPECT_NEAR(table.matrix->master.mean().item<double>(), 0, 0.01);
+}
+
+}  // namespace
+}  // namespace switchyard::models
