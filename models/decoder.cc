@@ -36,18 +36,33 @@ DecoderLayer::DecoderLayer(const Scope& scope, const config::Model& model,
       ffn_norm_(scope.parameter("ffn_norm", {model.d_model()}, {Init::kConstant, 1}, false)) {
   if (config::is_moe_layer(model, layer)) {
     moe_.emplace(scope / "moe", model, mesh, static_cast<uint32_t>(layer), moe_index);
+    stacking_ = model.moe().stacking();
   } else {
-    dense_.emplace(scope / "ffn", model, model.d_ff());
+    dense_.emplace(scope / "ffn", model, model.ffn(), model.d_ff());
   }
+  if (stacking_ == config::NO_STACKING) return;
+  extra_norm_ = &scope.parameter("extra_ffn_norm", {model.d_model()}, {Init::kConstant, 1}, false);
+  extra_.emplace(scope / "extra_ffn", model, model.ffn(), model.d_ff());
 }
 
 at::Tensor DecoderLayer::forward(const at::Tensor& x_TD, const AttentionInput& input,
                                  const StepContext& context, RoutingDecision& decision,
                                  KvCache* cache) const {
-  const at::Tensor h_TD =
+  at::Tensor h_TD =
       x_TD + attention_.forward(rms_norm(x_TD, attention_norm_, norm_eps_), input, cache);
-  const at::Tensor normed_TD = rms_norm(h_TD, ffn_norm_, norm_eps_);
-  return h_TD + (moe_ ? moe_->forward(normed_TD, context, decision) : dense_->forward(normed_TD));
+  if (stacking_ == config::DENSE_BEFORE) h_TD = forward_extra(h_TD);
+  h_TD = forward_ffn(h_TD, context, decision);
+  return stacking_ == config::DENSE_AFTER ? forward_extra(h_TD) : h_TD;
+}
+
+at::Tensor DecoderLayer::forward_ffn(const at::Tensor& x_TD, const StepContext& context,
+                                     RoutingDecision& decision) const {
+  const at::Tensor normed_TD = rms_norm(x_TD, ffn_norm_, norm_eps_);
+  return x_TD + (moe_ ? moe_->forward(normed_TD, context, decision) : dense_->forward(normed_TD));
+}
+
+at::Tensor DecoderLayer::forward_extra(const at::Tensor& x_TD) const {
+  return x_TD + extra_->forward(rms_norm(x_TD, *extra_norm_, norm_eps_));
 }
 
 Decoder::Decoder(ParameterTable& table, const config::Model& model, const parallel::Mesh& mesh)

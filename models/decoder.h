@@ -28,12 +28,20 @@ class DecoderLayer {
                      const StepContext& context, RoutingDecision& decision, KvCache* cache) const;
 
  private:
+  at::Tensor forward_ffn(const at::Tensor& x_TD, const StepContext& context,
+                         RoutingDecision& decision) const;
+  at::Tensor forward_extra(const at::Tensor& x_TD) const;
+
   double norm_eps_;
   Parameter& attention_norm_;
   Attention attention_;
   Parameter& ffn_norm_;
-  std::optional<SwigluFfn> dense_;  // exactly one of the two
+  std::optional<DenseFfn> dense_;  // exactly one of the two
   std::optional<MoeLayer> moe_;
+  // The dense sub-layer beside a MoE sub-layer, if any.
+  config::Stacking stacking_ = config::NO_STACKING;
+  Parameter* extra_norm_ = nullptr;
+  std::optional<DenseFfn> extra_;
 };
 
 // A micro-batch as tensors. targets: next token, -1 where there is no loss; documents: which

@@ -58,8 +58,9 @@ std::string model_line(const config::Model& model) {
       model.attention().num_heads(), model.attention().num_kv_heads(), model.attention().head_dim(),
       model.vocab_size());
   if (model.has_moe())
-    line += fmt::format("; {} experts of width {}, {} per token", model.moe().num_experts(),
-                        model.moe().d_ff(), model.moe().top_k());
+    line +=
+        fmt::format("; {} {} experts of width {}, {} per token", model.moe().num_experts(),
+                    config::Ffn_Name(model.moe().ffn()), model.moe().d_ff(), model.moe().top_k());
   return line;
 }
 

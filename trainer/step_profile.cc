@@ -41,7 +41,7 @@ const char* part_of_step(const char* name) {
       {"sy::reduce", "wait"},
       {"::Dispatch>", "permute"},
       {"::Combine>", "permute"},
-      {"::SwigluExperts>", "experts"},
+      {"::FfnExperts>", "experts"},
       {"::VocabularyLoss>", "loss"},
       {"::RmsNorm>", "norm and residual"},
       {"::Rope>", "attention"},

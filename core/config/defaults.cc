@@ -47,7 +47,14 @@ void default_capacity(Capacity& capacity) {
   SY_DEFAULT(capacity, minimum, 4);
 }
 
-void default_moe(Moe& moe) {
+void default_shared_expert(const Moe& moe, SharedExpert& shared) {
+  SY_DEFAULT(shared, count, 1);
+  if (moe.has_d_ff()) SY_DEFAULT(shared, d_ff, moe.d_ff());
+  SY_DEFAULT(shared, sigmoid_gate, false);
+  SY_DEFAULT(shared, ffn, moe.ffn());
+}
+
+void default_moe(const Model& model, Moe& moe) {
   SY_DEFAULT(moe, top_k, 2);
   SY_DEFAULT(moe, first_layer, 0);
   SY_DEFAULT(moe, every_n_layers, 1);
@@ -58,10 +65,10 @@ void default_moe(Moe& moe) {
   SY_DEFAULT(balance, statistics, GLOBAL_BATCH);
   SY_DEFAULT(balance, load, ALL_CHOICES);
   SY_DEFAULT(moe, z_loss_coefficient, 1e-3);
-  if (moe.has_shared_expert()) {
-    SY_DEFAULT(*moe.mutable_shared_expert(), count, 1);
-    if (moe.has_d_ff()) SY_DEFAULT(*moe.mutable_shared_expert(), d_ff, moe.d_ff());
-  }
+  SY_DEFAULT(moe, ffn, model.ffn());
+  SY_DEFAULT(moe, expert_dropout, 0.0);
+  SY_DEFAULT(moe, stacking, NO_STACKING);
+  if (moe.has_shared_expert()) default_shared_expert(moe, *moe.mutable_shared_expert());
 }
 
 void default_initializer(Model& model) {
@@ -78,15 +85,16 @@ void default_initializer(Model& model) {
 void default_model(Model& model) {
   SY_DEFAULT(model, architecture, DECODER);
   SY_DEFAULT(model, ffn, SWIGLU);
+  SY_DEFAULT(model, ffn_bias, NO_FFN_BIAS);
   SY_DEFAULT(model, norm_eps, 1e-5);
   SY_DEFAULT(model, tie_embeddings, true);
   default_initializer(model);
   default_attention(model, *model.mutable_attention());
   if (!model.has_moe()) return;
-  default_moe(*model.mutable_moe());
+  default_moe(model, *model.mutable_moe());
   const Moe& moe = model.moe();
   const bool all_moe = moe.first_layer() == 0 && moe.every_n_layers() == 1;
-  if (all_moe) SY_DEFAULT(model, d_ff, 0);  // no dense layer
+  if (all_moe && moe.stacking() == NO_STACKING) SY_DEFAULT(model, d_ff, 0);  // no dense layer
 }
 
 void default_sources(google::protobuf::RepeatedPtrField<Source>& sources) {

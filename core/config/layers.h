@@ -1,5 +1,5 @@
 #pragma once
-// Which layers of a model are MoE layers.
+// Which layers of a model are MoE layers, and what else follows from a model's config alone.
 
 #include "core/config/run_config.pb.h"
 
@@ -17,5 +17,14 @@ inline int num_moe_layers(const Model& model) {
   if (!model.has_moe() || moe.first_layer() >= model.num_layers()) return 0;
   return (model.num_layers() - moe.first_layer() - 1) / moe.every_n_layers() + 1;
 }
+
+// Whether model.d_ff is used: by dense layers, or beside the MoE sub-layers.
+inline bool has_dense_ffn(const Model& model) {
+  return model.num_layers() > num_moe_layers(model) ||
+         (model.has_moe() && model.moe().stacking() > NO_STACKING);
+}
+
+// Whether an FFN has a third matrix, whose product gates the second.
+inline bool is_gated(Ffn kind) { return kind >= SWIGLU && kind <= REGLU; }
 
 }  // namespace switchyard::config

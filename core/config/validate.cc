@@ -160,7 +160,7 @@ void need_model(const RunConfig& config, Findings& findings) {
     need(config, "model.moe.d_ff", "the hidden width of one expert", findings);
   }
   const bool layers_known = !model.has_moe() || model.moe().every_n_layers() > 0;
-  if (layers_known && model.num_layers() > num_moe_layers(model))
+  if (layers_known && has_dense_ffn(model))
     need(config, "model.d_ff", "the hidden width of the dense layers", findings);
 }
 

@@ -46,10 +46,15 @@ void check_layers(const Model& model, Findings& findings) {
         "model.moe.first_layer ({}) must be below model.num_layers ({}), else no layer is "
         "MoE; lower it, or leave model.moe out for a dense model",
         moe.first_layer(), model.num_layers());
-  const bool has_dense_layer = num_moe_layers(model) < model.num_layers();
-  if (has_dense_layer && model.has_d_ff() && model.d_ff() == 0)
+  if (!has_dense_ffn(model) || !model.has_d_ff() || model.d_ff() != 0) return;
+  const int dense_layers = model.num_layers() - num_moe_layers(model);
+  if (dense_layers > 0)
     findings.add("model.d_ff (0) must be at least 1, as {} of {} layers are dense; set their width",
-                 model.num_layers() - num_moe_layers(model), model.num_layers());
+                 dense_layers, model.num_layers());
+  else
+    findings.add(
+        "model.d_ff (0) must be at least 1, as model.moe.stacking puts a dense FFN beside each MoE "
+        "sub-layer; set its width, or stacking: NO_STACKING");
 }
 
 void check_router(const Moe& moe, Findings& findings) {

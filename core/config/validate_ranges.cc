@@ -90,6 +90,7 @@ constexpr RealRange kReals[] = {
     above_zero("model.moe.capacity.eval_factor"),
     not_negative("model.moe.balance_loss.coefficient"),
     not_negative("model.moe.z_loss_coefficient"),
+    share_below_one("model.moe.expert_dropout"),
     above_zero("optimizer.lr"),
     not_negative("optimizer.min_lr"),
     {"optimizer.decay_fraction", 0, Bound::kOpen, 1, Bound::kClosed},

@@ -83,113 +83,218 @@ at::Tensor part_of(const at::Tensor& scratch, int64_t begin, int64_t rows, int64
   return scratch.narrow(0, begin, rows * width).view({rows, width});
 }
 
-// out [rows, F] from the two halves of h [rows, 2F].
-void activate(const at::Tensor& h, const at::Tensor& out) {
-  const int64_t hidden = out.size(1);
+// out [rows, F] from the first product h [rows, F], or [rows, 2F] where the activation is gated.
+void activate(Activation kind, const at::Tensor& h, const at::Tensor& out) {
+  const int64_t hidden = out.size(1), width = h.size(1);
   with_element_type(h.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
     at::parallel_for(0, h.size(0), 16, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        const T* gate = elements<const T>(h) + i * 2 * hidden;
-        swiglu_forward(gate, gate + hidden, elements<T>(out) + i * hidden, hidden);
+        const T* gate = elements<const T>(h) + i * width;
+        activation_forward(kind, gate, gate + hidden, elements<T>(out) + i * hidden, hidden);
       }
     });
   });
 }
 
-// dh [rows, 2F]; d_out [rows, F] is replaced by the activation itself.
-void activate_backward(const at::Tensor& h, const at::Tensor& d_out, const at::Tensor& dh) {
-  const int64_t hidden = d_out.size(1);
+// dh like h; d_out [rows, F] is replaced by the activation itself.
+void activate_backward(Activation kind, const at::Tensor& h, const at::Tensor& d_out,
+                       const at::Tensor& dh) {
+  const int64_t hidden = d_out.size(1), width = h.size(1);
   with_element_type(h.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
     at::parallel_for(0, h.size(0), 16, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        const T* gate = elements<const T>(h) + i * 2 * hidden;
-        T* d_gate = elements<T>(dh) + i * 2 * hidden;
+        const T* gate = elements<const T>(h) + i * width;
+        T* d_gate = elements<T>(dh) + i * width;
         T* d = elements<T>(d_out) + i * hidden;
-        swiglu_backward<T>({gate, gate + hidden, d, d_gate, d_gate + hidden, d}, hidden);
+        activation_backward<T>(kind, {gate, gate + hidden, d, d_gate, d_gate + hidden, d}, hidden);
       }
     });
   });
 }
 
-// A dense FFN's matrix is a stack of one.
-at::Tensor stacked(const at::Tensor& weight) {
-  return weight.dim() == 2 ? weight.unsqueeze(0) : weight;
+// A dense FFN's parameter of `dims` dimensions less one is a stack of one; undefined stays so.
+at::Tensor stacked(const at::Tensor& weight, int64_t dims) {
+  return weight.defined() && weight.dim() < dims ? weight.unsqueeze(0) : weight;
 }
 
-struct Weights {
-  Parameter* w13;
-  Parameter* w2;
+at::Tensor detached(const Parameter* parameter) {
+  return parameter ? parameter->value.detach() : at::Tensor();
+}
+
+// What follows the activation, each part left out where it is undefined. The common case has none.
+struct Modulation {
+  at::Tensor scale_eF, shift_eF, mask_RF;
+
+  void apply(int64_t expert, Range rows, const at::Tensor& hidden) const {
+    if (scale_eF.defined()) hidden.mul_(scale_eF[expert]);
+    if (shift_eF.defined()) hidden.add_(shift_eF[expert]);
+    if (mask_RF.defined()) hidden.mul_(rows_of(mask_RF, rows));
+  }
 };
 
-struct SwigluExperts : torch::autograd::Function<SwigluExperts> {
+// The weights as the loops below read them.
+struct Stack {
+  explicit Stack(const FfnWeights& weights)
+      : in(stacked(detached(weights.in), 3)),
+        out(stacked(detached(weights.out), 3)),
+        modulation{stacked(detached(weights.scale), 2), stacked(detached(weights.shift), 2), {}} {}
+
+  int64_t hidden() const { return out.size(2); }
+  int64_t width() const { return in.size(1); }  // of the first product
+
+  at::Tensor in, out;
+  Modulation modulation;
+};
+
+// Where the gradients go; undefined: not asked for.
+struct StackGradients {
+  at::Tensor in, out, scale, shift;
+};
+
+struct Network {
+  FfnWeights weights;
+  Activation activation;
+  at::Tensor mask_RF;
+};
+
+struct FfnExperts : torch::autograd::Function<FfnExperts> {
+  // The list holds the values of the weights that there are, in, out, scale, shift, so that the
+  // graph knows about them.
   static at::Tensor forward(AutogradContext* context, const at::Tensor& rows_RD,
-                            const at::Tensor& w13_value, const at::Tensor& w2_value,
-                            Weights weights, const std::vector<int64_t>& offsets) {
-    const at::Tensor x = rows_RD.contiguous(), w13_e2FD = stacked(w13_value.detach()),
-                     w2_eDF = stacked(w2_value.detach());
-    const int64_t hidden = w2_eDF.size(2);
-    const at::Tensor h_R2F = at::empty({x.size(0), 2 * hidden}, x.options());
+                            const at::TensorList&, const Network& network,
+                            const std::vector<int64_t>& offsets) {
+    const auto& [weights, activation, mask_RF] = network;
+    const at::Tensor x = rows_RD.contiguous();
+    Stack stack(weights);
+    stack.modulation.mask_RF = mask_RF;
+    const int64_t hidden_width = stack.hidden();
+    const at::Tensor h = at::empty({x.size(0), stack.width()}, x.options());
     at::Tensor y_RD = at::empty(x.sizes(), x.options());
-    for_each_expert({offsets, w13_e2FD[0].numel(), x.options()}, hidden,
+    for_each_expert({offsets, stack.in[0].numel(), x.options()}, hidden_width,
                     [&](int64_t expert, Range rows, const at::Tensor& scratch) {
-                      const at::Tensor h = rows_of(h_R2F, rows);
-                      const at::Tensor activation = part_of(scratch, 0, rows.size(), hidden);
-                      matmul(rows_of(x, rows), w13_e2FD[expert].t(), h);
-                      activate(h, activation);
-                      matmul(activation, w2_eDF[expert].t(), rows_of(y_RD, rows));
+                      const at::Tensor h_rows = rows_of(h, rows);
+                      const at::Tensor hidden = part_of(scratch, 0, rows.size(), hidden_width);
+                      matmul(rows_of(x, rows), stack.in[expert].t(), h_rows);
+                      activate(network.activation, h_rows, hidden);
+                      stack.modulation.apply(expert, rows, hidden);
+                      matmul(hidden, stack.out[expert].t(), rows_of(y_RD, rows));
                     });
-    save_parameter(context, "w13", *weights.w13);
-    save_parameter(context, "w2", *weights.w2);
+    save_weights(context, weights);
+    context->saved_data["activation"] = static_cast<int64_t>(activation);
     context->saved_data["offsets"] = offsets;
-    context->save_for_backward({x, h_R2F});
+    context->save_for_backward({x, h, mask_RF});
     return y_RD;
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const variable_list saved = context->get_saved_variables();
-    const at::Tensor &x = saved[0], &h_R2F = saved[1], dy = gradients[0].contiguous();
-    Parameter &w13 = saved_parameter(context, "w13"), &w2 = saved_parameter(context, "w2");
-    const at::Tensor w13_e2FD = stacked(w13.value.detach()), w2_eDF = stacked(w2.value.detach());
-    const at::Tensor dw13_e2FD = stacked(w13.grad), dw2_eDF = stacked(w2.grad);
+    const at::Tensor &x = saved[0], &h = saved[1], dy = gradients[0].contiguous();
+    const FfnWeights weights = saved_weights(context);
+    Stack stack(weights);
+    stack.modulation.mask_RF = saved[2];
+    const StackGradients grads = wanted(context, weights);
+    const auto activation = static_cast<Activation>(context->saved_data["activation"].toInt());
     const std::vector<int64_t> offsets = context->saved_data["offsets"].toIntVector();
-    const bool needs_w13 = context->needs_input_grad(1), needs_w2 = context->needs_input_grad(2);
     at::Tensor dx;
     if (context->needs_input_grad(0)) dx = at::empty_like(x);
-    const int64_t hidden = w2_eDF.size(2);
-    for_each_expert({offsets, w13_e2FD[0].numel(), x.options()}, 3 * hidden,
+    const int64_t width = stack.width(), hidden_width = stack.hidden();
+    for_each_expert({offsets, stack.in[0].numel(), x.options()}, width + hidden_width,
                     [&](int64_t expert, Range rows, const at::Tensor& scratch) {
                       const int64_t n = rows.size();
-                      const at::Tensor dh = part_of(scratch, 0, n, 2 * hidden);
-                      const at::Tensor d_activation = part_of(scratch, n * 2 * hidden, n, hidden);
-                      matmul(rows_of(dy, rows), w2_eDF[expert], d_activation);
-                      activate_backward(rows_of(h_R2F, rows), d_activation, dh);
-                      const at::Tensor& activation = d_activation;  // overwritten
-                      if (needs_w2) {
-                        matmul(rows_of(dy, rows).t(), activation, dw2_eDF[expert], true);
-                      }
-                      if (needs_w13) matmul(dh.t(), rows_of(x, rows), dw13_e2FD[expert], true);
-                      if (dx.defined()) matmul(dh, w13_e2FD[expert], rows_of(dx, rows));
+                      const at::Tensor dh = part_of(scratch, 0, n, width);
+                      const at::Tensor d_hidden = part_of(scratch, n * width, n, hidden_width);
+                      matmul(rows_of(dy, rows), stack.out[expert], d_hidden);
+                      const at::Tensor kept =
+                          before_modulation(stack, grads, expert, rows, d_hidden);
+                      activate_backward(activation, rows_of(h, rows), d_hidden, dh);
+                      const at::Tensor& hidden = d_hidden;  // overwritten
+                      if (kept.defined()) add_columns(kept * hidden, grads.scale[expert]);
+                      stack.modulation.apply(expert, rows, hidden);
+                      if (grads.out.defined())
+                        matmul(rows_of(dy, rows).t(), hidden, grads.out[expert], true);
+                      if (grads.in.defined())
+                        matmul(dh.t(), rows_of(x, rows), grads.in[expert], true);
+                      if (dx.defined()) matmul(dh, stack.in[expert], rows_of(dx, rows));
                     });
-    return {dx, at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
+    return {dx, {}, {}, {}, {}, {}, {}};
+  }
+
+ private:
+  static void save_weights(AutogradContext* context, const FfnWeights& weights) {
+    save_parameter(context, "in", *weights.in);
+    save_parameter(context, "out", *weights.out);
+    if (weights.scale) save_parameter(context, "scale", *weights.scale);
+    if (weights.shift) save_parameter(context, "shift", *weights.shift);
+  }
+
+  static FfnWeights saved_weights(AutogradContext* context) {
+    const auto optional = [&](const char* key) {
+      return context->saved_data.count(key) > 0 ? &saved_parameter(context, key) : nullptr;
+    };
+    return {optional("in"), optional("out"), optional("scale"), optional("shift")};
+  }
+
+  static StackGradients wanted(AutogradContext* context, const FfnWeights& weights) {
+    const auto grad = [&](const Parameter* parameter, size_t input, int64_t dims) {
+      return parameter && context->needs_input_grad(input) ? stacked(parameter->grad, dims)
+                                                           : at::Tensor();
+    };
+    return {grad(weights.in, 1, 3), grad(weights.out, 2, 3), grad(weights.scale, 3, 2),
+            grad(weights.shift, weights.scale ? 4 : 3, 2)};
+  }
+
+  static void add_columns(const at::Tensor& rows, const at::Tensor& sum) {
+    sum.add_(rows.sum({0}, false, sum.scalar_type()));
+  }
+
+  // Takes the gradient back through the modulation, in place, and adds the shift's. Returns what
+  // the scale's gradient needs, undefined where it is not asked for.
+  static at::Tensor before_modulation(const Stack& stack, const StackGradients& grads,
+                                      int64_t expert, Range rows, const at::Tensor& d_hidden) {
+    const Modulation& modulation = stack.modulation;
+    if (modulation.mask_RF.defined()) d_hidden.mul_(rows_of(modulation.mask_RF, rows));
+    if (grads.shift.defined()) add_columns(d_hidden, grads.shift[expert]);
+    at::Tensor kept;
+    if (grads.scale.defined()) kept = d_hidden.clone();
+    if (modulation.scale_eF.defined()) d_hidden.mul_(modulation.scale_eF[expert]);
+    return kept;
   }
 };
 
-}  // namespace
-
-at::Tensor swiglu_experts(const at::Tensor& rows, Parameter& w13, Parameter& w2,
-                          const std::vector<int64_t>& offsets) {
-  const at::Tensor w13_e2FD = stacked(w13.value), w2_eDF = stacked(w2.value);
-  const int64_t experts = w13_e2FD.size(0), features = w13_e2FD.size(2);
+void check(const at::Tensor& rows, const FfnWeights& weights, Activation activation,
+           const std::vector<int64_t>& offsets) {
+  const Stack stack(weights);
+  const int64_t experts = stack.in.size(0), features = stack.in.size(2);
+  const int64_t hidden = stack.width() / (is_gated(activation) ? 2 : 1);
   SY_CHECK(rows.dim() == 2 && rows.size(1) == features &&
-               w2_eDF.sizes() == at::IntArrayRef({experts, features, w13_e2FD.size(1) / 2}),
-           "swiglu_experts: {} and {} do not fit each other or the rows", w13.name, w2.name);
+               stack.out.sizes() == at::IntArrayRef({experts, features, hidden}),
+           "ffn_experts: {} and {} do not fit each other or the rows", weights.in->name,
+           weights.out->name);
+  for (const at::Tensor& vector : {stack.modulation.scale_eF, stack.modulation.shift_eF}) {
+    SY_CHECK(!vector.defined() || vector.sizes() == at::IntArrayRef({experts, hidden}),
+             "ffn_experts {}: its scale or shift is not [{}, {}]", weights.in->name, experts,
+             hidden);
+  }
   SY_CHECK(static_cast<int64_t>(offsets.size()) == experts + 1 && offsets.front() == 0 &&
                offsets.back() == rows.size(0) && std::is_sorted(offsets.begin(), offsets.end()),
-           "swiglu_experts {}: offsets do not divide {} rows among {} experts", w13.name,
+           "ffn_experts {}: offsets do not divide {} rows among {} experts", weights.in->name,
            rows.size(0), experts);
-  return SwigluExperts::apply(rows, w13.value, w2.value, Weights{&w13, &w2}, offsets);
+}
+
+}  // namespace
+
+at::Tensor ffn_experts(const at::Tensor& rows, const FfnWeights& weights, Activation activation,
+                       const std::vector<int64_t>& offsets, const at::Tensor& mask) {
+  check(rows, weights, activation, offsets);
+  SY_CHECK(!mask.defined() || mask.size(0) == rows.size(0),
+           "ffn_experts {}: mask of {} rows for {}", weights.in->name, mask.size(0), rows.size(0));
+  std::vector<at::Tensor> leaves = {weights.in->value, weights.out->value};
+  for (const Parameter* vector : {weights.scale, weights.shift})
+    if (vector) leaves.push_back(vector->value);
+  return FfnExperts::apply(rows, at::TensorList(leaves), Network{weights, activation, mask},
+                           offsets);
 }
 
 }  // namespace switchyard

@@ -86,30 +86,148 @@ SY_INLINE Exact<T> row_max(const T* x, int64_t n) {
   return best;
 }
 
-}  // namespace
+// The normal distribution function at x, given e^(-x^2/2); absolute error below 1e-7 (Abramowitz
+// and Stegun 7.1.26).
+SY_INLINE float normal_cdf(float x, float gaussian) {
+  const float z = x < 0 ? -x : x;
+  const float t = 1.0f / (1.0f + 0.3275911f * 0.70710678f * z);
+  float p = 1.061405429f;
+  p = p * t - 1.453152027f;
+  p = p * t + 1.421413741f;
+  p = p * t - 0.284496736f;
+  p = p * t + 0.254829592f;
+  const float tail = 0.5f * p * t * gaussian;
+  return x < 0 ? tail : 1.0f - tail;
+}
+SY_INLINE double normal_cdf(double x, double) { return 0.5 * std::erfc(-x * 0.70710678118654752); }
 
-template <typename T>
-SY_VECTOR_CLONES void swiglu_forward(const T* gate, const T* up, T* out, int64_t n) {
-  using A = Exact<T>;
-  for (int64_t i = 0; i < n; ++i) {
-    const A x = load(gate[i]);
-    store(out[i], x / (A(1) + exponential(-x)) * load(up[i]));
+// Value and derivative of a nonlinearity at x.
+template <typename A>
+struct Curve {
+  A value, slope;
+};
+
+struct Silu {
+  template <typename A>
+  static SY_INLINE Curve<A> at(A x) {
+    const A sigmoid = A(1) / (A(1) + exponential(-x));
+    const A value = x * sigmoid;
+    return {value, sigmoid + value * (A(1) - sigmoid)};
   }
+};
+
+struct Gelu {
+  template <typename A>
+  static SY_INLINE Curve<A> at(A x) {
+    const A gaussian = exponential(A(-0.5) * x * x);
+    const A cdf = normal_cdf(x, gaussian);
+    return {x * cdf, cdf + x * gaussian * A(0.39894228040143268)};  // 1 / sqrt(2 pi)
+  }
+};
+
+struct GeluTanh {
+  template <typename A>
+  static SY_INLINE Curve<A> at(A x) {
+    const A c = A(1.5957691216057308);  // 2 sqrt(2 / pi)
+    const A cubic = A(0.044715) * x * x;
+    const A sigmoid = A(1) / (A(1) + exponential(-c * x * (A(1) + cubic)));
+    const A value = x * sigmoid;
+    return {value, sigmoid + value * (A(1) - sigmoid) * c * (A(1) + A(3) * cubic)};
+  }
+};
+
+struct Relu {
+  template <typename A>
+  static SY_INLINE Curve<A> at(A x) {
+    return {x > 0 ? x : A(0), x > 0 ? A(1) : A(0)};
+  }
+};
+
+struct SquaredRelu {
+  template <typename A>
+  static SY_INLINE Curve<A> at(A x) {
+    const A positive = x > 0 ? x : A(0);
+    return {positive * positive, A(2) * positive};
+  }
+};
+
+template <typename F, typename T>
+SY_INLINE void gated_forward(const T* gate, const T* up, T* out, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) store(out[i], F::at(load(gate[i])).value * load(up[i]));
 }
 
-template <typename T>
-SY_VECTOR_CLONES void swiglu_backward(const SwigluBackward<T>& rows, int64_t n) {
-  using A = Exact<T>;
+template <typename F, typename T>
+SY_INLINE void plain_forward(const T* x, T* out, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) store(out[i], F::at(load(x[i])).value);
+}
+
+template <typename F, typename T>
+SY_INLINE void gated_backward(const ActivationBackward<T>& rows, int64_t n) {
   const T *gate = rows.gate, *up = rows.up, *d_out = rows.d_out;
   T *d_gate = rows.d_gate, *d_up = rows.d_up, *out = rows.out;
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) {
-    const A x = load(gate[i]), u = load(up[i]), d = load(d_out[i]);
-    const A sigmoid = A(1) / (A(1) + exponential(-x));
-    const A silu = x * sigmoid;
-    store(d_up[i], d * silu);
-    store(d_gate[i], d * u * (sigmoid + silu * (A(1) - sigmoid)));
-    store(out[i], silu * u);
+    const Exact<T> u = load(up[i]), d = load(d_out[i]);
+    const auto act = F::at(load(gate[i]));
+    store(d_up[i], d * act.value);
+    store(d_gate[i], d * u * act.slope);
+    store(out[i], act.value * u);
+  }
+}
+
+template <typename F, typename T>
+SY_INLINE void plain_backward(const ActivationBackward<T>& rows, int64_t n) {
+  const T *x = rows.gate, *d_out = rows.d_out;
+  T *dx = rows.d_gate, *out = rows.out;
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) {
+    const auto act = F::at(load(x[i]));
+    store(dx[i], load(d_out[i]) * act.slope);
+    store(out[i], act.value);
+  }
+}
+
+}  // namespace
+
+template <typename T>
+SY_VECTOR_CLONES void activation_forward(Activation kind, const T* gate, const T* up, T* out,
+                                         int64_t n) {
+  switch (kind) {
+    case Activation::kSwiglu:
+      return gated_forward<Silu>(gate, up, out, n);
+    case Activation::kGeglu:
+      return gated_forward<Gelu>(gate, up, out, n);
+    case Activation::kGegluTanh:
+      return gated_forward<GeluTanh>(gate, up, out, n);
+    case Activation::kReglu:
+      return gated_forward<Relu>(gate, up, out, n);
+    case Activation::kRelu:
+      return plain_forward<Relu>(gate, out, n);
+    case Activation::kGelu:
+      return plain_forward<Gelu>(gate, out, n);
+    case Activation::kSquaredRelu:
+      return plain_forward<SquaredRelu>(gate, out, n);
+  }
+}
+
+template <typename T>
+SY_VECTOR_CLONES void activation_backward(Activation kind, const ActivationBackward<T>& rows,
+                                          int64_t n) {
+  switch (kind) {
+    case Activation::kSwiglu:
+      return gated_backward<Silu>(rows, n);
+    case Activation::kGeglu:
+      return gated_backward<Gelu>(rows, n);
+    case Activation::kGegluTanh:
+      return gated_backward<GeluTanh>(rows, n);
+    case Activation::kReglu:
+      return gated_backward<Relu>(rows, n);
+    case Activation::kRelu:
+      return plain_backward<Relu>(rows, n);
+    case Activation::kGelu:
+      return plain_backward<Gelu>(rows, n);
+    case Activation::kSquaredRelu:
+      return plain_backward<SquaredRelu>(rows, n);
   }
 }
 
@@ -181,14 +299,14 @@ SY_VECTOR_CLONES void add_to(Exact<T>* sum, const T* x, int64_t n) {
   for (int64_t i = 0; i < n; ++i) sum[i] += load(x[i]);
 }
 
-#define SY_INSTANTIATE(T)                                                      \
-  template void swiglu_forward(const T*, const T*, T*, int64_t);               \
-  template void swiglu_backward(const SwigluBackward<T>&, int64_t);            \
-  template Exact<T> rms_norm_forward(const T*, const T*, T*, int64_t, double); \
-  template void rms_norm_backward(const RmsNormBackward<T>&, int64_t);         \
-  template void rope_row(const T*, const RopeTable<T>&, T*, int64_t);          \
-  template Exact<T> cross_entropy(const T*, int64_t, int64_t);                 \
-  template Exact<T> cross_entropy_backward(T*, int64_t, int64_t, double);      \
+#define SY_INSTANTIATE(T)                                                               \
+  template void activation_forward(Activation, const T*, const T*, T*, int64_t);        \
+  template void activation_backward(Activation, const ActivationBackward<T>&, int64_t); \
+  template Exact<T> rms_norm_forward(const T*, const T*, T*, int64_t, double);          \
+  template void rms_norm_backward(const RmsNormBackward<T>&, int64_t);                  \
+  template void rope_row(const T*, const RopeTable<T>&, T*, int64_t);                   \
+  template Exact<T> cross_entropy(const T*, int64_t, int64_t);                          \
+  template Exact<T> cross_entropy_backward(T*, int64_t, int64_t, double);               \
   template void add_to(Exact<T>*, const T*, int64_t)
 SY_INSTANTIATE(float);
 SY_INSTANTIATE(double);

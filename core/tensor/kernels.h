@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "core/tensor/activation.h"
+
 namespace switchyard {
 
 struct BFloat16 {
@@ -15,14 +17,14 @@ struct BFloat16 {
 template <typename T>
 using Exact = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
-// out = silu(gate) * up, n elements.
+// out = act(gate) * up, n elements; without `up` where the activation is not gated.
 template <typename T>
-void swiglu_forward(const T* gate, const T* up, T* out, int64_t n);
+void activation_forward(Activation kind, const T* gate, const T* up, T* out, int64_t n);
 
-// Gradients of swiglu_forward, and its output again, which the second product's weight gradient
+// Gradients of activation_forward, and its output again, which the second product's weight gradient
 // needs. d_out and out may be the same memory.
 template <typename T>
-struct SwigluBackward {
+struct ActivationBackward {
   const T* gate;
   const T* up;
   const T* d_out;
@@ -31,7 +33,7 @@ struct SwigluBackward {
   T* out;
 };
 template <typename T>
-void swiglu_backward(const SwigluBackward<T>& rows, int64_t n);
+void activation_backward(Activation kind, const ActivationBackward<T>& rows, int64_t n);
 
 // y = x * r * weight with r = 1 / sqrt(mean(x^2) + eps); returns r.
 template <typename T>

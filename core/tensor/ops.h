@@ -8,6 +8,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "core/tensor/activation.h"
 #include "core/tensor/parameter.h"
 
 namespace switchyard {
@@ -26,14 +27,23 @@ at::Tensor rms_norm(const at::Tensor& x, Parameter& weight, double eps);
 // sin [S, d/2] float.
 at::Tensor rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin);
 
+// The matrices of a stack of feed-forward networks; a dense one is a stack of one, whose parameters
+// may lack the first dimension.
+struct FfnWeights {
+  Parameter* in;               // w1 [e, F, D]; gated: w1 above w3 [e, 2F, D]
+  Parameter* out;              // w2 [e, D, F]
+  Parameter* scale = nullptr;  // [e, F], null: none
+  Parameter* shift = nullptr;  // the same
+};
+
 // Feed-forward networks of a stack of experts on expert-major rows: expert i owns rows offsets[i]
 // .. offsets[i+1].
-//   y = (silu(x w1^T) * (x w3^T)) w2^T
-// rows [R, D]; w13 [e, 2F, D], w1 above w3; w2 [e, D, F]; offsets [e+1], offsets[e] = R -> [R, D].
-// A dense FFN is the case of one expert, whose matrices may lack the first dimension. Saves x and
-// the first product; the activation is computed again in backward.
-at::Tensor swiglu_experts(const at::Tensor& rows, Parameter& w13, Parameter& w2,
-                          const std::vector<int64_t>& offsets);
+//   y = ((act(x w1^T) [* (x w3^T)]) * scale + shift) * mask w2^T
+// rows [R, D]; offsets [e+1], offsets[e] = R; mask [R, F] of the rows' type, a constant (dropout),
+// undefined: none -> [R, D]. Saves x and the first product; the activation is computed again in
+// backward.
+at::Tensor ffn_experts(const at::Tensor& rows, const FfnWeights& weights, Activation activation,
+                       const std::vector<int64_t>& offsets, const at::Tensor& mask = {});
 
 // Vocabulary loss: `scale` * sum over targets >= 0 of -log softmax(hidden weight^T)[target],
 // float32 (float64). hidden [T, D]; weight [V, D]; targets [T] int64, -1: no loss. Logits exist a

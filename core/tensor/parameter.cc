@@ -194,12 +194,13 @@ Parameter& Scope::parameter(const std::string& name, std::vector<int64_t> shape,
 }
 
 Parameter& Scope::expert_parameter(const std::string& name, std::vector<int64_t> shape, Slice held,
-                                   Init init) const {
+                                   Init init, bool decay) const {
   Parameter parameter;
   parameter.name = (*this / name).path_;
   parameter.shape = std::move(shape);
   parameter.experts = held;
   parameter.init = init;
+  parameter.decay = decay;
   return table_->add(std::move(parameter));
 }
 

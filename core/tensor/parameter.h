@@ -98,7 +98,7 @@ class Scope {
                        bool decay = true) const;
   // Same, for a stack of experts of which this rank holds `held`; shape[0] counts all experts.
   Parameter& expert_parameter(const std::string& name, std::vector<int64_t> shape, Slice held,
-                              Init init) const;
+                              Init init, bool decay = true) const;
 
  private:
   ParameterTable* table_;

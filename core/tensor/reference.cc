@@ -34,13 +34,38 @@ at::Tensor rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& si
   return at::cat({first, second}, -1).to(x.scalar_type());
 }
 
-at::Tensor swiglu_experts(const at::Tensor& rows, const at::Tensor& w13, const at::Tensor& w2,
-                          const std::vector<int64_t>& offsets) {
+at::Tensor activate(Activation kind, const at::Tensor& h) {
+  const std::vector<at::Tensor> halves = h.chunk(2, -1);
+  switch (kind) {
+    case Activation::kSwiglu:
+      return at::silu(halves[0]) * halves[1];
+    case Activation::kGeglu:
+      return at::gelu(halves[0]) * halves[1];
+    case Activation::kGegluTanh:
+      return at::gelu(halves[0], "tanh") * halves[1];
+    case Activation::kReglu:
+      return at::relu(halves[0]) * halves[1];
+    case Activation::kRelu:
+      return at::relu(h);
+    case Activation::kGelu:
+      return at::gelu(h);
+    case Activation::kSquaredRelu:
+      return at::relu(h).square();
+  }
+  return {};
+}
+
+at::Tensor ffn_experts(const at::Tensor& rows, const FfnTensors& weights, Activation activation,
+                       const std::vector<int64_t>& offsets, const at::Tensor& mask) {
   std::vector<at::Tensor> outputs;
-  for (int64_t expert = 0; expert < w13.size(0); ++expert) {
-    const at::Tensor x = rows.narrow(0, offsets[expert], offsets[expert + 1] - offsets[expert]);
-    const std::vector<at::Tensor> h = at::matmul(x, w13[expert].t()).chunk(2, -1);
-    outputs.push_back(at::matmul(at::silu(h[0]) * h[1], w2[expert].t()));
+  for (int64_t expert = 0; expert < weights.in.size(0); ++expert) {
+    const int64_t begin = offsets[expert], count = offsets[expert + 1] - begin;
+    const at::Tensor x = rows.narrow(0, begin, count);
+    at::Tensor hidden = activate(activation, at::matmul(x, weights.in[expert].t()));
+    if (weights.scale.defined()) hidden = hidden * weights.scale[expert];
+    if (weights.shift.defined()) hidden = hidden + weights.shift[expert];
+    if (mask.defined()) hidden = hidden * mask.narrow(0, begin, count);
+    outputs.push_back(at::matmul(hidden, weights.out[expert].t()));
   }
   return at::cat(outputs);
 }

@@ -7,14 +7,21 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "core/tensor/activation.h"
+
 namespace switchyard::reference {
 
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight);
 at::Tensor embedding(const at::Tensor& ids, const at::Tensor& weight);
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
 at::Tensor rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin);
-at::Tensor swiglu_experts(const at::Tensor& rows, const at::Tensor& w13, const at::Tensor& w2,
-                          const std::vector<int64_t>& offsets);
+at::Tensor activate(Activation kind, const at::Tensor& h);
+// weights: in [e, F or 2F, D], out [e, D, F], then scale and shift [e, F] (may be undefined).
+struct FfnTensors {
+  at::Tensor in, out, scale, shift;
+};
+at::Tensor ffn_experts(const at::Tensor& rows, const FfnTensors& weights, Activation activation,
+                       const std::vector<int64_t>& offsets, const at::Tensor& mask = {});
 // Without the scale: each token's loss [T], 0 where the target is negative.
 at::Tensor token_losses(const at::Tensor& hidden, const at::Tensor& weight,
                         const at::Tensor& targets);

@@ -4,36 +4,88 @@
 
 #include <ATen/record_function.h>
 
-#include "core/tensor/ops.h"
+#include "core/base/errors.h"
 
 namespace switchyard::models {
+namespace {
+
+Activation activation_of(config::Ffn kind) {
+  switch (kind) {
+    case config::SWIGLU:
+      return Activation::kSwiglu;
+    case config::GEGLU:
+      return Activation::kGeglu;
+    case config::GEGLU_TANH:
+      return Activation::kGegluTanh;
+    case config::REGLU:
+      return Activation::kReglu;
+    case config::RELU:
+      return Activation::kRelu;
+    case config::GELU:
+      return Activation::kGelu;
+    case config::SQUARED_RELU:
+      return Activation::kSquaredRelu;
+    default:
+      break;
+  }
+  SY_CHECK(false, "ffn {} is not resolved", config::Ffn_Name(kind));
+  return Activation::kSwiglu;
+}
+
+const char* first_matrix(Activation activation) { return is_gated(activation) ? "w13" : "w1"; }
+
+int64_t first_width(Activation activation, int64_t d_ff) {
+  return is_gated(activation) ? 2 * d_ff : d_ff;
+}
+
+// `add` registers name, shape of one network, initialiser and decay, under the caller's scope.
+template <typename Add>
+FfnWeights register_weights(const config::Model& model, Activation activation, int64_t d_ff,
+                            Add&& add) {
+  const int64_t d_model = model.d_model();
+  FfnWeights weights{&add(first_matrix(activation), {first_width(activation, d_ff), d_model},
+                          {Init::kNormal, model.init_std()}, true),
+                     &add("w2", {d_model, d_ff}, {Init::kNormal, residual_init_std(model)}, true)};
+  if (model.ffn_bias() == config::MULTIPLICATIVE)
+    weights.scale = &add("scale", {d_ff}, {Init::kConstant, 1}, false);
+  if (model.ffn_bias() == config::ADDITIVE)
+    weights.shift = &add("shift", {d_ff}, {Init::kConstant, 0}, false);
+  return weights;
+}
+
+}  // namespace
 
 double residual_init_std(const config::Model& model) {
   return model.scale_init_by_depth() ? model.init_std() / std::sqrt(2.0 * model.num_layers())
                                      : model.init_std();
 }
 
-SwigluFfn::SwigluFfn(const Scope& scope, const config::Model& model, int64_t d_ff)
-    : w13_(scope.parameter("w13", {2 * d_ff, model.d_model()}, {Init::kNormal, model.init_std()})),
-      w2_(scope.parameter("w2", {model.d_model(), d_ff},
-                          {Init::kNormal, residual_init_std(model)})) {}
+DenseFfn::DenseFfn(const Scope& scope, const config::Model& model, config::Ffn kind, int64_t d_ff)
+    : activation_(activation_of(kind)),
+      weights_(register_weights(
+          model, activation_, d_ff,
+          [&](const char* name, std::vector<int64_t> shape, Init init, bool decay) -> Parameter& {
+            return scope.parameter(name, std::move(shape), init, decay);
+          })) {}
 
-at::Tensor SwigluFfn::forward(const at::Tensor& x_TD) const {
+at::Tensor DenseFfn::forward(const at::Tensor& x_TD) const {
   RECORD_USER_SCOPE("sy::experts");
-  return swiglu_experts(x_TD, w13_, w2_, {0, x_TD.size(0)});
+  return ffn_experts(x_TD, weights_, activation_, {0, x_TD.size(0)});
 }
 
-SwigluExperts::SwigluExperts(const Scope& scope, const config::Model& model, int64_t num_experts,
-                             Slice held)
-    : w13_(scope.expert_parameter("w13", {num_experts, 2 * model.moe().d_ff(), model.d_model()},
-                                  held, {Init::kNormal, model.init_std()})),
-      w2_(scope.expert_parameter("w2", {num_experts, model.d_model(), model.moe().d_ff()}, held,
-                                 {Init::kNormal, residual_init_std(model)})) {}
+ExpertFfn::ExpertFfn(const Scope& scope, const config::Model& model, Slice held)
+    : activation_(activation_of(model.moe().ffn())),
+      weights_(register_weights(
+          model, activation_, model.moe().d_ff(),
+          [&](const char* name, std::vector<int64_t> shape, Init init, bool decay) -> Parameter& {
+            shape.insert(shape.begin(), model.moe().num_experts());
+            return scope.expert_parameter(name, std::move(shape), held, init, decay);
+          })) {}
 
-at::Tensor SwigluExperts::forward(const at::Tensor& rows_RD,
-                                  const std::vector<int64_t>& offsets) const {
+at::Tensor ExpertFfn::forward(const at::Tensor& rows_RD, const std::vector<int64_t>& offsets,
+                              const at::Tensor& mask_RF) const {
   RECORD_USER_SCOPE("sy::experts");
-  return swiglu_experts(rows_RD, w13_, w2_, offsets);
+  return ffn_experts(rows_RD, weights_, activation_, offsets, mask_RF);
 }
 
 }  // namespace switchyard::models

@@ -1,12 +1,13 @@
 #pragma once
 // Feed-forward networks: dense, and a stack of experts. Shazeer (2020), "GLU variants improve
-// transformer".
+// transformer"; Zoph et al. (2022), ST-MoE, appendix on biases of the hidden layer.
 
 #include <vector>
 
 #include <ATen/core/Tensor.h>
 
 #include "core/config/run_config.pb.h"
+#include "core/tensor/ops.h"
 #include "core/tensor/parameter.h"
 
 namespace switchyard::models {
@@ -16,30 +17,33 @@ namespace switchyard::models {
 // asks for it.
 double residual_init_std(const config::Model& model);
 
-// y = (silu(x w1^T) * (x w3^T)) w2^T; registers <scope>.w13 [2F, D] (w1 above w3) and <scope>.w2
-// [D, F].
-class SwigluFfn {
+// y = (act(x w1^T) [* (x w3^T)]) w2^T, with the hidden layer times `scale` or plus `shift` where
+// the model has an ffn_bias. Registers <scope>.w13 [2F, D] (w1 above w3) or, without a gate,
+// <scope>.w1 [F, D]; <scope>.w2 [D, F]; and <scope>.scale or <scope>.shift [F].
+class DenseFfn {
  public:
-  SwigluFfn(const Scope& scope, const config::Model& model, int64_t d_ff);
+  DenseFfn(const Scope& scope, const config::Model& model, config::Ffn kind, int64_t d_ff);
   // x [T, d_model] -> [T, d_model].
   at::Tensor forward(const at::Tensor& x_TD) const;
 
  private:
-  Parameter& w13_;
-  Parameter& w2_;
+  Activation activation_;
+  FfnWeights weights_;
 };
 
-// The same for a stack of experts of which this rank holds `held`; registers w13 [E, 2F, D] and w2
-// [E, D, F].
-class SwigluExperts {
+// The same for the model's routed experts, of which this rank holds `held`; all shapes begin with
+// the number of experts.
+class ExpertFfn {
  public:
-  SwigluExperts(const Scope& scope, const config::Model& model, int64_t num_experts, Slice held);
-  // rows [R, d_model] expert-major; offsets [e + 1] -> [R, d_model].
-  at::Tensor forward(const at::Tensor& rows_RD, const std::vector<int64_t>& offsets) const;
+  ExpertFfn(const Scope& scope, const config::Model& model, Slice held);
+  // rows [R, d_model] expert-major; offsets [e + 1]; mask [R, F] (dropout) may be undefined -> [R,
+  // d_model].
+  at::Tensor forward(const at::Tensor& rows_RD, const std::vector<int64_t>& offsets,
+                     const at::Tensor& mask_RF) const;
 
  private:
-  Parameter& w13_;
-  Parameter& w2_;
+  Activation activation_;
+  FfnWeights weights_;
 };
 
 }  // namespace switchyard::models

@@ -6,6 +6,7 @@
 
 #include "core/base/random.h"
 #include "models/moe/assignment.h"
+#include "models/moe/expert_dropout.h"
 #include "models/moe/losses.h"
 
 namespace switchyard::models {
@@ -63,10 +64,9 @@ MoeLayer::MoeLayer(const Scope& scope, const config::Model& model, const paralle
       layer_(layer),
       moe_index_(moe_index),
       router_(scope / "router", moe_, model.d_model(), layer, model.init_std()),
-      experts_(scope / "experts", model, moe_.num_experts(), held_experts(moe_, mesh)) {
-  if (const auto& shared = moe_.shared_expert(); shared.count() > 0) {
-    shared_expert_.emplace(scope / "shared_expert", model, int64_t{shared.count()} * shared.d_ff());
-  }
+      held_(held_experts(moe_, mesh)),
+      experts_(scope / "experts", model, held_) {
+  if (moe_.shared_expert().count() > 0) shared_expert_.emplace(scope / "shared_expert", model);
 }
 
 at::Tensor MoeLayer::forward(const at::Tensor& x_TD, const StepContext& context,
@@ -75,7 +75,9 @@ at::Tensor MoeLayer::forward(const at::Tensor& x_TD, const StepContext& context,
   const Routing routing = router_.route(x_TD, context, decision.expert_TK);
   if (first_run) decide(routing, context, decision);
   const at::Tensor rows_RD = parallel::dispatch(x_TD, decision.plan);
-  const at::Tensor out_RD = experts_.forward(rows_RD, decision.plan->offsets);
+  const at::Tensor mask_RF =
+      expert_dropout_mask(moe_, context, layer_, decision.plan, held_.begin, x_TD.scalar_type());
+  const at::Tensor out_RD = experts_.forward(rows_RD, decision.plan->offsets, mask_RF);
   at::Tensor y_TD = parallel::combine(out_RD, routing.weight_TK, decision.plan);
   if (shared_expert_) y_TD = y_TD + shared_expert_->forward(x_TD);
   return attach_losses(y_TD, routing, context, decision, first_run);

@@ -11,6 +11,7 @@
 #include "models/layers/ffn.h"
 #include "models/moe/context.h"
 #include "models/moe/router.h"
+#include "models/moe/shared_expert.h"
 #include "parallel/mesh.h"
 
 namespace switchyard::models {
@@ -41,8 +42,9 @@ class MoeLayer {
   uint32_t layer_;
   int64_t moe_index_;
   Router router_;
-  SwigluExperts experts_;
-  std::optional<SwigluFfn> shared_expert_;
+  Slice held_;  // experts of this rank
+  ExpertFfn experts_;
+  std::optional<SharedExpert> shared_expert_;
 };
 
 }  // namespace switchyard::models

@@ -91,7 +91,9 @@ void experts(benchmark::State& state, ExpertShape shape, at::ScalarType type, in
       matmul(rows(dy).t(), rows(h), dw2[i]);
     }
   };
-  compare(state, limit, [&] { swiglu_experts(x, w13, w2, offsets).backward(dy); });
+  compare(state, limit, [&] {
+    ffn_experts(x, {&w13, &w2}, Activation::kSwiglu, offsets).backward(dy);
+  });
 }
 
 // Forward with gradients against its three products.

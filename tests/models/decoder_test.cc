@@ -61,6 +61,16 @@ config::Model dense_model() {
   return model;
 }
 
+// Encloses each MoE sub-layer: a multiplied hidden layer, another dense FFN, two-matrix experts.
+config::Model stacked_model() {
+  config::Model model = dense_model();
+  *model.mutable_moe() = moe_model().moe();
+  model.set_ffn_bias(config::MULTIPLICATIVE);
+  model.mutable_moe()->set_ffn(config::RELU);
+  model.mutable_moe()->set_stacking(config::DENSE_AFTER);
+  return model;
+}
+
 // Every row is one document; the target is the next token, with one position of no loss per row.
 TokenBatch batch() {
   const at::Tensor stream =
@@ -71,10 +81,16 @@ TokenBatch batch() {
   return batch;
 }
 
-struct EveryDecoder : ::testing::TestWithParam<config::Model> {};
+struct NamedModel {
+  const char* name;
+  config::Model model;
+};
+void PrintTo(const NamedModel& model, std::ostream* out) { *out << model.name; }
+
+struct EveryDecoder : ::testing::TestWithParam<NamedModel> {};
 
 TEST_P(EveryDecoder, GeneratesFromItsCacheAsFromTheWholeText) {
-  const Instance instance(GetParam());
+  const Instance instance(GetParam().model);
   const at::Tensor tokens = batch().tokens_BS;
   std::vector<KvCache> caches;
   int64_t seen = 0;
@@ -89,7 +105,7 @@ TEST_P(EveryDecoder, GeneratesFromItsCacheAsFromTheWholeText) {
 }
 
 TEST_P(EveryDecoder, GeneratesWhatItsLossWasTrainedOn) {
-  const Instance instance(GetParam());
+  const Instance instance(GetParam().model);
   const TokenBatch tokens = batch();
   const at::Tensor losses = instance.losses(tokens);
   std::vector<KvCache> caches;
@@ -103,7 +119,7 @@ TEST_P(EveryDecoder, GeneratesWhatItsLossWasTrainedOn) {
 }
 
 TEST_P(EveryDecoder, DoesNotSeeLaterTokens) {
-  const Instance instance(GetParam());
+  const Instance instance(GetParam().model);
   const at::Tensor before = instance.losses(batch());
   for (const int64_t changed : {int64_t{1}, kLength / 2, kLength - 1}) {
     TokenBatch other = batch();
@@ -115,7 +131,7 @@ TEST_P(EveryDecoder, DoesNotSeeLaterTokens) {
 }
 
 TEST_P(EveryDecoder, DoesNotSeeOtherDocuments) {
-  const Instance instance(GetParam());
+  const Instance instance(GetParam().model);
   TokenBatch first = batch();
   first.documents_BS.slice(1, 5, 9).fill_(1);
   first.documents_BS.slice(1, 9).fill_(2);
@@ -129,14 +145,17 @@ TEST_P(EveryDecoder, DoesNotSeeOtherDocuments) {
 }
 
 TEST_P(EveryDecoder, GivesZeroLossWhereThereIsNoTarget) {
-  const Instance instance(GetParam());
+  const Instance instance(GetParam().model);
   const at::Tensor losses = instance.losses(batch());
   EXPECT_EQ(losses.select(1, 4).abs().sum().item<double>(), 0);
   EXPECT_GT(losses.select(1, 3).min().item<double>(), 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, EveryDecoder, ::testing::Values(moe_model(), dense_model()),
-                         [](const auto& test) { return test.param.has_moe() ? "moe" : "dense"; });
+INSTANTIATE_TEST_SUITE_P(Models, EveryDecoder,
+                         ::testing::Values(NamedModel{"moe", moe_model()},
+                                           NamedModel{"dense", dense_model()},
+                                           NamedModel{"stacked", stacked_model()}),
+                         [](const auto& test) { return test.param.name; });
 
 struct DenseDecoder : ::testing::TestWithParam<bool> {};
 

@@ -62,6 +62,7 @@ config::Model model_with(config::DropPolicy policy, double factor, bool shared) 
   if (shared) {
     model.mutable_moe()->mutable_shared_expert()->set_count(1);
     model.mutable_moe()->mutable_shared_expert()->set_d_ff(8);
+    model.mutable_moe()->mutable_shared_expert()->set_ffn(config::SWIGLU);
   }
   return model;
 }

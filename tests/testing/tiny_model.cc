@@ -72,6 +72,8 @@ config::RunConfig tiny_config() {
   model.set_num_layers(2);
   model.set_d_model(16);
   model.set_vocab_size(32);
+  model.set_ffn(config::SWIGLU);
+  model.set_ffn_bias(config::NO_FFN_BIAS);
   model.set_norm_eps(1e-5);
   model.set_tie_embeddings(true);
   model.set_init_std(0.2);
@@ -98,6 +100,8 @@ config::RunConfig tiny_config() {
   moe.mutable_balance_loss()->set_statistics(config::GLOBAL_BATCH);
   moe.mutable_balance_loss()->set_load(config::ALL_CHOICES);
   moe.set_z_loss_coefficient(0.01);
+  moe.set_ffn(config::SWIGLU);
+  moe.set_stacking(config::NO_STACKING);
   config.mutable_data()->set_sequence_length(12);
   config.mutable_train()->set_global_batch(8);
   config.mutable_train()->set_accumulation(1);

@@ -58,8 +58,10 @@ TEST_F(Reader, ReportsWrongTypesWithLineAndColumn) {
 }
 
 TEST_F(Reader, RefusesEnumsByNumberAndTheUnsetValue) {
-  EXPECT_EQ(error(edited("num_layers: 2", "num_layers: 2 ffn: 1")),
-            "run.textproto:2:22: model.ffn must be one of Ffn's names, got \"1\"; one of: SWIGLU");
+  EXPECT_EQ(
+      error(edited("num_layers: 2", "num_layers: 2 ffn: 1")),
+      "run.textproto:2:22: model.ffn must be one of Ffn's names, got \"1\"; one of: SWIGLU, GEGLU, "
+      "GEGLU_TANH, REGLU, RELU, GELU, SQUARED_RELU");
   EXPECT_THAT(error(edited("num_layers: 2", "num_layers: 2 ffn: FFN_UNSPECIFIED")),
               HasSubstr("FFN_UNSPECIFIED stands for \"unset\": leave the field out"));
 }

@@ -46,6 +46,16 @@ TEST_F(Validate, ChecksTheModel) {
               HasSubstr("model.d_ff (0) must be at least 1, as 1 of 2 layers are dense"));
 }
 
+TEST_F(Validate, ChecksTheFormsOfExperts) {
+  EXPECT_THAT(broken({"model.moe.stacking=DENSE_AFTER"}),
+              HasSubstr("model.d_ff is not set, and has no default"));
+  EXPECT_THAT(broken({"model.moe.stacking=DENSE_AFTER", "model.d_ff=0"}),
+              HasSubstr("model.moe.stacking puts a dense FFN beside each MoE sub-layer"));
+  EXPECT_EQ(broken({"model.moe.stacking=DENSE_AFTER", "model.d_ff=64"}), "");
+  EXPECT_THAT(broken({"model.moe.expert_dropout=1"}),
+              HasSubstr("expert_dropout (1) must be at least 0 and below 1"));
+}
+
 TEST_F(Validate, ChecksTheRouter) {
   EXPECT_THAT(broken({"model.moe.top_k=1", "model.moe.router.weighting=RENORMALIZE"}),
               HasSubstr("the router would get no gradient; use RAW"));

@@ -47,27 +47,63 @@ OpCase rope_case(std::vector<int64_t> input) {
           [=](const at::Tensor& x, const Tensors&) { return reference::rope(x, cos, sin); }};
 }
 
-OpCase experts_case(const std::vector<int64_t>& offsets, int64_t features, int64_t hidden) {
+reference::FfnTensors ffn_tensors(const Tensors& w) {
+  const auto at_or_none = [&](size_t i) { return i < w.size() ? w[i] : at::Tensor(); };
+  return {w[0], w[1], at_or_none(2), at_or_none(3)};
+}
+
+FfnWeights ffn_weights(Weights& w) {
+  const auto at_or_none = [&](size_t i) { return i < w.size() ? &w[i] : nullptr; };
+  return {&w[0], &w[1], at_or_none(2), at_or_none(3)};
+}
+
+OpCase experts_case(const std::vector<int64_t>& offsets, int64_t features, int64_t hidden,
+                    Activation kind = Activation::kSwiglu) {
   const int64_t experts = static_cast<int64_t>(offsets.size()) - 1;
+  const int64_t width = is_gated(kind) ? 2 * hidden : hidden;
   return {{offsets.back(), features},
-          {{experts, 2 * hidden, features}, {experts, features, hidden}},
-          [=](const at::Tensor& x, Weights& w) { return swiglu_experts(x, w[0], w[1], offsets); },
+          {{experts, width, features}, {experts, features, hidden}},
+          [=](const at::Tensor& x, Weights& w) {
+            return ffn_experts(x, ffn_weights(w), kind, offsets);
+          },
           [=](const at::Tensor& x, const Tensors& w) {
-            return reference::swiglu_experts(x, w[0], w[1], offsets);
+            return reference::ffn_experts(x, ffn_tensors(w), kind, offsets);
           }};
 }
 
-// A dense layer's matrices have no dimension of experts.
+// With a scale and a shift of the hidden layer, and a mask that drops some of it.
+OpCase modulated_case(const std::vector<int64_t>& offsets, int64_t features, int64_t hidden) {
+  OpCase c = experts_case(offsets, features, hidden);
+  const int64_t experts = static_cast<int64_t>(offsets.size()) - 1;
+  c.weights.insert(c.weights.end(), 2, {experts, hidden});
+  const at::Tensor mask = draw({offsets.back(), hidden}, at::kDouble, 9).gt(0.2) * 2;
+  c.op = [=](const at::Tensor& x, Weights& w) {
+    return ffn_experts(x, ffn_weights(w), Activation::kSwiglu, offsets, mask.to(x.scalar_type()));
+  };
+  c.reference = [=](const at::Tensor& x, const Tensors& w) {
+    return reference::ffn_experts(x, ffn_tensors(w), Activation::kSwiglu, offsets,
+                                  mask.to(x.scalar_type()));
+  };
+  return c;
+}
+
+// A dense layer's parameters have no dimension of experts.
 OpCase dense_ffn_case(int64_t rows, int64_t features, int64_t hidden) {
   return {{rows, features},
-          {{2 * hidden, features}, {features, hidden}},
+          {{2 * hidden, features}, {features, hidden}, {hidden}},
           [=](const at::Tensor& x, Weights& w) {
-            return swiglu_experts(x, w[0], w[1], {0, rows});
+            return ffn_experts(x, ffn_weights(w), Activation::kGeglu, {0, rows});
           },
           [=](const at::Tensor& x, const Tensors& w) {
-            return reference::swiglu_experts(x, w[0].unsqueeze(0), w[1].unsqueeze(0), {0, rows});
+            return reference::ffn_experts(
+                x, {w[0].unsqueeze(0), w[1].unsqueeze(0), w[2].unsqueeze(0), {}},
+                Activation::kGeglu, {0, rows});
           }};
 }
+
+constexpr Activation kActivations[] = {
+    Activation::kSwiglu, Activation::kGeglu, Activation::kGegluTanh,  Activation::kReglu,
+    Activation::kRelu,   Activation::kGelu,  Activation::kSquaredRelu};
 
 OpCase embedding_case(const at::Tensor& ids) {
   return {{},
@@ -135,7 +171,18 @@ TEST_P(Op, RopeAgreesWithItsReference) {
   expect_agrees(c, GetParam());
 }
 
-TEST_P(Op, SwigluExpertsAgreeWithTheirReference) {
+TEST_P(Op, ExpertsOfEveryActivationAgreeWithTheirReference) {
+  for (const Activation kind : kActivations) {
+    SCOPED_TRACE(static_cast<int>(kind));
+    expect_agrees(experts_case({0, 7, 7, 26}, 24, 40, kind), GetParam());
+  }
+}
+
+TEST_P(Op, ExpertsWithBiasesAndDropoutAgreeWithTheirReference) {
+  expect_agrees(modulated_case({0, 7, 7, 26}, 24, 40), GetParam());
+}
+
+TEST_P(Op, ExpertsAgreeWithTheirReferenceForAnyLoad) {
   expect_agrees(experts_case({0, 7, 20, 26}, 24, 40), GetParam());
   expect_agrees(experts_case({0, 0, 9, 9, 10, 10}, 12, 20), GetParam());  // some empty
   expect_agrees(experts_case({0, 0, 0, 30, 30}, 12, 20), GetParam());     // one gets all
@@ -150,7 +197,7 @@ TEST_P(Op, ManySmallExpertsAgreeWithTheirReference) {
   expect_agrees(experts_case(offsets, 16, 8), GetParam());
 }
 
-TEST_P(Op, SwigluExpertsReadStridedInput) {
+TEST_P(Op, ExpertsReadStridedInput) {
   OpCase c = experts_case({0, 7, 20}, 24, 40);
   c.strided_input = true;
   expect_agrees(c, GetParam());
@@ -166,7 +213,9 @@ TEST(OpGradients, MatchFiniteDifferences) {
   expect_matches_finite_differences(linear_case({2, 3, 5}, 4));
   expect_matches_finite_differences(norm_case({3, 6}));
   expect_matches_finite_differences(rope_case({1, 3, 2, 4}));
-  expect_matches_finite_differences(experts_case({0, 2, 2, 5}, 4, 3));
+  for (const Activation kind : kActivations)
+    expect_matches_finite_differences(experts_case({0, 2, 2, 5}, 4, 3, kind));
+  expect_matches_finite_differences(modulated_case({0, 2, 2, 5}, 4, 3));
   expect_matches_finite_differences(loss_case(5, 4, 7));
   expect_matches_finite_differences({{},
                                      {{3, 2}},
@@ -192,7 +241,8 @@ TEST(OpGradients, OfFrozenWeightsAreNotComputed) {
   for (Parameter& parameter : table.parameters()) parameter.value.set_requires_grad(false);
   Weights& w = table.parameters();
   const at::Tensor x = draw({5, 4}, at::kFloat).set_requires_grad(true);
-  at::Tensor y = swiglu_experts(rms_norm(x, w[2], 1e-5), w[0], w[1], {0, 2, 5});
+  at::Tensor y =
+      ffn_experts(rms_norm(x, w[2], 1e-5), {&w[0], &w[1]}, Activation::kSwiglu, {0, 2, 5});
   vocabulary_loss(y + use(w[2], at::kFloat), w[3], at::arange(5), 1, {}).backward();
   EXPECT_TRUE(x.grad().defined());
   for (const Parameter& parameter : w) EXPECT_EQ(parameter.grad.abs().sum().item<float>(), 0);
@@ -205,7 +255,8 @@ TEST(OpGradients, RepeatBitwise) {
     fill_table(table, {{4, 96, 64}, {4, 64, 48}, {64}, {200, 64}}, at::kFloat);
     Weights& w = table.parameters();
     const at::Tensor x = embedding(at::arange(140, at::kLong).remainder_(33), w[3]);
-    const at::Tensor y = swiglu_experts(rms_norm(x, w[2], 1e-5), w[0], w[1], {0, 9, 60, 60, 140});
+    const at::Tensor y = ffn_experts(rms_norm(x, w[2], 1e-5), {&w[0], &w[1]}, Activation::kSwiglu,
+                                     {0, 9, 60, 60, 140});
     vocabulary_loss(y, w[3], some_targets(140, 200), 0.1, {}).backward();
     grads.push_back(table.groups()[0].grad.clone());
   }
@@ -252,12 +303,18 @@ TEST(VocabularyLoss, RefusesATargetOutsideTheVocabulary) {
                CheckError);
 }
 
-TEST(SwigluExperts, RefuseOffsetsThatDoNotCoverTheRows) {
+TEST(FfnExperts, RefuseOffsetsThatDoNotCoverTheRowsAndShapesThatDoNotFit) {
   ParameterTable table;
-  fill_table(table, {{2, 12, 4}, {2, 4, 6}}, at::kFloat);
+  fill_table(table, {{2, 12, 4}, {2, 4, 6}, {2, 5}}, at::kFloat);
   Weights& w = table.parameters();
-  EXPECT_THROW(swiglu_experts(draw({5, 4}, at::kFloat), w[0], w[1], {0, 2, 4}), CheckError);
-  EXPECT_THROW(swiglu_experts(draw({5, 4}, at::kFloat), w[0], w[1], {0, 5}), CheckError);
+  const at::Tensor x = draw({5, 4}, at::kFloat);
+  const auto run = [&](const FfnWeights& weights, Activation kind, std::vector<int64_t> offsets) {
+    return ffn_experts(x, weights, kind, offsets);
+  };
+  EXPECT_THROW(run({&w[0], &w[1]}, Activation::kSwiglu, {0, 2, 4}), CheckError);
+  EXPECT_THROW(run({&w[0], &w[1]}, Activation::kSwiglu, {0, 5}), CheckError);
+  EXPECT_THROW(run({&w[0], &w[1]}, Activation::kRelu, {0, 2, 5}), CheckError);
+  EXPECT_THROW(run({&w[0], &w[1], &w[2]}, Activation::kSwiglu, {0, 2, 5}), CheckError);
 }
 
 TEST(Embedding, RefusesAnIdOutsideTheVocabulary) {

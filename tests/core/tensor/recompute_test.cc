@@ -21,7 +21,8 @@ struct Model {
   at::Tensor layer(const at::Tensor& x) {
     std::deque<Parameter>& w = table.parameters();
     const at::Tensor h = linear(rms_norm(x, w[2], 1e-5), w[3]);
-    return x + swiglu_experts(h, w[0], w[1], {0, 4, 10}) * use(w[2], at::kFloat);
+    return x +
+           ffn_experts(h, {&w[0], &w[1]}, Activation::kSwiglu, {0, 4, 10}) * use(w[2], at::kFloat);
   }
 
   at::Tensor counted_layer(const at::Tensor& x, bool again) {

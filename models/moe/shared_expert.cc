@@ -1,0 +1,21 @@
+#include "models/moe/shared_expert.h"
+
+#include <ATen/ATen.h>
+
+#include "core/tensor/ops.h"
+
+namespace switchyard::models {
+
+SharedExpert::SharedExpert(const Scope& scope, const config::Model& model)
+    : ffn_(scope, model, model.moe().shared_expert().ffn(),
+           int64_t{model.moe().shared_expert().count()} * model.moe().shared_expert().d_ff()) {
+  if (model.moe().shared_expert().sigmoid_gate())
+    gate_ = &scope.parameter("gate", {1, model.d_model()}, {Init::kNormal, model.init_std()});
+}
+
+at::Tensor SharedExpert::forward(const at::Tensor& x_TD) const {
+  const at::Tensor y_TD = ffn_.forward(x_TD);
+  return gate_ ? y_TD * linear(x_TD, *gate_).sigmoid() : y_TD;
+}
+
+}  // namespace switchyard::models

@@ -1,0 +1,182 @@
+// Experts, shared experts and dense sub-layers in all their forms, against plain formulas.
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+
+#include "core/config/layers.h"
+#include "core/tensor/reference.h"
+#include "models/decoder.h"
+#include "models/moe/expert_dropout.h"
+#include "parallel/single.h"
+#include "parallel/thread.h"
+#include "tests/testing/near.h"
+#include "tests/testing/tiny_model.h"
+
+namespace switchyard::models {
+namespace {
+
+using switchyard::testing::is_near;
+using switchyard::testing::tiny_config;
+
+constexpr int64_t kTokens = 24, kWidth = 16;
+
+// A module on one rank, its parameters filled.
+template <typename Module>
+struct Instance {
+  template <typename Make>
+  explicit Instance(Make&& make) : module(make(table)) {
+    table.allocate(at::kDouble);
+    table.initialize(7);
+  }
+  at::Tensor weight(const std::string& name) const {
+    for (const Parameter& p : table.parameters())
+      if (p.name == name) return p.master;
+    throw CheckError("no parameter " + name);
+  }
+  ParameterTable table;
+  Module module;
+};
+
+at::Tensor input() {
+  at::manual_seed(4);
+  return at::randn({kTokens, kWidth}, at::kDouble);
+}
+
+TEST(DenseFfn, FollowsItsConfig) {
+  config::Model model = tiny_config().model();
+  model.set_ffn_bias(config::MULTIPLICATIVE);
+  Instance<DenseFfn> gated([&](ParameterTable& table) {
+    return DenseFfn(Scope(table) / "ffn", model, config::GEGLU, 12);
+  });
+  gated.weight("ffn.scale").uniform_(0.5, 2);
+  const at::Tensor x = input(), h = at::mm(x, gated.weight("ffn.w13").t());
+  const at::Tensor hidden =
+      at::gelu(h.slice(1, 0, 12)) * h.slice(1, 12) * gated.weight("ffn.scale");
+  EXPECT_TRUE(is_near(gated.module.forward(x), at::mm(hidden, gated.weight("ffn.w2").t())));
+
+  model.set_ffn_bias(config::ADDITIVE);
+  Instance<DenseFfn> plain([&](ParameterTable& table) {
+    return DenseFfn(Scope(table) / "ffn", model, config::SQUARED_RELU, 12);
+  });
+  plain.weight("ffn.shift").uniform_(-1, 1);
+  const at::Tensor r = at::relu(at::mm(x, plain.weight("ffn.w1").t()));
+  EXPECT_TRUE(is_near(plain.module.forward(x),
+                      at::mm(r * r + plain.weight("ffn.shift"), plain.weight("ffn.w2").t())));
+}
+
+TEST(FfnBias, StartsWithoutEffect) {
+  config::Model model = tiny_config().model();
+  const auto make = [&](ParameterTable& table) {
+    return DenseFfn(Scope(table) / "ffn", model, config::SWIGLU, 12);
+  };
+  const at::Tensor expected = Instance<DenseFfn>(make).module.forward(input());
+  for (const auto bias : {config::MULTIPLICATIVE, config::ADDITIVE}) {
+    model.set_ffn_bias(bias);
+    EXPECT_TRUE(at::equal(Instance<DenseFfn>(make).module.forward(input()), expected));
+  }
+}
+
+TEST(SharedExpert, IsMultipliedByItsSigmoidGate) {
+  config::Model model = tiny_config().model();
+  auto& options = *model.mutable_moe()->mutable_shared_expert();
+  options.set_count(2);
+  options.set_d_ff(6);
+  options.set_ffn(config::RELU);
+  options.set_sigmoid_gate(true);
+  const Instance<SharedExpert> shared(
+      [&](ParameterTable& table) { return SharedExpert(Scope(table) / "shared_expert", model); });
+  const at::Tensor x = input(), gate = shared.weight("shared_expert.gate");
+  // Two experts of width 6, each from its own rows and columns, added up.
+  at::Tensor sum = at::zeros_like(x);
+  for (const int64_t i : {0, 6}) {
+    const at::Tensor w1 = shared.weight("shared_expert.w1").slice(0, i, i + 6);
+    const at::Tensor w2 = shared.weight("shared_expert.w2").slice(1, i, i + 6);
+    sum += at::mm(at::relu(at::mm(x, w1.t())), w2.t());
+  }
+  EXPECT_EQ(gate.sizes(), at::IntArrayRef({1, kWidth}));
+  EXPECT_TRUE(is_near(shared.module.forward(x), sum * at::sigmoid(at::mm(x, gate.t()))));
+}
+
+// A model that uses all of it at once: two-matrix experts with dropout and biases, a gated shared
+// expert of another activation, a dense sub-layer beside each MoE sub-layer.
+config::RunConfig everything(config::Stacking stacking) {
+  config::RunConfig config = tiny_config();
+  config::Model& model = *config.mutable_model();
+  model.set_d_ff(20);
+  model.set_ffn(config::GEGLU);
+  model.set_ffn_bias(config::MULTIPLICATIVE);
+  config::Moe& moe = *model.mutable_moe();
+  moe.set_ffn(config::RELU);
+  moe.set_expert_dropout(0.25);
+  moe.set_stacking(stacking);
+  moe.mutable_shared_expert()->set_count(2);
+  moe.mutable_shared_expert()->set_d_ff(4);
+  moe.mutable_shared_expert()->set_ffn(config::SWIGLU);
+  moe.mutable_shared_expert()->set_sigmoid_gate(true);
+  return config;
+}
+
+TEST(ExpertForms, TrainAlikeOnEveryMesh) {
+  const config::RunConfig config = everything(config::DENSE_AFTER);
+  const auto world = parallel::make_single();
+  const auto alone = switchyard::testing::train_tiny(config, *world, 4);
+  for (const int expert : {1, 2, 4}) {
+    config::RunConfig on_mesh = config;
+    on_mesh.mutable_mesh()->set_expert(expert);
+    parallel::ThreadGroup(4).run([&](parallel::Communicator& ranks) {
+      at::set_num_threads(1);
+      const auto trace = switchyard::testing::train_tiny(on_mesh, ranks, 4);
+      if (ranks.rank() > 0) return;
+      for (const auto& [name, gradient] : alone.gradients)
+        EXPECT_TRUE(is_near(trace.gradients.at(name), gradient)) << name << " expert " << expert;
+    });
+  }
+}
+
+TEST(ExpertForms, RecomputeToTheSameNumbers) {
+  config::RunConfig config = everything(config::DENSE_BEFORE);
+  const auto world = parallel::make_single();
+  const auto plain = switchyard::testing::train_tiny(config, *world, 3);
+  config.mutable_train()->set_recompute(config::RECOMPUTE_LAYER);
+  const auto again = switchyard::testing::train_tiny(config, *world, 3);
+  EXPECT_EQ(again.losses, plain.losses);
+  EXPECT_EQ(again.gradient_norms, plain.gradient_norms);
+}
+
+TEST(ExpertDropout, DropsItsShareInTrainingAndNothingInEvaluation) {
+  config::Moe moe;
+  moe.set_num_experts(2);
+  moe.set_d_ff(500);
+  moe.set_expert_dropout(0.25);
+  const auto world = parallel::make_single();
+  parallel::SlotOrder order{{0, 1, 2, 3, 4}, {2, 3}, 5, 1};
+  const auto plan = parallel::make_plan(order, *world, 1);
+  StepContext context;
+  EXPECT_FALSE(expert_dropout_mask(moe, context, 0, plan, 0, at::kFloat).defined());
+  context.training = true;
+  const at::Tensor mask = expert_dropout_mask(moe, context, 0, plan, 0, at::kDouble);
+  EXPECT_EQ(mask.sizes(), at::IntArrayRef({5, 500}));
+  EXPECT_NEAR(mask.eq(0).to(at::kDouble).mean().item<double>(), 0.25, 0.03);
+  EXPECT_TRUE(is_near(mask.max(), at::tensor(4.0 / 3, at::kDouble), 1e-6));
+  context.step = 1;
+  EXPECT_FALSE(at::equal(expert_dropout_mask(moe, context, 0, plan, 0, at::kDouble), mask));
+}
+
+TEST(Stacking, AddsADenseSubLayerBesideEachMoeSubLayerOnly) {
+  config::Model model = everything(config::DENSE_AFTER).model();
+  model.mutable_moe()->set_first_layer(1);
+  const auto world = parallel::make_single();
+  const parallel::Mesh mesh(*world, {}, 4);
+  ParameterTable table;
+  const Decoder decoder(table, model, mesh);
+  const auto has = [&](const std::string& name) {
+    return std::ranges::count(table.parameters(), name, &Parameter::name) == 1;
+  };
+  EXPECT_TRUE(has("layers.1.extra_ffn.w13") && has("layers.1.extra_ffn_norm"));
+  EXPECT_TRUE(has("layers.1.moe.experts.w1") && has("layers.0.ffn.w13"));
+  EXPECT_FALSE(has("layers.0.extra_ffn.w13"));
+}
+
+}  // namespace
+}  // namespace switchyard::models
