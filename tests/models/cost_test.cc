@@ -21,7 +21,7 @@ config::RunConfig load(const std::string& name, const std::vector<std::string>& 
 Component part(const Census& counts, const std::string& name) {
   for (const Component& component : counts.components)
     if (component.name == name) return component;
-  return {name, 0, 0};
+  return {name, 0, 0, 0};
 }
 
 // Hand arithmetic: 4 layers, D 256, 8 heads of 32 (4 key/value), 8 experts of width 704, V 8192.
@@ -47,6 +47,20 @@ TEST(Census, CountsDenseLayersSharedExpertsAndAnUntiedOutput) {
   EXPECT_EQ(part(counts, "experts").total, 12'976'128);     // 3 layers
   EXPECT_EQ(part(counts, "dense_ffn").total, 76'800);       // 1 * 3 * 256 * 100
   EXPECT_EQ(part(counts, "shared_expert").active, 46'080);  // 3 * 3 * 256 * 20
+}
+
+TEST(Census, CountsTwoMatrixExpertsBiasesGatesAndStackedLayers) {
+  const Census counts =
+      census(load("quickstart",
+                  {"model.moe.ffn=RELU", "model.ffn_bias=MULTIPLICATIVE",
+                   "model.moe.stacking=DENSE_AFTER", "model.d_ff=100",
+                   "model.moe.shared_expert.d_ff=10", "model.moe.shared_expert.sigmoid_gate=true"})
+                 .model());
+  EXPECT_EQ(part(counts, "experts").total, 11'556'864);    // 4 * 8 * (2 * 256 + 1) * 704
+  EXPECT_EQ(part(counts, "experts").active, 2'889'216);    // a quarter
+  EXPECT_EQ(part(counts, "dense_ffn").total, 307'600);     // 4 * (3 * 256 + 1) * 100
+  EXPECT_EQ(part(counts, "shared_expert").total, 21'544);  // 4 * (2 * 256 * 10 + 10 + 256)
+  EXPECT_EQ(part(counts, "norms").total, 3'328);           // 13 * 256
 }
 
 // 32 layers, D 4096, 32 heads of 128 (8 key/value), 8 experts of 14336: known as 46.7B / 12.9B.

@@ -1,0 +1,113 @@
+#include "models/census.h"
+
+#include <algorithm>
+#include <functional>
+#include <numeric>
+#include <string_view>
+
+#include "core/tensor/parameter.h"
+#include "models/decoder.h"
+#include "parallel/mesh.h"
+#include "parallel/single.h"
+
+namespace switchyard::models {
+namespace {
+
+// The component of a parameter by a part of its name, in the order in which they are listed.
+struct Rule {
+  std::string_view part, component;
+};
+constexpr Rule kRules[] = {
+    {"embedding", "embedding"},
+    {"attention", "attention"},
+    {"router", "router"},
+    {"experts", "experts"},
+    {"shared_expert", "shared_expert"},
+    {"ffn", "dense_ffn"},
+    {"extra_ffn", "dense_ffn"},
+    {"norm", "norms"},
+    {"output", "output"},
+};
+
+ParameterTable parameters_of(const config::Model& model) {
+  ParameterTable table;
+  const auto world = parallel::make_single();
+  const parallel::Mesh mesh(*world, {}, model.has_moe() ? model.moe().num_experts() : 0);
+  const Decoder decoder(table, model, mesh);
+  return table;
+}
+
+// "layers.0.moe.experts.w2" has the part "experts".
+bool has_part(const std::string& name, std::string_view part) {
+  const std::string dotted = "." + name + ".";
+  return dotted.find("." + std::string(part) + ".") != std::string::npos;
+}
+
+std::string_view component_of(const std::string& name) {
+  const std::string_view last = std::string_view(name).substr(name.rfind('.') + 1);
+  if (last.find("norm") != std::string_view::npos) return "norms";
+  for (const Rule& rule : kRules) {
+    if (has_part(name, rule.part)) return rule.component;
+  }
+  return std::string_view(name).substr(0, name.find('.'));
+}
+
+// Rows of these are looked up, not multiplied.
+bool is_lookup(const std::string& name) { return has_part(name, "embedding"); }
+
+int64_t count_of(const Parameter& parameter) {
+  return std::accumulate(parameter.shape.begin(), parameter.shape.end(), int64_t{1},
+                         std::multiplies<>());
+}
+
+Component counted(const Parameter& parameter, const config::Moe& moe) {
+  const int64_t total = count_of(parameter);
+  const int64_t active = parameter.experts ? total / parameter.shape[0] * moe.top_k() : total;
+  const size_t dims = parameter.shape.size() - (parameter.experts ? 1 : 0);
+  const bool is_matrix = dims >= 2 && !is_lookup(parameter.name);
+  return {std::string(component_of(parameter.name)), total, active, is_matrix ? active : 0};
+}
+
+size_t place(const std::string& component) {
+  const auto* rule = std::find_if(std::begin(kRules), std::end(kRules),
+                                  [&](const Rule& r) { return r.component == component; });
+  return static_cast<size_t>(rule - std::begin(kRules));
+}
+
+}  // namespace
+
+Census census(const config::Model& model) {
+  Census result;
+  const ParameterTable table = parameters_of(model);
+  for (const Parameter& parameter : table.parameters()) {
+    const Component part = counted(parameter, model.moe());
+    const auto known = std::find_if(result.components.begin(), result.components.end(),
+                                    [&](const Component& c) { return c.name == part.name; });
+    Component& sum = known == result.components.end()
+                         ? result.components.emplace_back(Component{part.name, 0, 0, 0})
+                         : *known;
+    sum.total += part.total;
+    sum.active += part.active;
+    sum.multiplied += part.multiplied;
+    result.total += part.total;
+    result.active += part.active;
+  }
+  std::stable_sort(
+      result.components.begin(), result.components.end(),
+      [](const Component& a, const Component& b) { return place(a.name) < place(b.name); });
+  return result;
+}
+
+Memory memory_per_rank(const config::Model& model, config::ComputeType compute, int expert_degree) {
+  int64_t parameters = 0;
+  const ParameterTable table = parameters_of(model);
+  for (const Parameter& parameter : table.parameters())
+    parameters += count_of(parameter) / (parameter.experts ? expert_degree : 1);
+  const int64_t value = compute == config::BF16 ? 2 : compute == config::FP32 ? 4 : 8;
+  const int64_t wide = compute == config::FP64 ? 8 : 4;  // gradients and each moment
+  const int64_t master = compute == config::BF16 ? 4 : 0;
+  return {parameters, parameters * value, parameters * master, parameters * wide,
+          parameters * 2 * wide};
+}
+
+}  // namespace switchyard::models

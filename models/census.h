@@ -1,0 +1,41 @@
+#pragma once
+// What a model is made of, counted from its parameter table: the model's constructor fills one, and
+// no tensor is allocated, so that a model of any size can be looked at. Requires a config that was
+// validated.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/config/run_config.pb.h"
+
+namespace switchyard::models {
+
+struct Component {
+  std::string name;
+  int64_t total;   // parameters
+  int64_t active;  // of these, what one token uses: top_k of num_experts experts, all of the rest
+  int64_t multiplied;  // of the active, those of matrices that a token's vector is multiplied with
+};
+
+struct Census {
+  std::vector<Component> components;  // embedding, attention, router, experts, shared_expert,
+                                      // dense_ffn, norms, output; those that the model has
+  int64_t total = 0, active = 0;
+};
+
+// A tied output matrix is the embedding's and counted there. The whole embedding counts as active.
+Census census(const config::Model& model);
+
+// Bytes of one rank for parameters and what training keeps with them; activations come on top.
+struct Memory {
+  int64_t parameters;  // local: the experts are cut over the expert degree, the rest is whole
+  int64_t value_bytes, master_bytes, gradient_bytes, moment_bytes;
+  int64_t total_bytes() const { return value_bytes + master_bytes + gradient_bytes + moment_bytes; }
+};
+
+// Bytes per parameter: BF16 2 + 4 + 4 + 8 (value, float32 master, gradient, two moments), FP32
+// 4 + 0 + 4 + 8, FP64 8 + 0 + 8 + 16.
+Memory memory_per_rank(const config::Model& model, config::ComputeType compute, int expert_degree);
+
+}  // namespace switchyard::models
