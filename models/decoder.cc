@@ -3,8 +3,8 @@
 #include <limits>
 #include <memory>
 
-#include <ATen/ATen.h>
 #include <ATen/record_function.h>
+#include "core/tensor/aten.h"
 
 #include "core/config/layers.h"
 #include "core/tensor/ops.h"

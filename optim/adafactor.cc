@@ -3,8 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include <ATen/ATen.h>
-
+#include "core/tensor/aten.h"
 #include "parallel/gradients.h"
 
 namespace switchyard::optim {

@@ -1,7 +1,8 @@
 #include "optim/adamw.h"
 
-#include <ATen/ATen.h>
 #include <ATen/ops/_fused_adamw.h>
+
+#include "core/tensor/aten.h"
 
 namespace switchyard::optim {
 

@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include <ATen/ATen.h>
+#include "core/tensor/aten.h"
 
 namespace switchyard::optim {
 

@@ -1,7 +1,6 @@
 #include "optim/optimizer.h"
 
-#include <ATen/ATen.h>
-
+#include "core/tensor/aten.h"
 #include "optim/adafactor.h"
 #include "optim/adamw.h"
 #include "optim/factored_adam.h"

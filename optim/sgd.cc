@@ -1,6 +1,6 @@
 #include "optim/sgd.h"
 
-#include <ATen/ATen.h>
+#include "core/tensor/aten.h"
 
 namespace switchyard::optim {
 

@@ -2,33 +2,17 @@
 
 #include <chrono>
 
-#include <ATen/ATen.h>
 #include <ATen/record_function.h>
-#include <torch/csrc/autograd/custom_function.h>
 
 #include "core/base/errors.h"
+#include "core/tensor/aten.h"
+#include "core/tensor/differentiable.h"
 #include "core/tensor/rows.h"
 
 namespace switchyard::parallel {
 namespace {
 
 using PlanPtr = std::shared_ptr<const ExchangePlan>;
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
-
-// Lets autograd's context carry a plan.
-struct PlanHolder : torch::CustomClassHolder {
-  explicit PlanHolder(PlanPtr held) : plan(std::move(held)) {}
-  PlanPtr plan;
-};
-
-void save_plan(AutogradContext* ctx, const PlanPtr& plan) {
-  ctx->saved_data["plan"] = c10::IValue::make_capsule(c10::make_intrusive<PlanHolder>(plan));
-}
-
-const ExchangePlan& saved_plan(AutogradContext* ctx) {
-  return *c10::static_intrusive_pointer_cast<PlanHolder>(ctx->saved_data["plan"].toCapsule())->plan;
-}
 
 at::Tensor new_rows(int64_t rows, const at::Tensor& like) {
   return at::empty({rows, like.size(1)}, like.options());
@@ -65,34 +49,6 @@ at::Tensor outward(const at::Tensor& sent, const ExchangePlan& plan, const char*
 at::Tensor homeward(const at::Tensor& rows, const ExchangePlan& plan, const char* what) {
   return travel(gather(rows.contiguous(), plan.row_of_arrival), plan, true, what);
 }
-
-struct Dispatch : torch::autograd::Function<Dispatch> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x_TD, const PlanPtr& plan) {
-    save_plan(ctx, plan);
-    return outward(gather(x_TD.contiguous(), plan->token_of_row), *plan, "dispatch");
-  }
-  static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    const ExchangePlan& plan = saved_plan(ctx);
-    return {sum_rows(homeward(grads[0], plan, "dispatch backward"), plan.row_of_slot_TK),
-            at::Tensor()};
-  }
-};
-
-struct Combine : torch::autograd::Function<Combine> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& rows_RD,
-                            const at::Tensor& weight_TK, const PlanPtr& plan) {
-    const at::Tensor home = homeward(rows_RD, *plan, "combine");
-    save_plan(ctx, plan);
-    ctx->save_for_backward({home, weight_TK});
-    return weighted_sum_rows(home, weight_TK, plan->row_of_slot_TK);
-  }
-  static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    const ExchangePlan& plan = saved_plan(ctx);
-    const auto saved = ctx->get_saved_variables();
-    auto grad = weighted_sum_rows_backward(grads[0], saved[0], saved[1], plan.row_of_slot_TK);
-    return {outward(grad.rows_RD, plan, "combine backward"), grad.weight_TK, at::Tensor()};
-  }
-};
 
 // arrivals are ordered by source rank, then expert; rows by expert, then source rank.
 void order_rows(const std::vector<int64_t>& counts_Pe, int64_t num_ranks, int64_t num_local,
@@ -159,13 +115,24 @@ PlanPtr make_plan(const SlotOrder& order, Communicator& group, int64_t row_bucke
 
 at::Tensor dispatch(const at::Tensor& x_TD, const PlanPtr& plan) {
   RECORD_USER_SCOPE("sy::permute");
-
-  return Dispatch::apply(x_TD, plan);
+  const at::Tensor sent = gather(x_TD.detach().contiguous(), plan->token_of_row);
+  const auto backward = [plan](const at::Tensor& d_rows, const std::vector<bool>&) {
+    const at::Tensor home = homeward(d_rows, *plan, "dispatch backward");
+    return std::vector{sum_rows(home, plan->row_of_slot_TK)};
+  };
+  return differentiable("dispatch", {x_TD}, outward(sent, *plan, "dispatch"), backward);
 }
 
 at::Tensor combine(const at::Tensor& rows_RD, const at::Tensor& weight_TK, const PlanPtr& plan) {
   RECORD_USER_SCOPE("sy::permute");
-  return Combine::apply(rows_RD, weight_TK, plan);
+  const at::Tensor home = homeward(rows_RD.detach(), *plan, "combine");
+  const at::Tensor weight = weight_TK.detach();
+  const auto backward = [home, weight, plan](const at::Tensor& dy, const std::vector<bool>&) {
+    const auto gradient = weighted_sum_rows_backward(dy, home, weight, plan->row_of_slot_TK);
+    return std::vector{outward(gradient.rows_RD, *plan, "combine backward"), gradient.weight_TK};
+  };
+  const at::Tensor y_TD = weighted_sum_rows(home, weight, plan->row_of_slot_TK);
+  return differentiable("combine", {rows_RD, weight_TK}, y_TD, backward);
 }
 
 }  // namespace switchyard::parallel

@@ -2,9 +2,9 @@
 
 #include <cmath>
 
-#include <ATen/ATen.h>
 #include <ATen/Dispatch.h>
-#include <ATen/Parallel.h>
+
+#include "core/tensor/aten.h"
 
 namespace switchyard::parallel {
 namespace {

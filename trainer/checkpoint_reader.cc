@@ -5,7 +5,6 @@
 #include <map>
 #include <utility>
 
-#include <ATen/ATen.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -16,6 +15,7 @@
 #include "core/io/checksum.h"
 #include "core/io/json.h"
 #include "core/io/safetensors.h"
+#include "core/tensor/aten.h"
 #include "trainer/agreement.h"
 #include "trainer/checkpoint.h"
 #include "trainer/checkpoint_folder.h"

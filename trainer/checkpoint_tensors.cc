@@ -3,10 +3,10 @@
 #include <functional>
 #include <numeric>
 
-#include <ATen/ATen.h>
 #include <fmt/format.h>
 
 #include "core/base/errors.h"
+#include "core/tensor/aten.h"
 #include "trainer/checkpoint_manifest.h"
 
 namespace switchyard::trainer {

@@ -3,10 +3,9 @@
 #include <algorithm>
 #include <numbers>
 
-#include <ATen/ATen.h>
-
 #include "core/config/layers.h"
 #include "core/data/evaluation.h"
+#include "core/tensor/aten.h"
 #include "models/moe/stats.h"
 
 namespace switchyard::trainer {

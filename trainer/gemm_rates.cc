@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <chrono>
 
-#include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <ATen/Version.h>
 #include <fmt/format.h>
 #include <torch/headeronly/version.h>
+
+#include "core/tensor/aten.h"
 
 namespace switchyard::trainer {
 namespace {

@@ -1,8 +1,7 @@
 #include "trainer/generate.h"
 
-#include <ATen/ATen.h>
-
 #include "core/base/random.h"
+#include "core/tensor/aten.h"
 
 namespace switchyard::trainer {
 namespace {

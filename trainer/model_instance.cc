@@ -1,7 +1,6 @@
 #include "trainer/model_instance.h"
 
-#include <ATen/ATen.h>
-
+#include "core/tensor/aten.h"
 #include "models/initializers.h"
 
 namespace switchyard::trainer {

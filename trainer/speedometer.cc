@@ -4,8 +4,7 @@
 
 #include <algorithm>
 
-#include <ATen/ATen.h>
-
+#include "core/tensor/aten.h"
 #include "core/tensor/gemm.h"
 #include "models/cost.h"
 #include "trainer/model_instance.h"

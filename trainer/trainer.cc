@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <cmath>
 
-#include <ATen/ATen.h>
 #include <ATen/record_function.h>
 #include <fmt/format.h>
 
 #include "core/base/log.h"
 #include "core/config/layers.h"
+#include "core/tensor/aten.h"
 #include "models/moe/stats.h"
 #include "optim/schedule.h"
 #include "parallel/gradients.h"

@@ -1,15 +1,11 @@
-#include <ATen/ATen.h>
-#include <ATen/Parallel.h>
-#include <torch/csrc/autograd/custom_function.h>
 
+#include "core/tensor/aten.h"
+#include "core/tensor/differentiable.h"
 #include "core/tensor/op_support.h"
 #include "core/tensor/ops.h"
 
 namespace switchyard {
 namespace {
-
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
 
 // grad[ids[t]] += dy[t] in the order of t: every thread walks all rows and owns some of the
 // columns, so the sums do not depend on the number of threads.
@@ -31,30 +27,17 @@ void scatter_rows(const at::Tensor& dy, const at::Tensor& ids, const at::Tensor&
   });
 }
 
-struct Embedding : torch::autograd::Function<Embedding> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& ids,
-                            const at::Tensor& value, Parameter* weight) {
-    save_parameter(context, "weight", *weight);
-    context->save_for_backward({ids});
-    return at::embedding(value, ids);
-  }
-
-  static variable_list backward(AutogradContext* context, variable_list gradients) {
-    if (context->needs_input_grad(1)) {
-      scatter_rows(as_matrix(gradients[0]).contiguous(),
-                   context->get_saved_variables()[0].contiguous(),
-                   saved_parameter(context, "weight").grad);
-    }
-    return {at::Tensor(), at::Tensor(), at::Tensor()};
-  }
-};
-
 }  // namespace
 
 at::Tensor embedding(const at::Tensor& ids, Parameter& weight) {
   SY_CHECK(ids.scalar_type() == at::kLong, "embedding {}: ids are {}, not int64", weight.name,
            at::toString(ids.scalar_type()));
-  return Embedding::apply(ids, weight.value, &weight);
+  const auto backward = [ids, &weight](const at::Tensor& dy, const std::vector<bool>&) {
+    scatter_rows(as_matrix(dy).contiguous(), ids.contiguous(), weight.grad);
+    return std::vector{at::Tensor()};
+  };
+  return differentiable("embedding", {weight.value}, at::embedding(weight.value.detach(), ids),
+                        backward);
 }
 
 }  // namespace switchyard

@@ -1,19 +1,14 @@
 #include <algorithm>
 #include <functional>
 
-#include <ATen/ATen.h>
-#include <ATen/Parallel.h>
-#include <torch/csrc/autograd/custom_function.h>
-
+#include "core/tensor/aten.h"
+#include "core/tensor/differentiable.h"
 #include "core/tensor/gemm.h"
 #include "core/tensor/op_support.h"
 #include "core/tensor/ops.h"
 
 namespace switchyard {
 namespace {
-
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
 
 struct Range {
   int64_t begin, end;
@@ -134,12 +129,19 @@ struct Modulation {
   }
 };
 
+struct Network {
+  FfnWeights weights;
+  Activation activation;
+  at::Tensor mask_RF;
+};
+
 // The weights as the loops below read them.
 struct Stack {
-  explicit Stack(const FfnWeights& weights)
-      : in(stacked(detached(weights.in), 3)),
-        out(stacked(detached(weights.out), 3)),
-        modulation{stacked(detached(weights.scale), 2), stacked(detached(weights.shift), 2), {}} {}
+  explicit Stack(const Network& network)
+      : in(stacked(detached(network.weights.in), 3)),
+        out(stacked(detached(network.weights.out), 3)),
+        modulation{stacked(detached(network.weights.scale), 2),
+                   stacked(detached(network.weights.shift), 2), network.mask_RF} {}
 
   int64_t hidden() const { return out.size(2); }
   int64_t width() const { return in.size(1); }  // of the first product
@@ -153,121 +155,90 @@ struct StackGradients {
   at::Tensor in, out, scale, shift;
 };
 
-struct Network {
-  FfnWeights weights;
-  Activation activation;
-  at::Tensor mask_RF;
+// What backward reads beside the weights.
+struct Saved {
+  at::Tensor x, h;
+  std::vector<int64_t> offsets;
 };
 
-struct FfnExperts : torch::autograd::Function<FfnExperts> {
-  // The list holds the values of the weights that there are, in, out, scale, shift, so that the
-  // graph knows about them.
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& rows_RD,
-                            const at::TensorList&, const Network& network,
-                            const std::vector<int64_t>& offsets) {
-    const auto& [weights, activation, mask_RF] = network;
-    const at::Tensor x = rows_RD.contiguous();
-    Stack stack(weights);
-    stack.modulation.mask_RF = mask_RF;
-    const int64_t hidden_width = stack.hidden();
-    const at::Tensor h = at::empty({x.size(0), stack.width()}, x.options());
-    at::Tensor y_RD = at::empty(x.sizes(), x.options());
-    for_each_expert({offsets, stack.in[0].numel(), x.options()}, hidden_width,
-                    [&](int64_t expert, Range rows, const at::Tensor& scratch) {
-                      const at::Tensor h_rows = rows_of(h, rows);
-                      const at::Tensor hidden = part_of(scratch, 0, rows.size(), hidden_width);
-                      matmul(rows_of(x, rows), stack.in[expert].t(), h_rows);
-                      activate(network.activation, h_rows, hidden);
-                      stack.modulation.apply(expert, rows, hidden);
-                      matmul(hidden, stack.out[expert].t(), rows_of(y_RD, rows));
-                    });
-    save_weights(context, weights);
-    context->saved_data["activation"] = static_cast<int64_t>(activation);
-    context->saved_data["offsets"] = offsets;
-    context->save_for_backward({x, h, mask_RF});
-    return y_RD;
-  }
+StackGradients wanted(const FfnWeights& weights) {
+  const auto grad = [](const Parameter* parameter, int64_t dims) {
+    return parameter && parameter->value.requires_grad() ? stacked(parameter->grad, dims)
+                                                         : at::Tensor();
+  };
+  return {grad(weights.in, 3), grad(weights.out, 3), grad(weights.scale, 2),
+          grad(weights.shift, 2)};
+}
 
-  static variable_list backward(AutogradContext* context, variable_list gradients) {
-    const variable_list saved = context->get_saved_variables();
-    const at::Tensor &x = saved[0], &h = saved[1], dy = gradients[0].contiguous();
-    const FfnWeights weights = saved_weights(context);
-    Stack stack(weights);
-    stack.modulation.mask_RF = saved[2];
-    const StackGradients grads = wanted(context, weights);
-    const auto activation = static_cast<Activation>(context->saved_data["activation"].toInt());
-    const std::vector<int64_t> offsets = context->saved_data["offsets"].toIntVector();
-    at::Tensor dx;
-    if (context->needs_input_grad(0)) dx = at::empty_like(x);
-    const int64_t width = stack.width(), hidden_width = stack.hidden();
-    for_each_expert({offsets, stack.in[0].numel(), x.options()}, width + hidden_width,
-                    [&](int64_t expert, Range rows, const at::Tensor& scratch) {
-                      const int64_t n = rows.size();
-                      const at::Tensor dh = part_of(scratch, 0, n, width);
-                      const at::Tensor d_hidden = part_of(scratch, n * width, n, hidden_width);
-                      matmul(rows_of(dy, rows), stack.out[expert], d_hidden);
-                      const at::Tensor kept =
-                          before_modulation(stack, grads, expert, rows, d_hidden);
-                      activate_backward(activation, rows_of(h, rows), d_hidden, dh);
-                      const at::Tensor& hidden = d_hidden;  // overwritten
-                      if (kept.defined()) add_columns(kept * hidden, grads.scale[expert]);
-                      stack.modulation.apply(expert, rows, hidden);
-                      if (grads.out.defined())
-                        matmul(rows_of(dy, rows).t(), hidden, grads.out[expert], true);
-                      if (grads.in.defined())
-                        matmul(dh.t(), rows_of(x, rows), grads.in[expert], true);
-                      if (dx.defined()) matmul(dh, stack.in[expert], rows_of(dx, rows));
-                    });
-    return {dx, {}, {}, {}, {}, {}, {}};
-  }
+void add_columns(const at::Tensor& rows, const at::Tensor& sum) {
+  sum.add_(rows.sum({0}, false, sum.scalar_type()));
+}
 
- private:
-  static void save_weights(AutogradContext* context, const FfnWeights& weights) {
-    save_parameter(context, "in", *weights.in);
-    save_parameter(context, "out", *weights.out);
-    if (weights.scale) save_parameter(context, "scale", *weights.scale);
-    if (weights.shift) save_parameter(context, "shift", *weights.shift);
-  }
+// Takes the gradient back through the modulation, in place, and adds the shift's. Returns what the
+// scale's gradient needs, undefined where it is not asked for.
+at::Tensor before_modulation(const Stack& stack, const StackGradients& grads, int64_t expert,
+                             Range rows, const at::Tensor& d_hidden) {
+  const Modulation& modulation = stack.modulation;
+  if (modulation.mask_RF.defined()) d_hidden.mul_(rows_of(modulation.mask_RF, rows));
+  if (grads.shift.defined()) add_columns(d_hidden, grads.shift[expert]);
+  at::Tensor kept;
+  if (grads.scale.defined()) kept = d_hidden.clone();
+  if (modulation.scale_eF.defined()) d_hidden.mul_(modulation.scale_eF[expert]);
+  return kept;
+}
 
-  static FfnWeights saved_weights(AutogradContext* context) {
-    const auto optional = [&](const char* key) {
-      return context->saved_data.count(key) > 0 ? &saved_parameter(context, key) : nullptr;
-    };
-    return {optional("in"), optional("out"), optional("scale"), optional("shift")};
-  }
-
-  static StackGradients wanted(AutogradContext* context, const FfnWeights& weights) {
-    const auto grad = [&](const Parameter* parameter, size_t input, int64_t dims) {
-      return parameter && context->needs_input_grad(input) ? stacked(parameter->grad, dims)
-                                                           : at::Tensor();
-    };
-    return {grad(weights.in, 1, 3), grad(weights.out, 2, 3), grad(weights.scale, 3, 2),
-            grad(weights.shift, weights.scale ? 4 : 3, 2)};
-  }
-
-  static void add_columns(const at::Tensor& rows, const at::Tensor& sum) {
-    sum.add_(rows.sum({0}, false, sum.scalar_type()));
-  }
-
-  // Takes the gradient back through the modulation, in place, and adds the shift's. Returns what
-  // the scale's gradient needs, undefined where it is not asked for.
-  static at::Tensor before_modulation(const Stack& stack, const StackGradients& grads,
-                                      int64_t expert, Range rows, const at::Tensor& d_hidden) {
-    const Modulation& modulation = stack.modulation;
-    if (modulation.mask_RF.defined()) d_hidden.mul_(rows_of(modulation.mask_RF, rows));
-    if (grads.shift.defined()) add_columns(d_hidden, grads.shift[expert]);
-    at::Tensor kept;
-    if (grads.scale.defined()) kept = d_hidden.clone();
-    if (modulation.scale_eF.defined()) d_hidden.mul_(modulation.scale_eF[expert]);
-    return kept;
-  }
+struct ForwardResult {
+  at::Tensor h, y_RD;  // [R, width]: the first product, kept for backward
 };
 
-void check(const at::Tensor& rows, const FfnWeights& weights, Activation activation,
-           const std::vector<int64_t>& offsets) {
-  const Stack stack(weights);
+ForwardResult forward(const Network& network, const at::Tensor& x,
+                      const std::vector<int64_t>& offsets) {
+  const Stack stack(network);
+  const int64_t hidden_width = stack.hidden();
+  ForwardResult result{at::empty({x.size(0), stack.width()}, x.options()),
+                       at::empty(x.sizes(), x.options())};
+  for_each_expert({offsets, stack.in[0].numel(), x.options()}, hidden_width,
+                  [&](int64_t expert, Range rows, const at::Tensor& scratch) {
+                    const at::Tensor h_rows = rows_of(result.h, rows);
+                    const at::Tensor hidden = part_of(scratch, 0, rows.size(), hidden_width);
+                    matmul(rows_of(x, rows), stack.in[expert].t(), h_rows);
+                    activate(network.activation, h_rows, hidden);
+                    stack.modulation.apply(expert, rows, hidden);
+                    matmul(hidden, stack.out[expert].t(), rows_of(result.y_RD, rows));
+                  });
+  return result;
+}
+
+// dx is filled where defined.
+void backward(const Network& network, const Saved& saved, const at::Tensor& dy,
+              const StackGradients& grads, const at::Tensor& dx) {
+  const Stack stack(network);
+  const auto& [x, h, offsets] = saved;
+  const int64_t width = stack.width(), hidden_width = stack.hidden();
+  for_each_expert({offsets, stack.in[0].numel(), x.options()}, width + hidden_width,
+                  [&](int64_t expert, Range rows, const at::Tensor& scratch) {
+                    const int64_t n = rows.size();
+                    const at::Tensor dh = part_of(scratch, 0, n, width);
+                    const at::Tensor d_hidden = part_of(scratch, n * width, n, hidden_width);
+                    matmul(rows_of(dy, rows), stack.out[expert], d_hidden);
+                    const at::Tensor kept = before_modulation(stack, grads, expert, rows, d_hidden);
+                    activate_backward(network.activation, rows_of(h, rows), d_hidden, dh);
+                    const at::Tensor& hidden = d_hidden;  // overwritten
+                    if (kept.defined()) add_columns(kept * hidden, grads.scale[expert]);
+                    stack.modulation.apply(expert, rows, hidden);
+                    if (grads.out.defined())
+                      matmul(rows_of(dy, rows).t(), hidden, grads.out[expert], true);
+                    if (grads.in.defined())
+                      matmul(dh.t(), rows_of(x, rows), grads.in[expert], true);
+                    if (dx.defined()) matmul(dh, stack.in[expert], rows_of(dx, rows));
+                  });
+}
+
+void check(const at::Tensor& rows, const Network& network, const std::vector<int64_t>& offsets) {
+  const FfnWeights& weights = network.weights;
+  const Stack stack(network);
   const int64_t experts = stack.in.size(0), features = stack.in.size(2);
-  const int64_t hidden = stack.width() / (is_gated(activation) ? 2 : 1);
+  const int64_t hidden = stack.width() / (is_gated(network.activation) ? 2 : 1);
   SY_CHECK(rows.dim() == 2 && rows.size(1) == features &&
                stack.out.sizes() == at::IntArrayRef({experts, features, hidden}),
            "ffn_experts: {} and {} do not fit each other or the rows", weights.in->name,
@@ -287,14 +258,24 @@ void check(const at::Tensor& rows, const FfnWeights& weights, Activation activat
 
 at::Tensor ffn_experts(const at::Tensor& rows, const FfnWeights& weights, Activation activation,
                        const std::vector<int64_t>& offsets, const at::Tensor& mask) {
-  check(rows, weights, activation, offsets);
+  const Network network{weights, activation, mask};
+  check(rows, network, offsets);
   SY_CHECK(!mask.defined() || mask.size(0) == rows.size(0),
            "ffn_experts {}: mask of {} rows for {}", weights.in->name, mask.size(0), rows.size(0));
-  std::vector<at::Tensor> leaves = {weights.in->value, weights.out->value};
-  for (const Parameter* vector : {weights.scale, weights.shift})
-    if (vector) leaves.push_back(vector->value);
-  return FfnExperts::apply(rows, at::TensorList(leaves), Network{weights, activation, mask},
-                           offsets);
+  std::vector<at::Tensor> inputs = {rows};
+  for (const Parameter* parameter : {weights.in, weights.out, weights.scale, weights.shift})
+    if (parameter) inputs.push_back(parameter->value);
+
+  const at::Tensor x = rows.detach().contiguous();
+  const ForwardResult result = forward(network, x, offsets);
+  const auto gradients = [network, saved = Saved{x, result.h, offsets}](
+                             const at::Tensor& dy, const std::vector<bool>& needs) {
+    std::vector<at::Tensor> d_inputs(needs.size());
+    if (needs[0]) d_inputs[0] = at::empty_like(saved.x);
+    backward(network, saved, dy.contiguous(), wanted(network.weights), d_inputs[0]);
+    return d_inputs;
+  };
+  return differentiable("ffn_experts", inputs, result.y_RD, gradients);
 }
 
 }  // namespace switchyard

@@ -3,9 +3,8 @@
 #include <algorithm>
 #include <chrono>
 
-#include <ATen/ATen.h>
-
 #include "core/base/errors.h"
+#include "core/tensor/aten.h"
 
 // Exported by libtorch_cpu, but its header is not shipped. Weak: a LibTorch without it still links,
 // and the address is null. result = alpha * mat1 mat2 + beta * result; throws without AVX-512.

@@ -1,15 +1,11 @@
-#include <ATen/ATen.h>
-#include <ATen/Parallel.h>
-#include <torch/csrc/autograd/custom_function.h>
 
+#include "core/tensor/aten.h"
+#include "core/tensor/differentiable.h"
 #include "core/tensor/op_support.h"
 #include "core/tensor/ops.h"
 
 namespace switchyard {
 namespace {
-
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
 
 // Rows whose weight gradients are summed together first: a fixed number, so that the result does
 // not depend on the number of threads.
@@ -67,28 +63,6 @@ NormGradients norm_backward(const at::Tensor& dy_TD, const at::Tensor& x_TD, con
   return gradients;
 }
 
-struct RmsNorm : torch::autograd::Function<RmsNorm> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& value,
-                            Parameter* weight, double eps) {
-    const at::Tensor x_TD = as_matrix(x).contiguous();
-    const NormResult result = norm_forward(x_TD, value, eps);
-    save_parameter(context, "weight", *weight);
-    context->save_for_backward({x_TD, result.r_T});
-    return result.y.view(x.sizes());
-  }
-
-  static variable_list backward(AutogradContext* context, variable_list gradients) {
-    Parameter& weight = saved_parameter(context, "weight");
-    const variable_list saved = context->get_saved_variables();
-    const at::Tensor dy_TD = as_matrix(gradients[0]).contiguous();
-    const bool needs_weight = context->needs_input_grad(1);
-    const NormGradients result =
-        norm_backward(dy_TD, saved[0], saved[1], weight.value.detach(), needs_weight);
-    if (needs_weight) weight.grad.add_(result.weight);
-    return {result.x.view(gradients[0].sizes()), at::Tensor(), at::Tensor(), at::Tensor()};
-  }
-};
-
 }  // namespace
 
 at::Tensor rms_norm(const at::Tensor& x, Parameter& weight, double eps) {
@@ -96,7 +70,16 @@ at::Tensor rms_norm(const at::Tensor& x, Parameter& weight, double eps) {
            "rms_norm {}: input {} [.., {}], weight {} [{}]", weight.name,
            at::toString(x.scalar_type()), x.size(-1), at::toString(weight.value.scalar_type()),
            weight.value.numel());
-  return RmsNorm::apply(x, weight.value, &weight, eps);
+  const at::Tensor x_TD = as_matrix(x.detach()).contiguous();
+  const NormResult result = norm_forward(x_TD, weight.value.detach(), eps);
+  const auto backward = [x_TD, r_T = result.r_T, &weight](const at::Tensor& dy,
+                                                          const std::vector<bool>& needs) {
+    const NormGradients gradients =
+        norm_backward(as_matrix(dy).contiguous(), x_TD, r_T, weight.value.detach(), needs[1]);
+    if (needs[1]) weight.grad.add_(gradients.weight);
+    return std::vector{gradients.x.view(dy.sizes()), at::Tensor()};
+  };
+  return differentiable("rms_norm", {x, weight.value}, result.y.view(x.sizes()), backward);
 }
 
 }  // namespace switchyard

@@ -1,24 +1,13 @@
 #pragma once
-// What the hot operations share: parameters in autograd's context, element types of the kernels.
-// For .cc files of this folder.
+// What the hot operations share: matrix views and the kernels' element types. For .cc files of this
+// folder.
 
 #include <ATen/core/Tensor.h>
 
 #include "core/base/errors.h"
 #include "core/tensor/kernels.h"
-#include "core/tensor/parameter.h"
-
-namespace torch::autograd {
-struct AutogradContext;
-}
 
 namespace switchyard {
-
-// A Function gets the leaf `value` as a tensor argument, so that the graph knows about it, and the
-// Parameter by address, for its gradient. The table outlives every graph.
-void save_parameter(torch::autograd::AutogradContext* context, const char* key,
-                    Parameter& parameter);
-Parameter& saved_parameter(torch::autograd::AutogradContext* context, const char* key);
 
 // [..., n] -> [rows, n], a view where the strides allow.
 inline at::Tensor as_matrix(const at::Tensor& x) {

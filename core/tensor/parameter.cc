@@ -6,13 +6,10 @@
 #include <functional>
 #include <numeric>
 
-#include <ATen/ATen.h>
-#include <ATen/Parallel.h>
-#include <torch/csrc/autograd/custom_function.h>
-
 #include "core/base/errors.h"
 #include "core/base/random.h"
-#include "core/tensor/op_support.h"
+#include "core/tensor/aten.h"
+#include "core/tensor/differentiable.h"
 
 namespace switchyard {
 namespace {
@@ -96,22 +93,6 @@ void draw_values(Parameter& parameter, const Random& random) {
     });
   });
 }
-
-struct UseParameter : torch::autograd::Function<UseParameter> {
-  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& value,
-                            Parameter* parameter, at::ScalarType type) {
-    save_parameter(context, "parameter", *parameter);
-    return value.to(type);
-  }
-
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
-                                                 torch::autograd::variable_list gradients) {
-    if (context->needs_input_grad(0)) {
-      saved_parameter(context, "parameter").grad.add_(gradients[0]);
-    }
-    return {at::Tensor(), at::Tensor(), at::Tensor()};
-  }
-};
 
 }  // namespace
 
@@ -205,7 +186,11 @@ Parameter& Scope::expert_parameter(const std::string& name, std::vector<int64_t>
 }
 
 at::Tensor use(Parameter& parameter, at::ScalarType type) {
-  return UseParameter::apply(parameter.value, &parameter, type);
+  const auto backward = [&parameter](const at::Tensor& gradient, const std::vector<bool>&) {
+    parameter.grad.add_(gradient);
+    return std::vector{at::Tensor()};
+  };
+  return differentiable("use", {parameter.value}, parameter.value.detach().to(type), backward);
 }
 
 }  // namespace switchyard

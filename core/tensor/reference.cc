@@ -1,6 +1,6 @@
 #include "core/tensor/reference.h"
 
-#include <ATen/ATen.h>
+#include "core/tensor/aten.h"
 
 namespace switchyard::reference {
 namespace {

@@ -1,15 +1,11 @@
-#include <ATen/ATen.h>
-#include <ATen/Parallel.h>
-#include <torch/csrc/autograd/custom_function.h>
 
+#include "core/tensor/aten.h"
+#include "core/tensor/differentiable.h"
 #include "core/tensor/op_support.h"
 #include "core/tensor/ops.h"
 
 namespace switchyard {
 namespace {
-
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
 
 // Reads x [B, S, H, d] in place whatever the strides of its first three dimensions, so that views
 // into a joint query-key-value product need no copy. Returns a contiguous tensor.
@@ -38,19 +34,6 @@ at::Tensor rotate(const at::Tensor& x_BSHd, const at::Tensor& cos, const at::Ten
   return y;
 }
 
-struct Rope : torch::autograd::Function<Rope> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& cos,
-                            const at::Tensor& sin) {
-    context->save_for_backward({cos, sin});
-    return rotate(x, cos, sin, 1);
-  }
-
-  static variable_list backward(AutogradContext* context, variable_list gradients) {
-    const variable_list saved = context->get_saved_variables();
-    return {rotate(gradients[0], saved[0], saved[1], -1), at::Tensor(), at::Tensor()};
-  }
-};
-
 }  // namespace
 
 at::Tensor rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin) {
@@ -59,7 +42,11 @@ at::Tensor rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& si
   SY_CHECK(cos.sizes() == at::IntArrayRef({x.size(1), half}) && sin.sizes() == cos.sizes(),
            "rope: the tables must be [{}, {}]", x.size(1), half);
   const at::ScalarType type = exact_type(x.scalar_type());
-  return Rope::apply(x, cos.to(type).contiguous(), sin.to(type).contiguous());
+  const at::Tensor cosine = cos.to(type).contiguous(), sine = sin.to(type).contiguous();
+  const auto backward = [cosine, sine](const at::Tensor& dy, const std::vector<bool>&) {
+    return std::vector{rotate(dy, cosine, sine, -1)};
+  };
+  return differentiable("rope", {x}, rotate(x.detach(), cosine, sine, 1), backward);
 }
 
 }  // namespace switchyard

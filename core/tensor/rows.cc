@@ -3,11 +3,10 @@
 #include <cstring>
 #include <type_traits>
 
-#include <ATen/ATen.h>
 #include <ATen/Dispatch.h>
-#include <ATen/Parallel.h>
 
 #include "core/base/errors.h"
+#include "core/tensor/aten.h"
 
 namespace switchyard {
 namespace {

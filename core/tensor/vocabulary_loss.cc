@@ -1,18 +1,13 @@
 #include <algorithm>
 
-#include <ATen/ATen.h>
-#include <ATen/Parallel.h>
-#include <torch/csrc/autograd/custom_function.h>
-
+#include "core/tensor/aten.h"
+#include "core/tensor/differentiable.h"
 #include "core/tensor/gemm.h"
 #include "core/tensor/op_support.h"
 #include "core/tensor/ops.h"
 
 namespace switchyard {
 namespace {
-
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
 
 // Rows whose logits exist at a time: 8 MiB of float32 for a vocabulary of 8192. A multiple of 32,
 // and few different row counts, for the sake of the matrix library's kernels.
@@ -68,27 +63,11 @@ void loss_blocks(const LossInput& input, const at::Tensor& nll, const at::Tensor
   }
 }
 
-struct VocabularyLoss : torch::autograd::Function<VocabularyLoss> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& hidden,
-                            const at::Tensor& value, Parameter* weight, const LossInput& input,
-                            const at::Tensor& nll) {
-    at::Tensor d_hidden, weight_grad;
-    if (input.with_gradients && hidden.requires_grad()) d_hidden = at::empty_like(input.hidden_TD);
-    if (input.with_gradients && value.requires_grad()) weight_grad = weight->grad;
-    loss_blocks(input, nll, d_hidden, weight_grad);
-    context->save_for_backward({d_hidden});
-    return nll.sum().mul_(input.scale);
-  }
-
-  static variable_list backward(AutogradContext* context, variable_list gradients) {
-    SY_CHECK(gradients[0].item<double>() == 1,
-             "the vocabulary loss must enter the total loss with coefficient 1, not {}; its "
-             "factor is `scale`",
-             gradients[0].item<double>());
-    return {context->get_saved_variables()[0], at::Tensor(), at::Tensor(), at::Tensor(),
-            at::Tensor()};
-  }
-};
+// Where bfloat16 products go through float32 anyway, the blocks stay in float32: the weight is
+// converted once, not in each product, and logits are not rounded.
+at::ScalarType block_type(at::ScalarType type) {
+  return type == at::kBFloat16 && !has_fast_bfloat16() ? at::kFloat : type;
+}
 
 void check_targets(const at::Tensor& targets, int64_t vocabulary) {
   const int64_t* target = targets.const_data_ptr<int64_t>();
@@ -109,15 +88,29 @@ at::Tensor vocabulary_loss(const at::Tensor& hidden, Parameter& weight, const at
   check_targets(targets.contiguous(), weight.value.size(0));
   const bool with_gradients =
       at::GradMode::is_enabled() && (hidden.requires_grad() || weight.value.requires_grad());
-  const LossInput input{hidden.detach().contiguous(), weight.value.detach(), targets.contiguous(),
-                        scale, with_gradients};
+  const at::ScalarType compute = block_type(hidden.scalar_type());
+  const LossInput input{hidden.detach().contiguous().to(compute), weight.value.detach().to(compute),
+                        targets.contiguous(), scale, with_gradients};
   const at::ScalarType type = exact_type(hidden.scalar_type());
   SY_CHECK(!nll.defined() ||
                (nll.scalar_type() == type && nll.is_contiguous() && nll.numel() == hidden.size(0)),
            "vocabulary_loss: nll must be [{}], {}", hidden.size(0), at::toString(type));
   const at::Tensor losses =
       nll.defined() ? nll.detach() : at::empty({hidden.size(0)}, hidden.options().dtype(type));
-  return VocabularyLoss::apply(hidden, weight.value, &weight, input, losses);
+  at::Tensor d_hidden, weight_grad;
+  if (with_gradients && hidden.requires_grad()) d_hidden = at::empty_like(input.hidden_TD);
+  if (with_gradients && weight.value.requires_grad()) weight_grad = weight.grad;
+  loss_blocks(input, losses, d_hidden, weight_grad);
+  const auto backward = [d_hidden, element = hidden.scalar_type()](const at::Tensor& d_loss,
+                                                                   const std::vector<bool>&) {
+    SY_CHECK(d_loss.item<double>() == 1,
+             "the vocabulary loss must enter the total loss with coefficient 1, not {}; its factor "
+             "is `scale`",
+             d_loss.item<double>());
+    return std::vector{d_hidden.defined() ? d_hidden.to(element) : at::Tensor(), at::Tensor()};
+  };
+  return differentiable("vocabulary_loss", {hidden, weight.value}, losses.sum().mul_(scale),
+                        backward);
 }
 
 }  // namespace switchyard

@@ -2,9 +2,9 @@
 
 #include <limits>
 
-#include <ATen/ATen.h>
 #include <ATen/record_function.h>
 
+#include "core/tensor/aten.h"
 #include "core/tensor/gemm.h"
 #include "core/tensor/ops.h"
 #include "models/layers/ffn.h"

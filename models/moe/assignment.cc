@@ -4,9 +4,8 @@
 #include <cmath>
 #include <numeric>
 
-#include <ATen/ATen.h>
-
 #include "core/base/errors.h"
+#include "core/tensor/aten.h"
 
 namespace switchyard::models {
 namespace {

@@ -1,9 +1,7 @@
 #include "models/moe/expert_dropout.h"
 
-#include <ATen/ATen.h>
-#include <ATen/Parallel.h>
-
 #include "core/base/random.h"
+#include "core/tensor/aten.h"
 
 namespace switchyard::models {
 namespace {

@@ -1,25 +1,9 @@
 #include "models/moe/losses.h"
 
-#include <ATen/ATen.h>
-#include <torch/csrc/autograd/custom_function.h>
+#include "core/tensor/aten.h"
+#include "core/tensor/differentiable.h"
 
 namespace switchyard::models {
-namespace {
-
-struct AttachLoss : torch::autograd::Function<AttachLoss> {
-  static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& x,
-                            const at::Tensor& loss) {
-    ctx->saved_data["type"] = static_cast<int64_t>(loss.scalar_type());
-    return x.alias();
-  }
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
-                                                 torch::autograd::variable_list grads) {
-    const auto type = static_cast<at::ScalarType>(ctx->saved_data["type"].toInt());
-    return {grads[0], at::ones({}, type)};
-  }
-};
-
-}  // namespace
 
 at::Tensor count_load(const at::Tensor& expert_TK, int64_t num_experts, int64_t group_tokens,
                       config::LoadFraction which) {
@@ -64,7 +48,11 @@ at::Tensor router_z_loss(const at::Tensor& logits_TE, const StepContext& context
 }
 
 at::Tensor attach_loss(const at::Tensor& x, const at::Tensor& loss) {
-  return AttachLoss::apply(x, loss);
+  const auto backward = [type = loss.scalar_type()](const at::Tensor& dx,
+                                                    const std::vector<bool>&) {
+    return std::vector{dx, at::ones({}, type)};
+  };
+  return differentiable("attach_loss", {x, loss}, x, backward);
 }
 
 }  // namespace switchyard::models

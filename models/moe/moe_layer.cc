@@ -1,10 +1,10 @@
 #include "models/moe/moe_layer.h"
 
-#include <ATen/ATen.h>
 #include <ATen/record_function.h>
 #include <c10/core/GradMode.h>
 
 #include "core/base/random.h"
+#include "core/tensor/aten.h"
 #include "models/moe/assignment.h"
 #include "models/moe/expert_dropout.h"
 #include "models/moe/losses.h"

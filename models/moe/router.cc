@@ -2,12 +2,11 @@
 
 #include <algorithm>
 
-#include <ATen/ATen.h>
 #include <ATen/Dispatch.h>
-#include <ATen/Parallel.h>
 #include <ATen/record_function.h>
 
 #include "core/base/random.h"
+#include "core/tensor/aten.h"
 
 namespace switchyard::models {
 namespace {

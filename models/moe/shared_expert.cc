@@ -1,7 +1,6 @@
 #include "models/moe/shared_expert.h"
 
-#include <ATen/ATen.h>
-
+#include "core/tensor/aten.h"
 #include "core/tensor/ops.h"
 
 namespace switchyard::models {

@@ -22,6 +22,8 @@ endforeach()
 
 add_library(switchyard_torch INTERFACE)
 target_include_directories(switchyard_torch SYSTEM INTERFACE ${_sy_torch_include})
+# Lets a file include the operators it calls one by one; see core/tensor/aten.h.
+target_compile_definitions(switchyard_torch INTERFACE AT_PER_OPERATOR_HEADERS)
 target_link_libraries(switchyard_torch INTERFACE ${SY_TORCH_ROOT}/lib/libtorch_cpu.so ${SY_TORCH_ROOT}/lib/libc10.so)
 # A CUDA wheel's libtorch_cpu names CUDA libraries that its own RPATH finds at run time.
 target_link_options(switchyard_torch INTERFACE -Wl,-rpath,${SY_TORCH_ROOT}/lib -Wl,--allow-shlib-undefined)
@@ -30,4 +32,4 @@ target_link_options(switchyard_torch INTERFACE -Wl,-rpath,${SY_TORCH_ROOT}/lib -
 file(WRITE ${CMAKE_BINARY_DIR}/pch/empty.cc "")
 add_library(switchyard_pch OBJECT ${CMAKE_BINARY_DIR}/pch/empty.cc)
 target_link_libraries(switchyard_pch PUBLIC switchyard_flags switchyard_torch)
-target_precompile_headers(switchyard_pch PRIVATE <ATen/ATen.h> <torch/csrc/autograd/custom_function.h>)
+target_precompile_headers(switchyard_pch PRIVATE ${CMAKE_SOURCE_DIR}/core/tensor/aten.h)

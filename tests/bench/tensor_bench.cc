@@ -9,10 +9,9 @@
 #include <functional>
 #include <vector>
 
-#include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <benchmark/benchmark.h>
 
+#include "core/tensor/aten.h"
 #include "core/tensor/gemm.h"
 #include "core/tensor/ops.h"
 #include "core/tensor/runtime.h"

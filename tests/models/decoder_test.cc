@@ -1,6 +1,6 @@
 #include "models/decoder.h"
+#include "core/tensor/aten.h"
 
-#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include "parallel/single.h"

@@ -1,10 +1,9 @@
 // Experts, shared experts and dense sub-layers in all their forms, against plain formulas.
 
-#include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include "core/config/layers.h"
+#include "core/tensor/aten.h"
 #include "core/tensor/reference.h"
 #include "models/decoder.h"
 #include "models/moe/expert_dropout.h"

@@ -1,8 +1,8 @@
 #include "models/initializers.h"
+#include "core/tensor/aten.h"
 
 #include <cmath>
 
-#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 namespace switchyard::models {

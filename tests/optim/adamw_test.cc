@@ -1,8 +1,8 @@
 #include "optim/adamw.h"
+#include "core/tensor/aten.h"
 
 #include <cmath>
 
-#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 namespace switchyard::optim {

@@ -5,8 +5,7 @@
 #include <cmath>
 #include <string>
 
-#include <ATen/ATen.h>
-
+#include "core/tensor/aten.h"
 #include "core/tensor/parameter.h"
 #include "optim/optimizer.h"
 #include "parallel/mesh.h"

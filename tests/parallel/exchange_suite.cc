@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
-#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include "core/tensor/aten.h"
 #include "parallel/exchange.h"
 #include "tests/testing/near.h"
 

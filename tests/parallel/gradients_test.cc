@@ -1,8 +1,8 @@
 #include "parallel/gradients.h"
+#include "core/tensor/aten.h"
 
 #include <cmath>
 
-#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include "parallel/thread.h"

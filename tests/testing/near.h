@@ -1,9 +1,10 @@
 #pragma once
 // Comparison of tensors with the one table of tolerances.
 
-#include <ATen/ATen.h>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
+
+#include "core/tensor/aten.h"
 
 namespace switchyard::testing {
 

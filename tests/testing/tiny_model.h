@@ -6,9 +6,8 @@
 #include <string>
 #include <vector>
 
-#include <ATen/ATen.h>
-
 #include "core/config/run_config.pb.h"
+#include "core/tensor/aten.h"
 #include "parallel/communicator.h"
 
 namespace switchyard::testing {

@@ -5,11 +5,11 @@
 #include <filesystem>
 #include <fstream>
 
-#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include "core/base/errors.h"
 #include "core/config/reader.h"
+#include "core/tensor/aten.h"
 #include "parallel/single.h"
 #include "parallel/thread.h"
 

@@ -1,9 +1,9 @@
 #include "trainer/checkpoint.h"
+#include "core/tensor/aten.h"
 
 #include <filesystem>
 #include <limits>
 
-#include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <google/protobuf/util/message_differencer.h>
 #include <gtest/gtest.h>

@@ -1,8 +1,7 @@
 #include "tests/core/tensor/op_case.h"
 
-#include <ATen/ATen.h>
-
 #include "core/base/random.h"
+#include "core/tensor/aten.h"
 #include "tests/testing/near.h"
 
 namespace switchyard::testing {

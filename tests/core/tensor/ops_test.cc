@@ -1,8 +1,8 @@
 // Every hot operation against its plain twin.
 
 #include "core/tensor/ops.h"
+#include "core/tensor/aten.h"
 
-#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include "core/base/errors.h"

@@ -1,6 +1,6 @@
 #include "core/tensor/parameter.h"
+#include "core/tensor/aten.h"
 
-#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include "core/base/errors.h"

@@ -1,6 +1,6 @@
 #include "core/tensor/recompute.h"
+#include "core/tensor/aten.h"
 
-#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include "core/tensor/ops.h"
