@@ -54,8 +54,11 @@ std::string check_own(const SourceFile& file, const std::string& target) {
 }
 
 std::string check_library(const SourceFile& file, const std::string& target) {
-  if (target == "torch/torch.h")
-    return "costs 15 s to compile; include the ATen header that is used";
+  if (target == "torch/torch.h" || target == "ATen/ATen.h" || target == "ATen/Functions.h" ||
+      target == "torch/csrc/autograd/custom_function.h") {
+    return "costs seconds to compile; core/tensor/aten.h and core/tensor/differentiable.h stand for "
+           "it";
+  }
   const bool is_message_library = starts_with_any(target, {"mpi.h", "nccl.h"});
   if (is_message_library && !starts_with_any(file.path, {"parallel/", "tests/"})) {
     return "only parallel knows MPI and NCCL";
