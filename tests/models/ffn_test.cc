@@ -157,7 +157,7 @@ TEST(ExpertDropout, DropsItsShareInTrainingAndNothingInEvaluation) {
   const at::Tensor mask = expert_dropout_mask(moe, context, 0, plan, 0, at::kDouble);
   EXPECT_EQ(mask.sizes(), at::IntArrayRef({5, 500}));
   EXPECT_NEAR(mask.eq(0).to(at::kDouble).mean().item<double>(), 0.25, 0.03);
-  EXPECT_TRUE(is_near(mask.max(), at::tensor(4.0 / 3, at::kDouble), 1e-6));
+  EXPECT_TRUE(is_near(mask.max(), at::full({}, 4.0 / 3, at::kDouble), 1e-6));
   context.step = 1;
   EXPECT_FALSE(at::equal(expert_dropout_mask(moe, context, 0, plan, 0, at::kDouble), mask));
 }
