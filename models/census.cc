@@ -18,14 +18,9 @@ struct Rule {
   std::string_view part, component;
 };
 constexpr Rule kRules[] = {
-    {"embedding", "embedding"},
-    {"attention", "attention"},
-    {"router", "router"},
-    {"experts", "experts"},
-    {"shared_expert", "shared_expert"},
-    {"ffn", "dense_ffn"},
-    {"extra_ffn", "dense_ffn"},
-    {"norm", "norms"},
+    {"embedding", "embedding"}, {"attention", "attention"}, {"relative_bias", "attention"},
+    {"router", "router"},       {"experts", "experts"},     {"shared_expert", "shared_expert"},
+    {"ffn", "dense_ffn"},       {"extra_ffn", "dense_ffn"}, {"norm", "norms"},
     {"output", "output"},
 };
 
@@ -53,7 +48,9 @@ std::string_view component_of(const std::string& name) {
 }
 
 // Rows of these are looked up, not multiplied.
-bool is_lookup(const std::string& name) { return has_part(name, "embedding"); }
+bool is_lookup(const std::string& name) {
+  return has_part(name, "embedding") || has_part(name, "relative_bias");
+}
 
 int64_t count_of(const Parameter& parameter) {
   return std::accumulate(parameter.shape.begin(), parameter.shape.end(), int64_t{1},

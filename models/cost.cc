@@ -6,11 +6,18 @@ namespace switchyard::models {
 
 namespace {
 
+// Positions that a token sees, on average over the sequence.
+double mean_visible(const config::Attention& attention, double length) {
+  const double window = attention.sliding_window();
+  return window > 0 && window < length ? window - window * window / (2 * length) : length / 2;
+}
+
 // In double: a long sequence times a large model leaves 64 bits.
 double score_flops(const config::Model& model, int64_t sequence_length) {
   const config::Attention& attention = model.attention();
-  return 2.0 * model.num_layers() * static_cast<double>(sequence_length) * attention.num_heads() *
-         attention.head_dim();
+  const int widths = attention.head_dim() + config::value_width(attention);
+  return 2.0 * model.num_layers() * attention.num_heads() * widths *
+         mean_visible(attention, static_cast<double>(sequence_length));
 }
 
 // What the first product of an FFN leaves for backward.

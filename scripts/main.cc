@@ -17,10 +17,14 @@ namespace {
 using namespace switchyard;
 using Command = std::function<ExitCode()>;
 
-void add_config(CLI::App& app, commands::ConfigOptions& options) {
-  app.add_option("config", options.path, "The run's config, text format")->required();
+void add_overrides(CLI::App& app, commands::ConfigOptions& options) {
   app.add_option("--set", options.overrides, "Overrides a field: --set model.moe.top_k=1")
       ->allow_extra_args(false);
+}
+
+void add_config(CLI::App& app, commands::ConfigOptions& options) {
+  app.add_option("config", options.path, "The run's config, text format")->required();
+  add_overrides(app, options);
 }
 
 void add_train(CLI::App& app, Command& command) {
@@ -85,7 +89,10 @@ void add_inspect(CLI::App& app, Command& command) {
   CLI::App& sub = *app.add_subcommand(
       "inspect", "What a config means: parameters, operations, mesh, losses, memory");
   const auto options = std::make_shared<commands::InspectOptions>();
-  add_config(sub, options->config);
+  sub.add_option("config", options->config.path,
+                 "A run's config, or the name of a model, such as mixtral_8x7b");
+  add_overrides(sub, options->config);
+  sub.add_flag("--list", options->list, "Shows all models with their sizes and sources");
   sub.add_option("-n,--ranks", options->ranks, "Ranks that the mesh is shown for")
       ->check(CLI::PositiveNumber);
   sub.add_flag("--json", options->json, "For programs");

@@ -1,6 +1,7 @@
 #include "core/config/defaults.h"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 
 #include "core/config/layers.h"
@@ -15,13 +16,55 @@ namespace switchyard::config {
 
 namespace {
 
+// DeepSeek-V2's, of which queries' latent is the larger models'.
+void default_latent(Attention& attention) {
+  Latent& latent = *attention.mutable_latent();
+  SY_DEFAULT(latent, kv_rank, 512);
+  SY_DEFAULT(latent, q_rank, 0);
+  SY_DEFAULT(latent, rope_dim, 64);
+  SY_DEFAULT(latent, nope_dim, 128);
+  SY_DEFAULT(latent, value_dim, 128);
+  SY_DEFAULT(attention, head_dim, latent.nope_dim() + latent.rope_dim());
+}
+
+void default_yarn(Yarn& yarn) {
+  SY_DEFAULT(yarn, factor, 40.0);
+  SY_DEFAULT(yarn, original_length, 4096);
+  SY_DEFAULT(yarn, beta_fast, 32.0);
+  SY_DEFAULT(yarn, beta_slow, 1.0);
+  SY_DEFAULT(yarn, mscale, 1.0);
+}
+
+double default_scale(const Attention& attention) {
+  if (attention.position() == RELATIVE_BIAS) return 1;
+  const double plain = attention.head_dim() > 0 ? 1 / std::sqrt(attention.head_dim()) : 1;
+  const Yarn& yarn = attention.yarn();
+  if (!attention.has_yarn() || yarn.factor() <= 0) return plain;
+  const double m = 0.1 * yarn.mscale() * std::log(yarn.factor()) + 1;
+  return plain * m * m;
+}
+
 void default_attention(const Model& model, Attention& attention) {
+  if (attention.has_latent()) default_latent(attention);
   if (attention.has_num_heads()) {
     SY_DEFAULT(attention, num_kv_heads, attention.num_heads());
     if (attention.num_heads() > 0 && model.has_d_model())
       SY_DEFAULT(attention, head_dim, model.d_model() / attention.num_heads());
   }
+  SY_DEFAULT(attention, position, ROPE);
   SY_DEFAULT(attention, rope_theta, 10000.0);
+  if (attention.position() == RELATIVE_BIAS) {
+    SY_DEFAULT(*attention.mutable_relative_bias(), num_buckets, 32);
+    SY_DEFAULT(*attention.mutable_relative_bias(), max_distance, 128);
+    SY_DEFAULT(*attention.mutable_relative_bias(), shared, true);
+  }
+  if (attention.has_yarn()) default_yarn(*attention.mutable_yarn());
+  SY_DEFAULT(attention, scale, default_scale(attention));
+  SY_DEFAULT(attention, logit_cap, 0.0);
+  SY_DEFAULT(attention, qkv_bias, false);
+  SY_DEFAULT(attention, qkv_clip, 0.0);
+  SY_DEFAULT(attention, qk_norm, NO_QK_NORM);
+  SY_DEFAULT(attention, sliding_window, 0);
 }
 
 void default_router(int top_k, Router& router) {
@@ -86,7 +129,12 @@ void default_model(Model& model) {
   SY_DEFAULT(model, architecture, DECODER);
   SY_DEFAULT(model, ffn, SWIGLU);
   SY_DEFAULT(model, ffn_bias, NO_FFN_BIAS);
+  SY_DEFAULT(model, norm, RMS_NORM);
+  SY_DEFAULT(model, norm_cast, SCALE_THEN_CAST);
   SY_DEFAULT(model, norm_eps, 1e-5);
+  SY_DEFAULT(model, sandwich_norm, false);
+  SY_DEFAULT(model, embedding_scale, 1.0);
+  SY_DEFAULT(model, output_scale, 1.0);
   SY_DEFAULT(model, tie_embeddings, true);
   default_initializer(model);
   default_attention(model, *model.mutable_attention());

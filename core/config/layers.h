@@ -24,6 +24,16 @@ inline bool has_dense_ffn(const Model& model) {
          (model.has_moe() && model.moe().stacking() > NO_STACKING);
 }
 
+// Channels of a head that RoPE turns.
+inline int rotary_width(const Attention& attention) {
+  return attention.has_latent() ? attention.latent().rope_dim() : attention.head_dim();
+}
+
+// Channels of a head's value.
+inline int value_width(const Attention& attention) {
+  return attention.has_latent() ? attention.latent().value_dim() : attention.head_dim();
+}
+
 // Whether an FFN has a third matrix, whose product gates the second.
 inline bool is_gated(Ffn kind) { return kind >= SWIGLU && kind <= REGLU; }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 #include <fstream>
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -29,31 +30,37 @@ bool is_plain_name(const std::string& name) {
          std::all_of(name.begin(), name.end(), allowed);
 }
 
-std::vector<fs::path> search_folders(const PresetRequest& request) {
+std::vector<fs::path> search_folders(const std::string& folder, const fs::path& config_path) {
   std::vector<fs::path> folders;
   std::error_code error;
-  fs::path parent = fs::absolute(request.config_path, error).lexically_normal().parent_path();
+  fs::path parent = fs::absolute(config_path, error).lexically_normal().parent_path();
   for (; !error && !parent.empty(); parent = parent.parent_path()) {
-    folders.push_back(parent / "configs" / request.folder);
+    folders.push_back(parent / "configs" / folder);
     if (parent == parent.root_path()) break;
   }
-  folders.push_back(fs::path("configs") / request.folder);
-  std::erase_if(folders, [](const fs::path& folder) {
+  folders.push_back(fs::path("configs") / folder);
+  std::erase_if(folders, [](const fs::path& path) {
     std::error_code ignored;
-    return !fs::is_directory(folder, ignored);
+    return !fs::is_directory(path, ignored);
   });
   return folders;
 }
 
-std::vector<std::string> names_in(const std::vector<fs::path>& folders) {
-  std::vector<std::string> names;
+// By name; an earlier folder's file hides a later one's.
+std::map<std::string, fs::path> files_in(const std::vector<fs::path>& folders) {
+  std::map<std::string, fs::path> files;
   for (const fs::path& folder : folders) {
     std::error_code error;
     for (const auto& entry : fs::directory_iterator(folder, error))
-      if (entry.path().extension() == kExtension) names.push_back(entry.path().stem().string());
+      if (entry.path().extension() == kExtension)
+        files.insert({entry.path().stem().string(), entry.path()});
   }
-  std::sort(names.begin(), names.end());
-  names.erase(std::unique(names.begin(), names.end()), names.end());
+  return files;
+}
+
+std::vector<std::string> names_in(const std::vector<fs::path>& folders) {
+  std::vector<std::string> names;
+  for (const auto& [name, path] : files_in(folders)) names.push_back(name);
   return names;
 }
 
@@ -75,7 +82,7 @@ fs::path find_preset(const PresetRequest& request, ReadResult& result) {
     return problem(
         fmt::format("must be a plain name (letters, digits, \"_\", \"-\", \".\"), got {}",
                     quote(request.name)));
-  const std::vector<fs::path> folders = search_folders(request);
+  const std::vector<fs::path> folders = search_folders(request.folder, request.config_path);
   for (const fs::path& folder : folders) {
     std::error_code error;
     const fs::path file = folder / (request.name + kExtension);
@@ -105,6 +112,13 @@ void drop_replaced_lists(Message& base, const Message& top) {
 }
 
 }  // namespace
+
+std::vector<fs::path> preset_files(const std::string& folder, const fs::path& config_path) {
+  std::vector<fs::path> paths;
+  for (const auto& [name, path] : files_in(search_folders(folder, config_path)))
+    paths.push_back(path);
+  return paths;
+}
 
 std::string read_config_file(const fs::path& path, std::string& text) {
   std::error_code error;

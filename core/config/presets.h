@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include <google/protobuf/message.h>
 
@@ -24,6 +25,11 @@ struct PresetRequest {
 // the preset's. Problems and positions are added to `result`.
 void merge_preset(const PresetRequest& request, google::protobuf::Message& group,
                   ReadResult& result);
+
+// The files of all presets in `folder`, found as merge_preset() finds them: of two with the same
+// name, the one that it would take. In order of name.
+std::vector<std::filesystem::path> preset_files(const std::string& folder,
+                                                const std::filesystem::path& config_path);
 
 // Reads a whole file into `text`; returns the problem or an empty string. Refuses more than 1 MiB.
 std::string read_config_file(const std::filesystem::path& path, std::string& text);

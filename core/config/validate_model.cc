@@ -14,28 +14,6 @@ namespace {
 
 constexpr double kParameterLimit = 9223372036854775808.0;  // 2^63
 
-void check_attention(const Model& model, Findings& findings) {
-  const Attention& attention = model.attention();
-  const int heads = attention.num_heads(), kv_heads = attention.num_kv_heads();
-  const int head_dim = attention.head_dim(), d_model = model.d_model();
-  if (heads > 0 && kv_heads > 0 && heads % kv_heads != 0)
-    findings.add(
-        "model.attention.num_kv_heads ({}) must divide model.attention.num_heads ({}); "
-        "each key/value head serves the same number of heads",
-        kv_heads, heads);
-  if (head_dim > 0 && head_dim % 2 != 0)
-    findings.add(
-        "model.attention.head_dim ({}) must be even, as RoPE turns pairs of channels; "
-        "change d_model or num_heads, or set head_dim",
-        head_dim);
-  // The default rounds down; a head_dim of another size was meant so.
-  if (heads > 0 && d_model > 0 && d_model % heads != 0 && head_dim == d_model / heads)
-    findings.add(
-        "model.attention.num_heads ({}) must divide model.d_model ({}) unless "
-        "model.attention.head_dim is set to another value; change one of them",
-        heads, d_model);
-}
-
 void check_layers(const Model& model, Findings& findings) {
   const Moe& moe = model.moe();
   if (model.num_layers() < 1 || moe.first_layer() < 0 ||
@@ -129,6 +107,19 @@ void check_parameter_counts(const Model& model, Findings& findings) {
        limit,
        {model.num_layers(), 4, model.d_model(), attention.num_heads(), attention.head_dim()}},
       findings);
+  const Latent& latent = attention.latent();
+  check_product({"model.attention.latent",
+                 "num_layers * 2 * kv_rank * num_heads * (nope_dim + value_dim)",
+                 limit,
+                 {model.num_layers(), 2, latent.kv_rank(), attention.num_heads(),
+                  int64_t{latent.nope_dim()} + latent.value_dim()}},
+                findings);
+  check_product({"model.attention.latent.q_rank",
+                 "num_layers * q_rank * (d_model + num_heads * head_dim)",
+                 limit,
+                 {model.num_layers(), latent.q_rank(),
+                  model.d_model() + int64_t{attention.num_heads()} * attention.head_dim()}},
+                findings);
   check_product({"model.d_ff",
                  "num_layers * 3 * d_model * d_ff",
                  limit,

@@ -232,13 +232,19 @@ SY_VECTOR_CLONES void activation_backward(Activation kind, const ActivationBackw
 }
 
 template <typename T>
-SY_VECTOR_CLONES Exact<T> rms_norm_forward(const T* x, const T* weight, T* y, int64_t n,
-                                           double eps) {
+SY_VECTOR_CLONES Exact<T> rms_norm_forward(const RmsNormForward<T>& row, int64_t n) {
   using A = Exact<T>;
+  const T *x = row.x, *weight = row.weight;
+  T* y = row.y;
   const A squares =
       lane_sum<A>(n, [=](int64_t i) SY_ALWAYS_INLINE { return load(x[i]) * load(x[i]); });
-  const A r = A(1) / std::sqrt(squares / static_cast<A>(n) + static_cast<A>(eps));
-  for (int64_t i = 0; i < n; ++i) store(y[i], load(x[i]) * r * load(weight[i]));
+  const A r = A(1) / std::sqrt(squares / static_cast<A>(n) + static_cast<A>(row.eps));
+  if (row.cast_first && !std::is_same_v<T, A>) {
+    for (int64_t i = 0; i < n; ++i) store(y[i], load(x[i]) * r);
+    for (int64_t i = 0; i < n; ++i) store(y[i], load(y[i]) * load(weight[i]));
+  } else {
+    for (int64_t i = 0; i < n; ++i) store(y[i], load(x[i]) * r * load(weight[i]));
+  }
   return r;
 }
 
@@ -302,7 +308,7 @@ SY_VECTOR_CLONES void add_to(Exact<T>* sum, const T* x, int64_t n) {
 #define SY_INSTANTIATE(T)                                                               \
   template void activation_forward(Activation, const T*, const T*, T*, int64_t);        \
   template void activation_backward(Activation, const ActivationBackward<T>&, int64_t); \
-  template Exact<T> rms_norm_forward(const T*, const T*, T*, int64_t, double);          \
+  template Exact<T> rms_norm_forward(const RmsNormForward<T>&, int64_t);                \
   template void rms_norm_backward(const RmsNormBackward<T>&, int64_t);                  \
   template void rope_row(const T*, const RopeTable<T>&, T*, int64_t);                   \
   template Exact<T> cross_entropy(const T*, int64_t, int64_t);                          \

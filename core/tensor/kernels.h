@@ -35,9 +35,18 @@ struct ActivationBackward {
 template <typename T>
 void activation_backward(Activation kind, const ActivationBackward<T>& rows, int64_t n);
 
-// y = x * r * weight with r = 1 / sqrt(mean(x^2) + eps); returns r.
+// y = x * r * weight with r = 1 / sqrt(mean(x^2) + eps); returns r. cast_first: x * r is rounded to
+// T before it meets the weight.
 template <typename T>
-Exact<T> rms_norm_forward(const T* x, const T* weight, T* y, int64_t n, double eps);
+struct RmsNormForward {
+  const T* x;
+  const T* weight;
+  T* y;
+  double eps;
+  bool cast_first;
+};
+template <typename T>
+Exact<T> rms_norm_forward(const RmsNormForward<T>& row, int64_t n);
 
 // dx for one row; adds the row's share of the weight gradient to d_weight unless it is null.
 template <typename T>

@@ -15,7 +15,9 @@ struct NormResult {
   at::Tensor y, r_T;  // like x; one over the root mean square of each row
 };
 
-NormResult norm_forward(const at::Tensor& x_TD, const at::Tensor& weight_D, double eps) {
+NormResult norm_forward(const at::Tensor& x_TD, const at::Tensor& weight_D, double eps,
+                        NormOrder order) {
+  const bool cast_first = order == NormOrder::kCastThenScale;
   const int64_t rows = x_TD.size(0), features = x_TD.size(1);
   NormResult result{at::empty_like(x_TD), at::empty({rows}, exact_type(x_TD.scalar_type()))};
   with_element_type(x_TD.scalar_type(), [&](auto zero) {
@@ -25,7 +27,8 @@ NormResult norm_forward(const at::Tensor& x_TD, const at::Tensor& weight_D, doub
     auto* r = elements<Exact<T>>(result.r_T);
     at::parallel_for(0, rows, 16, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        r[i] = rms_norm_forward(in + i * features, weight, out + i * features, features, eps);
+        r[i] = rms_norm_forward<T>({in + i * features, weight, out + i * features, eps, cast_first},
+                                   features);
       }
     });
   });
@@ -65,13 +68,13 @@ NormGradients norm_backward(const at::Tensor& dy_TD, const at::Tensor& x_TD, con
 
 }  // namespace
 
-at::Tensor rms_norm(const at::Tensor& x, Parameter& weight, double eps) {
+at::Tensor rms_norm(const at::Tensor& x, Parameter& weight, double eps, NormOrder order) {
   SY_CHECK(x.scalar_type() == weight.value.scalar_type() && x.size(-1) == weight.value.numel(),
            "rms_norm {}: input {} [.., {}], weight {} [{}]", weight.name,
            at::toString(x.scalar_type()), x.size(-1), at::toString(weight.value.scalar_type()),
            weight.value.numel());
   const at::Tensor x_TD = as_matrix(x.detach()).contiguous();
-  const NormResult result = norm_forward(x_TD, weight.value.detach(), eps);
+  const NormResult result = norm_forward(x_TD, weight.value.detach(), eps, order);
   const auto backward = [x_TD, r_T = result.r_T, &weight](const at::Tensor& dy,
                                                           const std::vector<bool>& needs) {
     const NormGradients gradients =

@@ -19,9 +19,13 @@ at::Tensor linear(const at::Tensor& x, Parameter& weight);
 // Rows of weight [V, D] for ids [...] int64 -> [..., D].
 at::Tensor embedding(const at::Tensor& ids, Parameter& weight);
 
+// In bfloat16, whether the normalised value is rounded once, after the weight, or also before it.
+enum class NormOrder : uint8_t { kScaleThenCast, kCastThenScale };
+
 // x / sqrt(mean(x^2) + eps) * weight over the last dimension; statistics in float32 (float64 for
-// float64 input).
-at::Tensor rms_norm(const at::Tensor& x, Parameter& weight, double eps);
+// float64 input). The gradient is that of the unrounded function in either order.
+at::Tensor rms_norm(const at::Tensor& x, Parameter& weight, double eps,
+                    NormOrder order = NormOrder::kScaleThenCast);
 
 // Rotary position embedding in the half-split ("NeoX") layout: x [B, S, H, d] with d even, cos and
 // sin [S, d/2] float.

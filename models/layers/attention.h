@@ -1,51 +1,66 @@
 #pragma once
-// Causal self-attention with rotary positions and grouped key/value heads, within documents.
-// Su et al. (2021), RoFormer; Ainslie et al. (2023), GQA.
+// Causal self-attention with grouped key/value heads, within documents, and the options by which
+// the families differ. Ainslie et al. (2023), GQA. See latent_attention.h for DeepSeek's.
 
 #include <cstdint>
+#include <optional>
 
 #include <ATen/core/Tensor.h>
 
 #include "core/config/run_config.pb.h"
 #include "core/tensor/parameter.h"
+#include "models/layers/attend.h"
+#include "models/layers/norm.h"
+#include "models/layers/position.h"
 
 namespace switchyard::models {
 
 // Keys and values of the positions seen so far, for generation. One per layer.
 struct KvCache {
-  at::Tensor key_BHSd,
-      value_BHSd;  // [B, num_kv_heads, positions, head_dim]; undefined before the first use
+  // [B, num_kv_heads, positions, head_dim]; latent attention keeps its rotated key and its latent
+  // with one head instead. Undefined before the first use.
+  at::Tensor key_BHSd, value_BHSd;
   int64_t length() const { return key_BHSd.defined() ? key_BHSd.size(2) : 0; }
+
+  // Adds the new positions and replaces both by all positions.
+  void append(at::Tensor& key, at::Tensor& value);
 };
 
 // What all attention layers of one forward pass share.
 struct AttentionInput {
   int64_t sequences = 0, length = 0;  // B, S
-  at::Tensor mask_B1SS;       // additive, compute type; undefined: every position is visible
-  at::Tensor cos_Sd, sin_Sd;  // [S, head_dim/2] float, of the positions of this input
+  at::Tensor mask_B1SS;  // additive, compute type; undefined: every position is visible
+  RotaryTables rotary;   // of the positions of this input; undefined without RoPE
+  at::Tensor bucket_SS;  // [S, S'] int64, see relative_buckets(); undefined without relative bias
 };
 
-// 0 where a token may look, -inf elsewhere: the same document and not later. documents [B, S]
-// int32.
-at::Tensor document_mask(const at::Tensor& documents_BS, at::ScalarType type);
-
-// Fills cos and sin for positions first .. first+length-1.
-void rotary_tables(const config::Attention& attention, int64_t first, int64_t length,
-                   AttentionInput& input);
+// The bias of every head and distance, [num_buckets, num_heads]. Registers <scope>.relative_bias.
+Parameter& register_relative_bias(const Scope& scope, const config::Model& model);
 
 class Attention {
  public:
-  // Registers <scope>.qkv [(H + 2 KV) d, D] (queries, keys, values) and <scope>.out [D, H d].
-  Attention(const Scope& scope, const config::Model& model);
+  // Registers <scope>.qkv [(H + 2 KV) d, D] (queries, keys, values), <scope>.out [D, H d], and as
+  // the config asks: <scope>.qkv_bias; <scope>.q_norm and <scope>.k_norm; <scope>.relative_bias
+  // unless `shared_bias` is given.
+  Attention(const Scope& scope, const config::Model& model, Parameter* shared_bias);
 
   // x [B*S, D] -> [B*S, D]. cache (may be null): keys and values are appended to it and all of it
   // is attended.
   at::Tensor forward(const at::Tensor& x_TD, const AttentionInput& input, KvCache* cache) const;
 
  private:
+  at::Tensor project(const at::Tensor& x_TD) const;  // -> [T, (H + 2 KV) d]
+  // [B, S, H + KV, d], queries and keys: normed by head, rotated.
+  at::Tensor place(const at::Tensor& qk_BSHd, const AttentionInput& input) const;
+  at::Tensor mask(const AttentionInput& input) const;
+
+  config::Attention options_;
   int64_t num_heads_, num_kv_heads_, head_dim_;
   Parameter& qkv_;
   Parameter& out_;
+  Parameter* qkv_bias_ = nullptr;
+  Parameter* relative_bias_ = nullptr;
+  std::optional<Norm> q_norm_, k_norm_;
 };
 
 }  // namespace switchyard::models

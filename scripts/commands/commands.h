@@ -45,7 +45,8 @@ struct TokenizeCommand {
 };
 
 struct InspectOptions {
-  ConfigOptions config;
+  ConfigOptions config;  // a run's config, or the name of a model preset
+  bool list = false;     // show the model presets instead
   int ranks = 1;
   bool json = false;
 };

@@ -10,6 +10,7 @@
 #include "core/data/tokenize.h"
 #include "core/data/tokenizer_training.h"
 #include "core/io/file_system.h"
+#include "models/catalog/catalog.h"
 #include "models/describe.h"
 #include "scripts/commands/commands.h"
 #include "trainer/doctor.h"
@@ -56,6 +57,17 @@ void encode(const TokenizeCommand& options) {
     warn("{} JSON lines had no text and were skipped", result.text.skipped_records);
 }
 
+// A file is a run; anything else that could be a preset's name is a model.
+config::RunConfig resolve(const InspectOptions& options) {
+  const std::string& path = options.config.path;
+  const bool is_file = std::filesystem::exists(path) || path.find('/') != std::string::npos ||
+                       path.ends_with(".textproto");
+  if (!is_file) return models::preset_run(path, options.config.overrides, options.ranks);
+  config::LoadOptions load;
+  load.num_ranks = options.ranks;
+  return config::load_config(path, options.config.overrides, load);
+}
+
 }  // namespace
 
 ExitCode tokenize(const TokenizeCommand& options) {
@@ -70,10 +82,13 @@ ExitCode tokenize(const TokenizeCommand& options) {
 }
 
 ExitCode inspect(const InspectOptions& options) {
-  config::LoadOptions load;
-  load.num_ranks = options.ranks;
-  const auto config = config::load_config(options.config.path, options.config.overrides, load);
-  fmt::print("{}", models::inspect_config(config, options.ranks, options.json));
+  if (options.list) {
+    fmt::print("{}", models::catalog_text(models::catalog("configs"), options.json));
+    return ExitCode::kDone;
+  }
+  if (options.config.path.empty())
+    throw ConfigError("inspect: give a run's config, a model's name, or --list for all models");
+  fmt::print("{}", models::inspect_config(resolve(options), options.ranks, options.json));
   return ExitCode::kDone;
 }
 

@@ -1,8 +1,9 @@
 #include "models/decoder.h"
-#include "core/tensor/aten.h"
 
 #include <gtest/gtest.h>
 
+#include "core/config/reader.h"
+#include "core/tensor/aten.h"
 #include "parallel/single.h"
 #include "tests/testing/near.h"
 #include "tests/testing/tiny_model.h"
@@ -71,6 +72,50 @@ config::Model stacked_model() {
   return model;
 }
 
+// A model by its text, resolved as a run's is.
+config::Model model_of(const std::string& text) {
+  return config::load_config_text(
+             "model { num_layers: 2 d_model: 16 vocab_size: 32 init_std: 0.2 scale_init_by_depth: "
+             "false " +
+                 text + " } data { synthetic {} } train { steps: 1 global_batch: 1 }",
+             "decoder_test")
+      .model();
+}
+
+struct NamedModel {
+  const char* name;
+  config::Model model;
+};
+void PrintTo(const NamedModel& model, std::ostream* out) { *out << model.name; }
+
+// What sets the published families apart, at a tiny size. ffn: the text of their FFN.
+std::vector<NamedModel> families(const std::string& ffn) {
+  const auto with = [&](const char* name, const std::string& text) {
+    return NamedModel{name, model_of(text + " " + ffn)};
+  };
+  return {
+      with("qwen", "attention { num_heads: 4 num_kv_heads: 2 qkv_bias: true }"),
+      with("qwen3", "attention { num_heads: 4 num_kv_heads: 2 head_dim: 6 qk_norm: PER_HEAD }"),
+      with("olmoe", "attention { num_heads: 4 qk_norm: FULL_WIDTH } tie_embeddings: false"),
+      with("dbrx",
+           "norm: LAYER_NORM_NO_BIAS attention { num_heads: 4 num_kv_heads: 2 qkv_clip: 0.5 }"),
+      with("grok",
+           "sandwich_norm: true embedding_scale: 4 output_scale: 0.6 ffn: GEGLU_TANH "
+           "attention { num_heads: 4 num_kv_heads: 2 logit_cap: 2 }"),
+      with("glam",
+           "ffn: GEGLU attention { num_heads: 4 position: RELATIVE_BIAS "
+           "relative_bias { num_buckets: 8 max_distance: 10 shared: false } }"),
+      with("t5", "norm: LAYER_NORM ffn: RELU attention { num_heads: 4 position: RELATIVE_BIAS }"),
+      with("mistral", "attention { num_heads: 4 sliding_window: 4 }"),
+      with("deepseek_v2",
+           "norm_cast: CAST_THEN_SCALE attention { num_heads: 4 latent { kv_rank: 6 "
+           "rope_dim: 4 nope_dim: 3 value_dim: 5 } yarn { original_length: 8 } }"),
+      with("deepseek_v3",
+           "attention { num_heads: 4 latent { kv_rank: 6 q_rank: 7 rope_dim: 4 "
+           "nope_dim: 3 value_dim: 5 } }"),
+  };
+}
+
 // Every row is one document; the target is the next token, with one position of no loss per row.
 TokenBatch batch() {
   const at::Tensor stream =
@@ -80,12 +125,6 @@ TokenBatch batch() {
   batch.targets_BS.select(1, 4).fill_(-1);
   return batch;
 }
-
-struct NamedModel {
-  const char* name;
-  config::Model model;
-};
-void PrintTo(const NamedModel& model, std::ostream* out) { *out << model.name; }
 
 struct EveryDecoder : ::testing::TestWithParam<NamedModel> {};
 
@@ -157,12 +196,15 @@ INSTANTIATE_TEST_SUITE_P(Models, EveryDecoder,
                                            NamedModel{"stacked", stacked_model()}),
                          [](const auto& test) { return test.param.name; });
 
-struct DenseDecoder : ::testing::TestWithParam<bool> {};
+INSTANTIATE_TEST_SUITE_P(Families, EveryDecoder,
+                         ::testing::ValuesIn(families("moe { num_experts: 4 d_ff: 24 }")),
+                         [](const auto& test) { return test.param.name; });
+
+struct DenseDecoder : ::testing::TestWithParam<NamedModel> {};
 
 TEST_P(DenseDecoder, HasTheGradientsOfFiniteDifferences) {
-  config::Model model = dense_model();
+  config::Model model = GetParam().model;
   model.set_num_layers(1);
-  model.set_tie_embeddings(GetParam());
   Instance instance(model);
   TokenBatch tokens = batch();
   tokens.documents_BS.slice(1, 7).fill_(1);
@@ -188,8 +230,10 @@ TEST_P(DenseDecoder, HasTheGradientsOfFiniteDifferences) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Embeddings, DenseDecoder, ::testing::Bool(),
-                         [](const auto& test) { return test.param ? "tied" : "untied"; });
+INSTANTIATE_TEST_SUITE_P(Models, DenseDecoder, ::testing::Values(NamedModel{"tied", dense_model()}),
+                         [](const auto& test) { return test.param.name; });
+INSTANTIATE_TEST_SUITE_P(Families, DenseDecoder, ::testing::ValuesIn(families("d_ff: 24")),
+                         [](const auto& test) { return test.param.name; });
 
 TEST(Decoder, HasAnOutputMatrixOfItsOwnOnlyIfUntied) {
   for (const bool tied : {true, false}) {

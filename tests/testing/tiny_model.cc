@@ -74,6 +74,10 @@ config::RunConfig tiny_config() {
   model.set_vocab_size(32);
   model.set_ffn(config::SWIGLU);
   model.set_ffn_bias(config::NO_FFN_BIAS);
+  model.set_norm(config::RMS_NORM);
+  model.set_norm_cast(config::SCALE_THEN_CAST);
+  model.set_embedding_scale(1);
+  model.set_output_scale(1);
   model.set_norm_eps(1e-5);
   model.set_tie_embeddings(true);
   model.set_init_std(0.2);
@@ -82,6 +86,9 @@ config::RunConfig tiny_config() {
   model.mutable_attention()->set_num_kv_heads(2);
   model.mutable_attention()->set_head_dim(4);
   model.mutable_attention()->set_rope_theta(10000);
+  model.mutable_attention()->set_position(config::ROPE);
+  model.mutable_attention()->set_qk_norm(config::NO_QK_NORM);
+  model.mutable_attention()->set_scale(0.5);
   config::Moe& moe = *model.mutable_moe();
   moe.set_num_experts(4);
   moe.set_top_k(2);

@@ -41,10 +41,12 @@ using Resolved = ConfigFiles;
 TEST_F(Resolved, LeavesNothingUnsetButWhatIsUnsetOnPurpose) {
   std::vector<std::string> unset;
   RunConfig config =
-      load_config(run(edited("moe {", "moe { shared_expert {} capacity { policy: BY_POSITION }")));
+      load_config(run(edited("moe {", "moe { shared_expert {} capacity { policy: BY_POSITION }")),
+                  {"model.attention.latent.kv_rank=8", "model.attention.yarn.factor=2"});
   collect_unset(config, "", unset);
   EXPECT_THAT(unset, UnorderedElementsAre(
-                         "model_preset", "data_preset", "mesh.data", "mesh.expert",
+                         "model_preset", "data_preset", "model.attention.relative_bias",
+                         "mesh.data", "mesh.expert",
                          // what other kinds of initializer, optimizer and schedule use
                          "model.init_scale", "model.init_restore_variance", "model.init_range",
                          "optimizer.momentum", "optimizer.adafactor", "optimizer.hold_steps"));

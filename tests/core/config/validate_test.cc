@@ -46,6 +46,35 @@ TEST_F(Validate, ChecksTheModel) {
               HasSubstr("model.d_ff (0) must be at least 1, as 1 of 2 layers are dense"));
 }
 
+TEST_F(Validate, ChecksPositionsOfAttention) {
+  EXPECT_THAT(broken({"model.attention.relative_bias.num_buckets=8"}),
+              HasSubstr("must not be set with position ROPE"));
+  const std::string relative = "model.attention.position=RELATIVE_BIAS";
+  EXPECT_EQ(broken({relative}), "");
+  EXPECT_THAT(broken({relative, "model.attention.yarn.factor=4"}),
+              HasSubstr("it stretches RoPE; leave one of them out"));
+  EXPECT_THAT(broken({relative, "model.attention.relative_bias.max_distance=16"}),
+              HasSubstr("max_distance (16) must be above num_buckets / 2 (16)"));
+  EXPECT_THAT(broken({"model.attention.yarn.beta_slow=40"}),
+              HasSubstr("beta_slow (40) must be below beta_fast (32)"));
+}
+
+TEST_F(Validate, RefusesWhatLatentAttentionDoesNotHave) {
+  const std::string latent = "model.attention.latent.kv_rank=8";
+  EXPECT_EQ(broken({latent}), "");
+  for (const std::string field : {"position=RELATIVE_BIAS", "qk_norm=PER_HEAD", "qkv_bias=true",
+                                  "qkv_clip=8", "logit_cap=30"})
+    EXPECT_THAT(broken({latent, "model.attention." + field}),
+                HasSubstr("must not be set with model.attention.latent"))
+        << field;
+  EXPECT_THAT(broken({latent, "model.attention.num_kv_heads=2"}),
+              HasSubstr("num_kv_heads (2) must equal num_heads (4)"));
+  EXPECT_THAT(broken({latent, "model.attention.latent.rope_dim=3"}),
+              HasSubstr("rope_dim (3) must be even"));
+  EXPECT_THAT(broken({latent, "model.attention.head_dim=64"}),
+              HasSubstr("head_dim (64) must be latent.nope_dim + latent.rope_dim (128 + 64)"));
+}
+
 TEST_F(Validate, ChecksTheFormsOfExperts) {
   EXPECT_THAT(broken({"model.moe.stacking=DENSE_AFTER"}),
               HasSubstr("model.d_ff is not set, and has no default"));

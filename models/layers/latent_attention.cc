@@ -1,0 +1,75 @@
+#include "models/layers/latent_attention.h"
+
+#include <ATen/record_function.h>
+
+#include "core/tensor/aten.h"
+#include "core/tensor/ops.h"
+#include "models/layers/ffn.h"
+
+namespace switchyard::models {
+namespace {
+
+// The pairs that turn together are neighbours here, (x0, x1), (x2, x3), ...; rope() wants the
+// halves apart. Queries and keys are permuted alike, so their products stay.
+at::Tensor rope_neighbours(const at::Tensor& x_BSHd, const RotaryTables& tables) {
+  const at::Tensor halves = x_BSHd.unflatten(3, {-1, 2}).transpose(3, 4).flatten(3);
+  return rope(halves, tables.cos_Sd, tables.sin_Sd);
+}
+
+Parameter& matrix(const Scope& scope, const char* name, std::vector<int64_t> shape,
+                  const config::Model& model) {
+  return scope.parameter(name, std::move(shape), {Init::kNormal, model.init_std()});
+}
+
+}  // namespace
+
+LatentAttention::LatentAttention(const Scope& scope, const config::Model& model)
+    : sizes_(model.attention().latent()),
+      num_heads_(model.attention().num_heads()),
+      scale_(model.attention().scale()),
+      q_(matrix(scope, sizes_.q_rank() > 0 ? "q_up" : "q",
+                {num_heads_ * (sizes_.nope_dim() + sizes_.rope_dim()),
+                 sizes_.q_rank() > 0 ? sizes_.q_rank() : model.d_model()},
+                model)),
+      kv_down_(
+          matrix(scope, "kv_down", {sizes_.kv_rank() + sizes_.rope_dim(), model.d_model()}, model)),
+      kv_norm_(scope, "kv_norm", rms_norm_options(model), sizes_.kv_rank()),
+      kv_up_(matrix(scope, "kv_up",
+                    {num_heads_ * (sizes_.nope_dim() + sizes_.value_dim()), sizes_.kv_rank()},
+                    model)),
+      out_(scope.parameter("out", {model.d_model(), num_heads_ * sizes_.value_dim()},
+                           {Init::kNormal, residual_init_std(model)})) {
+  if (sizes_.q_rank() == 0) return;
+  q_down_ = &matrix(scope, "q_down", {sizes_.q_rank(), model.d_model()}, model);
+  q_norm_.emplace(scope, "q_norm", rms_norm_options(model), sizes_.q_rank());
+}
+
+// [B, S, H, n + p], rotated.
+at::Tensor LatentAttention::queries(const at::Tensor& x_TD, const AttentionInput& input) const {
+  const at::Tensor source = q_down_ ? q_norm_->forward(linear(x_TD, *q_down_)) : x_TD;
+  const at::Tensor q = linear(source, q_).view({input.sequences, input.length, num_heads_, -1});
+  const auto parts = q.split_with_sizes({sizes_.nope_dim(), sizes_.rope_dim()}, 3);
+  return at::cat({parts[0], rope_neighbours(parts[1], input.rotary)}, 3);
+}
+
+at::Tensor LatentAttention::forward(const at::Tensor& x_TD, const AttentionInput& input,
+                                    KvCache* cache) const {
+  RECORD_USER_SCOPE("sy::attention");
+  const at::Tensor down = linear(x_TD, kv_down_).view({input.sequences, input.length, 1, -1});
+  const auto parts = down.split_with_sizes({sizes_.kv_rank(), sizes_.rope_dim()}, 3);
+  at::Tensor latent = kv_norm_.forward(parts[0]).transpose(1, 2);
+  at::Tensor rotated = rope_neighbours(parts[1], input.rotary).transpose(1, 2);
+  if (cache) cache->append(rotated, latent);
+
+  const int64_t positions = latent.size(2);
+  const auto kv = linear(latent.squeeze(1), kv_up_)
+                      .view({input.sequences, positions, num_heads_, -1})
+                      .transpose(1, 2)
+                      .split_with_sizes({sizes_.nope_dim(), sizes_.value_dim()}, 3);
+  const at::Tensor key = at::cat({kv[0], rotated.expand({-1, num_heads_, -1, -1})}, 3);
+  const at::Tensor out =
+      attend(queries(x_TD, input).transpose(1, 2), key, kv[1], input.mask_B1SS, {scale_, 0});
+  return linear(out.transpose(1, 2).reshape({x_TD.size(0), num_heads_ * sizes_.value_dim()}), out_);
+}
+
+}  // namespace switchyard::models

@@ -1,0 +1,39 @@
+#pragma once
+// The normalisations of the families: RMSNorm, LayerNorm with or without a bias. Zhang and Sennrich
+// (2019); Ba et al. (2016).
+
+#include <string>
+
+#include <ATen/core/Tensor.h>
+
+#include "core/config/run_config.pb.h"
+#include "core/tensor/parameter.h"
+
+namespace switchyard::models {
+
+struct NormOptions {
+  config::Norm kind;
+  config::NormCast cast;  // of RMS_NORM
+  double eps;
+};
+
+// Of the model's sub-layers.
+NormOptions norm_options(const config::Model& model);
+// Of heads and latents, whatever the sub-layers have: RMSNorm.
+NormOptions rms_norm_options(const config::Model& model);
+
+class Norm {
+ public:
+  // Registers <scope>.<name> [width], starting at 1, and for LAYER_NORM <scope>.<name>_bias.
+  Norm(const Scope& scope, const std::string& name, const NormOptions& options, int64_t width);
+
+  // x [..., width] -> the same shape; statistics in float32 (float64 for float64).
+  at::Tensor forward(const at::Tensor& x) const;
+
+ private:
+  NormOptions options_;
+  Parameter& weight_;
+  Parameter* bias_ = nullptr;
+};
+
+}  // namespace switchyard::models

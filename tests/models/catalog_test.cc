@@ -1,0 +1,182 @@
+// Every preset under configs/models: it loads, says where it comes from, and has the sizes that its
+// publication and our arithmetic give.
+
+#include "models/catalog/catalog.h"
+
+#include <map>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "core/base/errors.h"
+#include "core/tensor/aten.h"
+#include "models/describe.h"
+#include "parallel/single.h"
+#include "parallel/thread.h"
+#include "tests/testing/near.h"
+#include "tests/testing/tiny_model.h"
+
+namespace switchyard::models {
+namespace {
+
+using switchyard::testing::is_near;
+using ::testing::HasSubstr;
+
+enum class Active { kWhole, kOneEmbedding };  // whether the published count leaves the lookup out
+
+// Billions, to be met to the last digit that is written.
+struct Published {
+  const char* name;
+  const char* total;
+  const char* active;
+  Active counted = Active::kWhole;
+};
+constexpr Published kPublished[] = {
+    {"glam_0_1b_64e", "1.908", "0.153"},
+    {"glam_1_7b_32e", "13.96", "1.880"},
+    {"glam_1_7b_64e", "26.85", "1.881"},
+    {"glam_1_7b_128e", "52.62", "1.882"},
+    {"glam_1_7b_256e", "104.2", "1.885"},
+    {"glam_8b_64e", "142.9", "9.80"},
+    {"glam_64b_64e", "1161.8", "96.60"},
+    {"deepseek_moe_2b", "1.974", "0.317"},
+    {"deepseek_moe_16b", "16.376", "2.829"},
+    {"deepseek_moe_145b", "144.48", "22.05"},
+    {"deepseek_v2_lite", "15.706484224", "2.45", Active::kOneEmbedding},
+    {"deepseek_v2", "235.7", "21.4"},
+    {"deepseek_v3", "671.03", "36.6", Active::kOneEmbedding},
+    {"mixtral_8x7b", "46.703", "12.880"},
+    {"mixtral_8x22b", "140.63", "39.16"},
+    {"dbrx", "131.60", "36.47"},
+    {"grok_1", "315.7", "83.8"},
+    {"qwen1_5_moe_a2_7b", "14.316", "2.689"},
+    {"olmoe_1b_7b", "6.919", "1.282"},
+    {"qwen3_30b_a3b", "30.532", "3.353"},
+    {"qwen3_235b_a22b", "235.09", "22.19"},
+    // As printed by the authors.
+    {"qwen2_57b_a14b", "57.4", "14.2"},
+    {"glam_1_7b", "1.7", "1.7"},
+    {"glam_8b", "8.7", "8.7"},
+    {"deepseek_moe_142b", "142", "14"},         // 12.2 are printed
+    {"deepseek_gshard_137b", "136.5", "21.4"},  // 21.6 are printed
+    {"glam_0_1b", "0.14", "0.14"},              // 0.13 are printed
+    {"glam_137b", "138", "138"},                // 137 are printed
+};
+
+const std::map<std::string, CatalogEntry>& entries() {
+  static const std::map<std::string, CatalogEntry> by_name = [] {
+    std::map<std::string, CatalogEntry> result;
+    for (const CatalogEntry& entry : catalog("configs")) result.insert({entry.name, entry});
+    return result;
+  }();
+  return by_name;
+}
+
+std::string in_billions(int64_t count, const std::string& like) {
+  const size_t point = like.find('.');
+  const size_t digits = point == std::string::npos ? 0 : like.size() - point - 1;
+  return fmt::format("{:.{}f}", static_cast<double>(count) / 1e9, digits);
+}
+
+int64_t embedding_of(const Census& counts) {
+  for (const Component& part : counts.components)
+    if (part.name == "embedding") return part.total;
+  return 0;
+}
+
+TEST(Catalog, MeetsEveryPublishedSizeToItsLastDigit) {
+  for (const Published& published : kPublished) {
+    SCOPED_TRACE(published.name);
+    ASSERT_TRUE(entries().contains(published.name));
+    const Census& counts = entries().at(published.name).counts;
+    const int64_t lookup = published.counted == Active::kOneEmbedding ? embedding_of(counts) : 0;
+    EXPECT_EQ(in_billions(counts.total, published.total), published.total);
+    EXPECT_EQ(in_billions(counts.active - lookup, published.active), published.active);
+  }
+}
+
+TEST(Catalog, CountsDeepSeekV2LiteExactly) {
+  EXPECT_EQ(entries().at("deepseek_v2_lite").counts.total, 15'706'484'224);
+}
+
+TEST(Catalog, SaysWhereEveryPublishedModelComesFrom) {
+  for (const Published& published : kPublished) {
+    const CatalogEntry& entry = entries().at(published.name);
+    EXPECT_FALSE(entry.title.empty()) << entry.name;
+    EXPECT_FALSE(entry.source.empty()) << entry.name;
+  }
+  for (const auto& [name, entry] : entries()) {
+    const bool is_published =
+        std::ranges::count(kPublished, name, [](const Published& p) { return p.name; }) == 1;
+    EXPECT_EQ(is_published, !entry.source.empty()) << name << " has a source but no published size";
+  }
+}
+
+TEST(Catalog, ListsModelsAsTextAndAsJson) {
+  const std::vector<CatalogEntry> all = catalog("configs");
+  EXPECT_THAT(catalog_text(all, false),
+              HasSubstr("mixtral_8x7b" + std::string(15, ' ') + "46.703B    12.880B  Jiang"));
+  const auto json = nlohmann::json::parse(catalog_text(all, true));
+  EXPECT_EQ(json.size(), all.size());
+  EXPECT_EQ(json[0]["name"], "dbrx");
+  EXPECT_EQ(json[0]["total"], 131'596'523'520);
+}
+
+TEST(Catalog, InspectsAModelByItsName) {
+  const std::string text = inspect_config(preset_run("deepseek_v3", {}, 64), 64, false);
+  for (const char* expected : {"61 layers (58 MoE, 3 dense)", "671,026", "mesh    64 rank(s)"})
+    EXPECT_THAT(text, HasSubstr(expected));
+  EXPECT_EQ(preset_run("mixtral_8x7b", {"model.moe.top_k=1"}, 1).model().moe().top_k(), 1);
+  try {
+    preset_run("mixtral_8x7", {}, 1);
+    ADD_FAILURE() << "a model of that name exists";
+  } catch (const ConfigError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("nearest: \"mixtral_8x7b\""));
+  }
+}
+
+std::vector<std::string> tiny_models() {
+  std::vector<std::string> names;
+  for (const auto& [name, entry] : entries())
+    if (name.ends_with("_tiny")) names.push_back(name);
+  return names;
+}
+
+struct TinyFamily : ::testing::TestWithParam<std::string> {
+  static config::RunConfig run(const std::vector<std::string>& more = {}) {
+    std::vector<std::string> overrides = {"data.sequence_length=12", "train.steps=30",
+                                          "train.global_batch=8", "runtime.compute=FP64",
+                                          "optimizer.lr=3e-3"};
+    overrides.insert(overrides.end(), more.begin(), more.end());
+    return preset_run(GetParam(), overrides, 1);
+  }
+};
+
+TEST_P(TinyFamily, HasAFewHundredThousandParameters) {
+  EXPECT_GT(entries().at(GetParam()).counts.total, 100'000);
+  EXPECT_LT(entries().at(GetParam()).counts.total, 900'000);
+}
+
+TEST_P(TinyFamily, TrainsAlikeOnEveryMesh) {
+  constexpr int kSteps = 2;
+  const auto world = parallel::make_single();
+  const auto alone = switchyard::testing::train_tiny(run(), *world, kSteps);
+  for (const int ranks : {2, 4}) {
+    parallel::ThreadGroup(ranks).run([&](parallel::Communicator& group) {
+      at::set_num_threads(1);
+      const auto trace = switchyard::testing::train_tiny(run(), group, kSteps);
+      if (group.rank() > 0) return;
+      EXPECT_TRUE(
+          is_near(at::tensor(trace.losses, at::kDouble), at::tensor(alone.losses, at::kDouble)));
+      for (const auto& [name, gradient] : alone.gradients)
+        EXPECT_TRUE(is_near(trace.gradients.at(name), gradient)) << name << ", ranks " << ranks;
+    });
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, TinyFamily, ::testing::ValuesIn(tiny_models()),
+                         [](const auto& test) { return test.param; });
+
+}  // namespace
+}  // namespace switchyard::models
