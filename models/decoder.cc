@@ -9,6 +9,7 @@
 #include "core/config/layers.h"
 #include "core/tensor/ops.h"
 #include "core/tensor/recompute.h"
+#include "models/moe/balance.h"
 
 namespace switchyard::models {
 namespace {
@@ -101,8 +102,13 @@ at::Tensor Decoder::loss(const TokenBatch& batch, const StepContext& context, do
   AttentionInput input{batch.tokens_BS.size(0), batch.tokens_BS.size(1), {}, {}, {}};
   input.mask_B1SS = document_mask(batch.documents_BS, x_TD.scalar_type());
   rotary_tables(model_.attention(), 0, input.length, input);
+  StepContext with_ids = context;
+  with_ids.token_ids_T = batch.tokens_BS.flatten();
+  if (context.training && model_.moe().layer_aggregation() == config::POOLED_LAYERS) {
+    with_ids.pool = std::make_shared<PooledBalance>(config::num_moe_layers(model_));
+  }
   const at::Tensor hidden_TD =
-      rms_norm(run_layers(x_TD, input, context, recompute), final_norm_, model_.norm_eps());
+      rms_norm(run_layers(x_TD, input, with_ids, recompute), final_norm_, model_.norm_eps());
   RECORD_USER_SCOPE("sy::loss");
   return vocabulary_loss(hidden_TD, output_weight(), batch.targets_BS.flatten(), scale, nll);
 }
@@ -121,9 +127,11 @@ at::Tensor Decoder::next_logits(const at::Tensor& tokens_BS, const StepContext& 
                           .masked_fill_(hidden, -std::numeric_limits<double>::infinity());
   }
   rotary_tables(model_.attention(), seen, length, input);
+  StepContext with_ids = context;
+  with_ids.token_ids_T = tokens_BS.flatten();
   for (size_t i = 0; i < layers_.size(); ++i) {
     RoutingDecision decision;
-    x_TD = layers_[i].forward(x_TD, input, context, decision, &caches[i]);
+    x_TD = layers_[i].forward(x_TD, input, with_ids, decision, &caches[i]);
   }
   const at::Tensor last = x_TD.view({sequences, length, -1}).select(1, length - 1);
   return linear(rms_norm(last, final_norm_, model_.norm_eps()), output_weight()).to(at::kFloat);
