@@ -8,6 +8,7 @@
 #include "core/tensor/aten.h"
 #include "core/tensor/ops.h"
 #include "core/tensor/recompute.h"
+#include "models/moe/balance.h"
 
 namespace switchyard::models {
 namespace {
@@ -152,7 +153,12 @@ at::Tensor Decoder::loss(const TokenBatch& batch, const StepContext& context, do
   AttentionInput input = input_at(batch.tokens_BS.size(0), 0, batch.tokens_BS.size(1));
   input.mask_B1SS =
       document_mask(batch.documents_BS, model_.attention().sliding_window(), x_TD.scalar_type());
-  const at::Tensor hidden_TD = hidden(run_layers(x_TD, input, context, recompute));
+  StepContext with_ids = context;
+  with_ids.token_ids_T = batch.tokens_BS.flatten();
+  if (context.training && model_.moe().layer_aggregation() == config::POOLED_LAYERS) {
+    with_ids.pool = std::make_shared<PooledBalance>(config::num_moe_layers(model_));
+  }
+  const at::Tensor hidden_TD = hidden(run_layers(x_TD, input, with_ids, recompute));
   RECORD_USER_SCOPE("sy::loss");
   return vocabulary_loss(hidden_TD, output_weight(), batch.targets_BS.flatten(), scale, nll);
 }
@@ -166,9 +172,11 @@ at::Tensor Decoder::next_logits(const at::Tensor& tokens_BS, const StepContext& 
   AttentionInput input = input_at(sequences, seen, length);
   input.mask_B1SS =
       continuation_mask(seen, length, model_.attention().sliding_window(), x_TD.scalar_type());
+  StepContext with_ids = context;
+  with_ids.token_ids_T = tokens_BS.flatten();
   for (size_t i = 0; i < layers_.size(); ++i) {
     RoutingDecision decision;
-    x_TD = layers_[i].forward(x_TD, input, context, decision, &caches[i]);
+    x_TD = layers_[i].forward(x_TD, input, with_ids, decision, &caches[i]);
   }
   const at::Tensor last = x_TD.view({sequences, length, -1}).select(1, length - 1);
   return linear(hidden(last), output_weight()).to(at::kFloat);

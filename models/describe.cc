@@ -8,6 +8,7 @@
 #include "core/base/errors.h"
 #include "core/config/layers.h"
 #include "models/cost.h"
+#include "models/moe/loss_terms.h"
 #include "parallel/mesh.h"
 
 namespace switchyard::models {
@@ -21,25 +22,6 @@ parallel::Mesh::Shape mesh_shape(const config::RunConfig& config, int ranks) {
   if (config.mesh().has_data()) degrees.data = config.mesh().data();
   if (config.mesh().has_expert()) degrees.expert = config.mesh().expert();
   return parallel::Mesh::resolve(ranks, degrees, config.model().moe().num_experts());
-}
-
-std::vector<std::string> balance_detail(const config::Moe& moe) {
-  const bool first_choice = moe.balance_loss().load() == config::FIRST_CHOICE;
-  const bool global = moe.balance_loss().statistics() == config::GLOBAL_BATCH;
-  const std::string load =
-      first_choice
-          ? "share of the tokens whose first choice is expert i"
-          : fmt::format("share of the T*{} assignments that ask for expert i", moe.top_k());
-  const std::string scope =
-      global ? "f over the T tokens of the micro-batch on all ranks"
-             : fmt::format(
-                   "f and P over the T tokens of each routing group of {} sequence(s), then "
-                   "the mean over groups",
-                   moe.capacity().group_sequences());
-  return {fmt::format("f_i = {}, before drops, without gradient", load),
-          "P_i = mean router probability of expert i",
-          scope + "; mean over the step's micro-batches",
-          "1 per layer at perfect balance, before the coefficient"};
 }
 
 // 1234567 -> "1,234,567"
@@ -148,7 +130,6 @@ Json inspect_json(const config::RunConfig& config, const parallel::Mesh::Shape& 
 
 std::vector<LossTerm> losses(const config::RunConfig& config) {
   const config::Model& model = config.model();
-  const config::Moe& moe = model.moe();
   std::vector<LossTerm> terms = {
       {"lm",
        "mean over all target tokens of the step of -log p(target)",
@@ -157,20 +138,7 @@ std::vector<LossTerm> losses(const config::RunConfig& config) {
             model.vocab_size()),
         fmt::format("the step is {} sequences over all ranks and micro-batches; natural logarithm",
                     config.train().global_batch())}}};
-  if (!model.has_moe()) return terms;
-  const int layers = config::num_moe_layers(model);
-  if (moe.balance_loss().coefficient() > 0)
-    terms.push_back({"balance",
-                     fmt::format("{} * sum over {} MoE layer(s) of {} * sum_i f_i P_i",
-                                 moe.balance_loss().coefficient(), layers, moe.num_experts()),
-                     balance_detail(moe)});
-  if (moe.z_loss_coefficient() > 0)
-    terms.push_back(
-        {"z",
-         fmt::format("{} * sum over {} MoE layer(s) of the mean over all tokens of the step of "
-                     "logsumexp(router logits)^2",
-                     moe.z_loss_coefficient(), layers),
-         {}});
+  add_router_losses(config, terms);
   return terms;
 }
 

@@ -85,10 +85,37 @@ void add_tokenize(CLI::App& app, Command& command) {
       [&command, options] { command = [options] { return commands::tokenize(*options); }; });
 }
 
+void add_inspect_routing(CLI::App& inspect, Command& command) {
+  CLI::App& sub = *inspect.add_subcommand(
+      "routing", "Who goes where for given router logits: slots, weights, drops, losses");
+  const auto options = std::make_shared<commands::RoutingOptions>();
+  sub.add_option("--router", options->router, "A run's config, or a model preset")->required();
+  sub.add_option("--set", options->overrides, "Overrides a field: --set moe.top_k=1")
+      ->allow_extra_args(false);
+  sub.add_option("--logits", options->logits, "CSV, one row a token, one column an expert")
+      ->required();
+  sub.add_option("--biases", options->biases, "CSV, selection bias per expert; default: zeros");
+  sub.add_option("--noise-logits", options->noise_logits,
+                 "CSV as --logits: input times the noise weights; default: zeros");
+  sub.add_option("--noise", options->noise, "CSV as --logits: standard normal draws");
+  sub.add_option("--uniforms", options->uniforms,
+                 "CSV, one row a token: draws for each choice after the first");
+  sub.add_option("--lots", options->lots, "CSV, one row a token: draws of AT_RANDOM_ORDER");
+  sub.add_option("--token-ids", options->token_ids, "CSV, one a token; default: 0, 1, ...");
+  sub.add_option("--group-tokens", options->group_tokens,
+                 "Tokens of a routing group; default: all");
+  sub.add_flag("--evaluation", options->evaluation, "Without draws, evaluation capacity");
+  sub.add_flag("--json", options->json, "For programs");
+  sub.callback(
+      [&command, options] { command = [options] { return commands::inspect_routing(*options); }; });
+}
+
 void add_inspect(CLI::App& app, Command& command) {
   CLI::App& sub = *app.add_subcommand(
       "inspect", "What a config means: parameters, operations, mesh, losses, memory");
   const auto options = std::make_shared<commands::InspectOptions>();
+  sub.require_subcommand(0, 1);
+  add_inspect_routing(sub, command);
   sub.add_option("config", options->config.path,
                  "A run's config, or the name of a model, such as mixtral_8x7b");
   add_overrides(sub, options->config);
@@ -96,8 +123,11 @@ void add_inspect(CLI::App& app, Command& command) {
   sub.add_option("-n,--ranks", options->ranks, "Ranks that the mesh is shown for")
       ->check(CLI::PositiveNumber);
   sub.add_flag("--json", options->json, "For programs");
-  sub.callback(
-      [&command, options] { command = [options] { return commands::inspect(*options); }; });
+  sub.callback([&command, &sub, options] {
+    if (!sub.get_subcommands().empty()) return;
+    if (options->config.path.empty() && !options->list) throw CLI::RequiredError("config");
+    command = [options] { return commands::inspect(*options); };
+  });
 }
 
 void add_doctor(CLI::App& app, Command& command) {

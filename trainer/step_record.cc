@@ -19,8 +19,14 @@ std::string with_commas(double value) {
 void append_layer(JsonLinesRecord& record, const std::string& prefix, const LayerHealth& health) {
   record.emplace_back(prefix + "aux", health.balance_loss);
   record.emplace_back(prefix + "z", health.z_loss);
+  record.emplace_back(prefix + "device", health.device_loss);
+  record.emplace_back(prefix + "communication", health.communication_loss);
+  record.emplace_back(prefix + "importance", health.importance_loss);
+  record.emplace_back(prefix + "load", health.load_loss);
+  record.emplace_back(prefix + "reject", health.reject_share);
   record.emplace_back(prefix + "drop", health.drop_share);
   record.emplace_back(prefix + "load_max_mean", health.load_max_mean);
+  record.emplace_back(prefix + "load_cv", health.load_cv);
   record.emplace_back(prefix + "load_entropy", health.load_entropy);
   record.emplace_back(prefix + "router_entropy", health.router_entropy);
   record.emplace_back(prefix + "dead", health.dead_experts);
@@ -32,18 +38,27 @@ LayerHealth health_of(const models::RoutingStats& stats) {
   LayerHealth health;
   health.balance_loss = stats.balance_loss;
   health.z_loss = stats.z_loss;
+  health.device_loss = stats.device_loss;
+  health.communication_loss = stats.communication_loss;
+  health.importance_loss = stats.importance_loss;
+  health.load_loss = stats.load_loss;
   const auto ratio = [](double part, double whole) { return whole > 0 ? part / whole : 0.0; };
   health.drop_share = ratio(static_cast<double>(stats.dropped), static_cast<double>(stats.slots));
+  health.reject_share =
+      ratio(static_cast<double>(stats.rejected), static_cast<double>(stats.rejected + stats.slots));
   health.router_entropy = ratio(stats.router_entropy, static_cast<double>(stats.tokens));
   const auto total =
       static_cast<double>(std::accumulate(stats.load.begin(), stats.load.end(), int64_t{0}));
   const auto experts = static_cast<double>(stats.load.size());
+  double variance = 0;  // of the shares, in units of the mean share
   for (const int64_t load : stats.load) {
     const double share = ratio(static_cast<double>(load), total);
+    variance += (share * experts - 1) * (share * experts - 1) / experts;
     health.load_max_mean = std::max(health.load_max_mean, share * experts);
     if (share > 0)
       health.load_entropy -= share * std::log(share) / std::log(std::max(2.0, experts));
   }
+  health.load_cv = total > 0 ? std::sqrt(variance) : 0;
   return health;
 }
 
@@ -53,7 +68,13 @@ LayerHealth summary_of(const std::vector<LayerHealth>& layers) {
   for (const LayerHealth& layer : layers) {
     sum.balance_loss += layer.balance_loss / count;
     sum.z_loss += layer.z_loss / count;
+    sum.device_loss += layer.device_loss / count;
+    sum.communication_loss += layer.communication_loss / count;
+    sum.importance_loss += layer.importance_loss / count;
+    sum.load_loss += layer.load_loss / count;
+    sum.reject_share += layer.reject_share / count;
     sum.drop_share += layer.drop_share / count;
+    sum.load_cv += layer.load_cv / count;
     sum.load_entropy += layer.load_entropy / count;
     sum.router_entropy += layer.router_entropy / count;
     sum.load_max_mean = std::max(sum.load_max_mean, layer.load_max_mean);

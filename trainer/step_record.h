@@ -14,8 +14,15 @@ namespace switchyard::trainer {
 struct LayerHealth {
   double balance_loss = 0;  // value without its coefficient; 1 when balanced
   double z_loss = 0;
+  // 0 where they are off.
+  double device_loss = 0;
+  double communication_loss = 0;
+  double importance_loss = 0;
+  double load_loss = 0;
+  double reject_share = 0;    // later choices not let ask for a place, of all choices
   double drop_share = 0;      // dropped of the admitted slots
   double load_max_mean = 0;   // busiest expert's slots over the mean
+  double load_cv = 0;         // standard deviation of the experts' slots over their mean
   double load_entropy = 0;    // of the experts' shares, over ln(num_experts): 1 is even
   double router_entropy = 0;  // mean over tokens, nats: how undecided the router is
   int64_t dead_experts = 0;   // without a token for log.dead_after_steps steps

@@ -9,6 +9,7 @@
 #include "core/base/log.h"
 #include "core/config/layers.h"
 #include "core/tensor/aten.h"
+#include "models/moe/selection_bias.h"
 #include "models/moe/stats.h"
 #include "optim/schedule.h"
 #include "parallel/gradients.h"
@@ -123,6 +124,8 @@ void Trainer::update(const StepResult& result) {
   track_experts(result.stats);
   if (result.is_finite()) {
     RECORD_USER_SCOPE("sy::optimizer");
+    models::update_selection_bias(instance_.parameters, config_.model().moe(), result.stats,
+                                  world_);
     optimizer_->step(result.learning_rate, result.gradient_norm);
     state_.skipped_in_a_row = 0;
     return;

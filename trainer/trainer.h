@@ -53,7 +53,7 @@ class Trainer {
     bool is_finite() const;
   };
   // The two halves of a step, for run() and for benchmarks: **collective** forward, backward and
-  // reduction; then the local update.
+  // reduction; then the update, collective too where routers have a selection bias.
   StepResult train_step();
   void update(const StepResult& result);
 

@@ -67,27 +67,56 @@ void default_attention(const Model& model, Attention& attention) {
   SY_DEFAULT(attention, sliding_window, 0);
 }
 
-void default_router(int top_k, Router& router) {
+// Whether the router's losses and a weight of 1 for a single choice make sense: not where the
+// router has nothing to learn, nor where balance is given.
+bool wants_losses(const Router& router) {
+  return router.weighting() != EQUAL && router.selection() != EXPERT_CHOICE;
+}
+
+Weighting default_weighting(const Moe& moe) {
+  const Selection selection = moe.router().selection();
+  if (selection == HASH) return EQUAL;
+  // One chosen expert renormalised always weighs 1, and the router would learn nothing.
+  const bool one =
+      moe.top_k() == 1 || selection == EXPERT_CHOICE || moe.capacity().policy() == NEXT_FREE;
+  return one ? RAW : RENORMALIZE;
+}
+
+void default_router(const Moe& moe, double init_std, Router& router) {
   SY_DEFAULT(router, score, SOFTMAX);
   SY_DEFAULT(router, selection, TOP_K);
-  // One chosen expert renormalised always weighs 1, and the router would learn nothing.
-  SY_DEFAULT(router, weighting, top_k > 1 ? RENORMALIZE : RAW);
+  SY_DEFAULT(router, weighting, default_weighting(moe));
   SY_DEFAULT(router, input_jitter, 0.0);
+  SY_DEFAULT(router, input_dropout, 0.0);
+  SY_DEFAULT(router, noise, NO_NOISE);
+  SY_DEFAULT(router, init_std, init_std);
   SY_DEFAULT(router, weight_norm, 1.0);
   SY_DEFAULT(router, route_scale, 1.0);
   SY_DEFAULT(router, second_choice, ALWAYS);
   SY_DEFAULT(router, second_choice_threshold,
              0.5);  // GShard: kept with probability min(1, 2 weight)
+  SY_DEFAULT(router, later_choice_threshold, router.second_choice_threshold());
+  SY_DEFAULT(router, num_groups, 1);
+  SY_DEFAULT(router, group_top_k, router.num_groups());
+  SY_DEFAULT(router, group_score_experts, 1);
+  SY_DEFAULT(router, selection_bias, false);
+  SY_DEFAULT(router, bias_update_rate, 1e-3);
 }
 
-void default_capacity(Capacity& capacity) {
-  SY_DEFAULT(capacity, policy, NO_DROP);
+void default_capacity(const Moe& moe, Capacity& capacity) {
+  SY_DEFAULT(capacity, policy,
+             moe.router().selection() == EXPERT_CHOICE ? BY_PROBABILITY : NO_DROP);
   SY_DEFAULT(capacity, group_sequences, 1);
   if (capacity.policy() == NO_DROP) return;
-  SY_DEFAULT(capacity, train_factor, 1.25);
+  SY_DEFAULT(capacity, train_factor, capacity.policy() == DEVICE_BUDGET ? 1.0 : 1.25);
   SY_DEFAULT(capacity, eval_factor, 2.0);
   SY_DEFAULT(capacity, counts_k, true);
   SY_DEFAULT(capacity, minimum, 4);
+  SY_DEFAULT(capacity, rounding, ROUND_DOWN);
+  SY_DEFAULT(capacity, multiple_of, 1);
+  SY_DEFAULT(capacity, fixed_slots, 0);
+  SY_DEFAULT(capacity, rounds, moe.top_k() > 1 ? moe.top_k() : std::min(4, moe.num_experts()));
+  SY_DEFAULT(capacity, exempt_share, 0.1);
 }
 
 void default_shared_expert(const Moe& moe, SharedExpert& shared) {
@@ -101,13 +130,21 @@ void default_moe(const Model& model, Moe& moe) {
   SY_DEFAULT(moe, top_k, 2);
   SY_DEFAULT(moe, first_layer, 0);
   SY_DEFAULT(moe, every_n_layers, 1);
-  default_router(moe.top_k(), *moe.mutable_router());
-  default_capacity(*moe.mutable_capacity());
+  default_router(moe, model.init_std(), *moe.mutable_router());
+  default_capacity(moe, *moe.mutable_capacity());
   BalanceLoss& balance = *moe.mutable_balance_loss();
-  SY_DEFAULT(balance, coefficient, 0.01);
+  const bool losses = wants_losses(moe.router());
+  SY_DEFAULT(balance, coefficient, losses ? 0.01 : 0.0);
   SY_DEFAULT(balance, statistics, GLOBAL_BATCH);
   SY_DEFAULT(balance, load, ALL_CHOICES);
-  SY_DEFAULT(moe, z_loss_coefficient, 1e-3);
+  SY_DEFAULT(balance, second_place, false);
+  SY_DEFAULT(balance, device_coefficient, 0.0);
+  SY_DEFAULT(balance, communication_coefficient, 0.0);
+  SY_DEFAULT(moe, num_devices, moe.router().num_groups());
+  SY_DEFAULT(moe, layer_aggregation, SUM_OVER_LAYERS);
+  SY_DEFAULT(moe, z_loss_coefficient, losses ? 1e-3 : 0.0);
+  SY_DEFAULT(moe, importance_loss_coefficient, 0.0);
+  SY_DEFAULT(moe, load_loss_coefficient, 0.0);
   SY_DEFAULT(moe, ffn, model.ffn());
   SY_DEFAULT(moe, expert_dropout, 0.0);
   SY_DEFAULT(moe, stacking, NO_STACKING);

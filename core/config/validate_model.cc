@@ -35,44 +35,6 @@ void check_layers(const Model& model, Findings& findings) {
         "sub-layer; set its width, or stacking: NO_STACKING");
 }
 
-void check_router(const Moe& moe, Findings& findings) {
-  const Router& router = moe.router();
-  if (moe.has_num_experts() && moe.num_experts() > 0 && moe.top_k() > moe.num_experts())
-    findings.add(
-        "model.moe.top_k ({}) must be at most model.moe.num_experts ({}); lower top_k or raise "
-        "num_experts",
-        moe.top_k(), moe.num_experts());
-  if (moe.top_k() == 1 && router.weighting() == RENORMALIZE)
-    findings.add(
-        "model.moe.router.weighting (RENORMALIZE) must not be used with model.moe.top_k (1): the "
-        "one weight is always 1 and the router would get no gradient; use RAW");
-  if (router.weighting() == RAW && router.weight_norm() != 1)
-    findings.add(
-        "model.moe.router.weight_norm ({}) must be 1 or unset with weighting RAW, which does not "
-        "divide; use RENORMALIZE or leave it out",
-        router.weight_norm());
-  if (router.second_choice() == AT_RANDOM && moe.top_k() != 2)
-    findings.add(
-        "model.moe.router.second_choice (AT_RANDOM) must be used with model.moe.top_k 2, got {}; "
-        "use ALWAYS or set top_k to 2",
-        moe.top_k());
-}
-
-void check_capacity(const Capacity& capacity, Findings& findings) {
-  if (capacity.policy() != NO_DROP) return;
-  const auto unused = [&](bool is_set, const char* field) {
-    if (is_set)
-      findings.add(
-          "model.moe.capacity.{} must not be set with policy NO_DROP, which has no "
-          "capacity; leave it out or set policy: BY_POSITION",
-          field);
-  };
-  unused(capacity.has_train_factor(), "train_factor");
-  unused(capacity.has_eval_factor(), "eval_factor");
-  unused(capacity.has_counts_k(), "counts_k");
-  unused(capacity.has_minimum(), "minimum");
-}
-
 // The product, with both what it is for and its value in the message when it reaches the limit.
 // Every factor is below 2^64, so a double cannot overflow; its 53 bits decide far from the limit.
 struct Product {
@@ -144,8 +106,12 @@ void check_model(const Model& model, Findings& findings) {
   check_attention(model, findings);
   check_layers(model, findings);
   if (!model.has_moe()) return;
-  check_router(model.moe(), findings);
-  check_capacity(model.moe().capacity(), findings);
+  check_routing(model.moe(), findings);
+  if (model.architecture() == DECODER && model.moe().router().selection() == EXPERT_CHOICE)
+    findings.add(
+        "model.moe.router.selection (EXPERT_CHOICE) must not be used with architecture DECODER: "
+        "whether an expert takes a token depends on later tokens, which a causal model must not "
+        "see; use TOP_K");
 }
 
 void check_sizes(const RunConfig& config, Findings& findings) {

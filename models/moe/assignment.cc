@@ -1,7 +1,6 @@
 #include "models/moe/assignment.h"
 
 #include <algorithm>
-#include <cmath>
 #include <numeric>
 
 #include "core/base/errors.h"
@@ -10,18 +9,108 @@
 namespace switchyard::models {
 namespace {
 
+// What the policies look at, for one routing group at a time.
+struct Asking {
+  const AssignOptions& options;
+  const int64_t* expert;  // [T*K]
+  int64_t choices;
+  const std::vector<uint8_t>& admitted;
+  std::vector<double> weight;  // [T*K]; empty where the policy does not read it
+  int64_t first = 0;           // the group's first token
+
+  int64_t end() const { return first + options.group_tokens; }
+  bool asks(int64_t slot) const { return admitted.empty() || admitted[slot]; }
+};
+
 // The order in which a group's tokens ask for places.
-std::vector<int64_t> token_order(const AssignOptions& options, int64_t first_token,
-                                 const at::Tensor& weight_TK) {
-  std::vector<int64_t> order(options.group_tokens);
-  std::iota(order.begin(), order.end(), first_token);
-  if (options.policy == config::BATCH_PRIORITIZED) {
-    const at::Tensor first_weight = weight_TK.select(1, 0).to(at::kDouble).contiguous();
-    const double* weight = first_weight.const_data_ptr<double>();
+std::vector<int64_t> token_order(const Asking& asking) {
+  std::vector<int64_t> order(asking.options.group_tokens);
+  std::iota(order.begin(), order.end(), asking.first);
+  if (asking.options.policy == config::BATCH_PRIORITIZED) {
+    const auto first_weight = [&](int64_t t) { return asking.weight[t * asking.choices]; };
     std::stable_sort(order.begin(), order.end(),
-                     [&](int64_t a, int64_t b) { return weight[a] > weight[b]; });
+                     [&](int64_t a, int64_t b) { return first_weight(a) > first_weight(b); });
   }
   return order;
+}
+
+// First come, first served: all first choices, then all second ones.
+void place_in_order(const Asking& asking, std::vector<int64_t>& position) {
+  const bool bounded = asking.options.policy != config::NO_DROP;
+  const bool one_place = asking.options.policy == config::NEXT_FREE;
+  std::vector<int64_t> used(asking.options.num_experts);
+  std::vector<uint8_t> placed(one_place ? asking.options.group_tokens : 0);
+  const std::vector<int64_t> order = token_order(asking);
+  for (int64_t j = 0; j < asking.choices; ++j) {
+    for (const int64_t t : order) {
+      const int64_t n = t * asking.choices + j;
+      if (!asking.asks(n) || (one_place && placed[t - asking.first])) continue;
+      int64_t& taken = used[asking.expert[n]];
+      if (bounded && taken >= asking.options.capacity) continue;
+      position[n] = taken++;
+      if (one_place) placed[t - asking.first] = 1;
+    }
+  }
+}
+
+// A group's asking slots by owner (expert or device), each list choice-major, then in token order.
+std::vector<std::vector<int64_t>> slots_by_owner(const Asking& asking, int64_t owners) {
+  const int64_t each = asking.options.num_experts / owners;
+  std::vector<std::vector<int64_t>> slots(owners);
+  for (int64_t j = 0; j < asking.choices; ++j) {
+    for (int64_t t = asking.first; t < asking.end(); ++t) {
+      const int64_t n = t * asking.choices + j;
+      if (asking.asks(n)) slots[asking.expert[n] / each].push_back(n);
+    }
+  }
+  return slots;
+}
+
+// Each expert serves its slots by rank: greatest weight, or lowest lot, first.
+void place_by_rank(const Asking& asking, std::vector<int64_t>& position) {
+  const AssignOptions& options = asking.options;
+  const auto before = [&](int64_t a, int64_t b) {
+    return options.policy == config::AT_RANDOM_ORDER ? options.lot[a] < options.lot[b]
+                                                     : asking.weight[a] > asking.weight[b];
+  };
+  for (auto& slots : slots_by_owner(asking, options.num_experts)) {
+    std::stable_sort(slots.begin(), slots.end(), before);
+    const auto kept = std::min<size_t>(slots.size(), options.capacity);
+    for (size_t i = 0; i < kept; ++i) position[slots[i]] = static_cast<int64_t>(i);
+  }
+}
+
+// Each device keeps its exempt slots, and of the others the greatest weights up to its budget,
+// which the exempt ones have used first. (The paper does not say whether they count; here they do.)
+void place_by_device(const Asking& asking, std::vector<int64_t>& position) {
+  const AssignOptions& options = asking.options;
+  const auto is_exempt = [&](int64_t slot) {
+    return !options.exempt.empty() && options.exempt[slot / asking.choices];
+  };
+  const auto before = [&](int64_t a, int64_t b) {
+    if (is_exempt(a) != is_exempt(b)) return is_exempt(a);
+    return asking.weight[a] > asking.weight[b];
+  };
+  std::vector<int64_t> used(options.num_experts);
+  for (auto& slots : slots_by_owner(asking, options.num_devices)) {
+    std::stable_sort(slots.begin(), slots.end(), before);
+    for (size_t i = 0; i < slots.size(); ++i) {
+      const bool fits = static_cast<int64_t>(i) < options.capacity;
+      if (fits || is_exempt(slots[i])) position[slots[i]] = used[asking.expert[slots[i]]]++;
+    }
+  }
+}
+
+void place(const Asking& asking, std::vector<int64_t>& position) {
+  switch (asking.options.policy) {
+    case config::BY_PROBABILITY:
+    case config::AT_RANDOM_ORDER:
+      return place_by_rank(asking, position);
+    case config::DEVICE_BUDGET:
+      return place_by_device(asking, position);
+    default:
+      return place_in_order(asking, position);
+  }
 }
 
 // Kept slots by expert, then slot id: a counting sort.
@@ -42,62 +131,47 @@ parallel::SlotOrder order_by_expert(const int64_t* expert, const std::vector<int
   return order;
 }
 
-}  // namespace
-
-int64_t capacity_of(const config::Capacity& capacity, bool training, int64_t group_tokens,
-                    int64_t top_k, int64_t num_experts) {
-  const double factor = training ? capacity.train_factor() : capacity.eval_factor();
-  const int64_t asking = group_tokens * (capacity.counts_k() ? top_k : 1);
-  const double wanted = factor * static_cast<double>(asking) / static_cast<double>(num_experts);
-  const double slots = std::floor(std::min(wanted, static_cast<double>(group_tokens)));
-  return std::max<int64_t>(static_cast<int64_t>(slots), capacity.minimum());
+// What asked and got nothing: slots, or tokens where a token wants one place, wherever it is.
+int64_t count_dropped(const Asking& asking, const std::vector<int64_t>& position) {
+  const bool by_token = asking.options.policy == config::NEXT_FREE || asking.options.experts_choose;
+  const int64_t unit = by_token ? asking.choices : 1;
+  int64_t dropped = 0;
+  for (int64_t begin = 0; begin < static_cast<int64_t>(position.size()); begin += unit) {
+    bool asked = false, kept = false;
+    for (int64_t n = begin; n < begin + unit; ++n) {
+      asked |= asking.asks(n);
+      kept |= position[n] >= 0;
+    }
+    dropped += asked && !kept;
+  }
+  return dropped;
 }
+
+std::vector<double> to_vector(const at::Tensor& weight_TK) {
+  const at::Tensor weight = weight_TK.detach().to(at::kDouble).contiguous();
+  return {weight.const_data_ptr<double>(), weight.const_data_ptr<double>() + weight.numel()};
+}
+
+}  // namespace
 
 Assignment assign(const at::Tensor& expert_TK, const at::Tensor& weight_TK,
                   const std::vector<uint8_t>& admitted, const AssignOptions& options) {
   const int64_t tokens = expert_TK.size(0), choices = expert_TK.size(1),
                 group = options.group_tokens;
   SY_CHECK(group > 0 && tokens % group == 0, "{} tokens in groups of {}", tokens, group);
-  const int64_t* expert = expert_TK.const_data_ptr<int64_t>();
-  const bool bounded = options.policy != config::NO_DROP;
-  const bool one_place = options.policy == config::NEXT_FREE;
-
+  const bool by_weight = options.policy == config::BATCH_PRIORITIZED ||
+                         options.policy == config::BY_PROBABILITY ||
+                         options.policy == config::DEVICE_BUDGET;
+  Asking asking{options, expert_TK.const_data_ptr<int64_t>(), choices, admitted,
+                by_weight ? to_vector(weight_TK) : std::vector<double>()};
   Assignment result;
   result.position.assign(tokens * choices, -1);
-  std::vector<int64_t> used(options.num_experts);
-  std::vector<uint8_t> placed(tokens, 0);
-  for (int64_t first = 0; first < tokens; first += group) {
-    std::fill(used.begin(), used.end(), 0);
-    const auto order = token_order(options, first, weight_TK);
-    for (int64_t j = 0; j < choices; ++j) {  // all first choices before any second
-      for (const int64_t t : order) {
-        const int64_t n = t * choices + j;
-        if ((one_place && placed[t]) || (!admitted.empty() && !admitted[n])) continue;
-        if (bounded && used[expert[n]] >= options.capacity) {
-          result.num_dropped += !one_place;
-          continue;
-        }
-        result.position[n] = used[expert[n]]++;
-        placed[t] = 1;
-      }
-    }
-  }
-  if (one_place) result.num_dropped = std::count(placed.begin(), placed.end(), 0);
-  result.order = order_by_expert(expert, result.position, options.num_experts);
+  for (; asking.first < tokens; asking.first += group) place(asking, result.position);
+  result.num_dropped = count_dropped(asking, result.position);
+  result.order = order_by_expert(asking.expert, result.position, options.num_experts);
   result.order.num_tokens = tokens;
   result.order.top_k = choices;
   return result;
-}
-
-std::vector<uint8_t> admit_second_choice(const at::Tensor& weight_T2, double threshold,
-                                         const std::vector<float>& uniform) {
-  const at::Tensor weight = weight_T2.to(at::kDouble).contiguous();
-  const double* values = weight.const_data_ptr<double>();
-  std::vector<uint8_t> admitted(2 * uniform.size(), 1);
-  for (size_t t = 0; t < uniform.size(); ++t) {
-    admitted[2 * t + 1] = uniform[t] < values[2 * t + 1] / threshold;
-  }
-  return admitted;
 }
 
 }  // namespace switchyard::models

@@ -1,7 +1,6 @@
 #pragma once
 // What a forward pass needs to know beside its input, and what it reports.
 
-#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -17,42 +16,62 @@ namespace switchyard::models {
 struct RoutingStats {
   std::vector<int64_t> load;  // [E] slots asking for each expert, before any drop
   int64_t tokens = 0;
-  int64_t slots = 0;  // admitted slots
-  int64_t dropped = 0;
-  double balance_loss = 0;    // this rank's share of the step's value, without its coefficient
-  double z_loss = 0;          // the same
+  int64_t slots = 0;     // that asked for a place
+  int64_t rejected = 0;  // later choices that the second-choice policy did not let ask
+  int64_t dropped = 0;   // that asked and found none
+  // This rank's share of the step's values, without their coefficients.
+  double balance_loss = 0;
+  double z_loss = 0;
+  double device_loss = 0;
+  double communication_loss = 0;
+  double importance_loss = 0;
+  double load_loss = 0;
   double router_entropy = 0;  // sum over tokens of the probabilities' entropy, in nats
 
   RoutingStats& operator+=(const RoutingStats& other);
 };
 
+// Derivatives of the balance losses in the probabilities (models/moe/balance.h); undefined: off.
+struct BalanceSlopes {
+  at::Tensor expert_GE, second_GE, device_GE, communication_GE;
+};
+
+class PooledBalance;
+
 // The part of a MoE layer's work that must happen once: recompute in backward finds it here and
 // reuses it, so routing, drops and counters are those of the first run. Empty before the first run.
 struct RoutingDecision {
-  at::Tensor expert_TK;   // int64
-  at::Tensor load_share;  // f_i of the balance loss
+  at::Tensor expert_TK;       // int64
+  at::Tensor token_scale_T1;  // EXPERT_CHOICE over tokens: 1 / experts that chose the token
+  BalanceSlopes balance;
+  at::Tensor importance_E, load_E;  // totals over ranks; undefined where the loss is off
   std::shared_ptr<const parallel::ExchangePlan> plan;
 
   bool is_made() const { return plan != nullptr; }
 };
 
 struct StepContext {
-  bool training = false;  // false: no jitter, no random second choice, evaluation capacity
+  bool training = false;  // false: no random draws, evaluation capacity, no auxiliary losses
   uint64_t seed = 0;
   int64_t step = 0;
   int64_t first_token = 0;   // global index of this rank's first token, for random streams
   int64_t group_tokens = 0;  // tokens of one routing group; divides this rank's tokens
   int64_t num_real_tokens =
-      -1;  // the tokens after these are padding: not routed, not counted; -1: none is
-  // Tokens over all ranks, to normalise the auxiliary losses: this rank adds its share of the mean
-  // over the step.
+      -1;                // the tokens after these are padding: not routed, not counted; -1: none is
+  at::Tensor is_real_T;  // bool: padding in other places; undefined: see num_real_tokens
+  at::Tensor token_ids_T;  // int64, of this rank's tokens; read by hash routing
+  // Of this micro-batch's forward pass, with POOLED_LAYERS in training; else null.
+  std::shared_ptr<PooledBalance> pool;
+  // For tests and replays: the choices of each MoE layer, [T, K] int64, in place of its selection.
+  const std::vector<at::Tensor>* replay = nullptr;
+  // Real tokens over all ranks, to normalise the auxiliary losses: this rank adds its share of the
+  // mean over the step.
   int64_t tokens_in_step = 0;
   int64_t tokens_in_micro_batch = 0;
   std::vector<RoutingStats>* stats = nullptr;  // one per MoE layer, added to; null: not wanted
-
-  int64_t real_tokens(int64_t tokens) const {
-    return num_real_tokens < 0 ? tokens : std::min(num_real_tokens, tokens);
-  }
 };
+
+// 1 for each of `tokens` tokens that is real, 0 for padding; empty: all are real.
+std::vector<uint8_t> real_tokens(const StepContext& context, int64_t tokens);
 
 }  // namespace switchyard::models

@@ -1,50 +1,64 @@
 #include "models/moe/losses.h"
 
+#include <algorithm>
+
 #include "core/tensor/aten.h"
 #include "core/tensor/differentiable.h"
+#include "models/moe/balance.h"
 
 namespace switchyard::models {
 
-at::Tensor count_load(const at::Tensor& expert_TK, int64_t num_experts, int64_t group_tokens,
-                      config::LoadFraction which) {
-  const int64_t tokens = expert_TK.size(0), choices = expert_TK.size(1);
-  const int64_t counted = which == config::FIRST_CHOICE ? 1 : choices;
-  at::Tensor counts = at::zeros({tokens / group_tokens, num_experts}, at::kLong);
-  auto* count = counts.mutable_data_ptr<int64_t>();
-  const int64_t* expert = expert_TK.const_data_ptr<int64_t>();
-  for (int64_t t = 0; t < tokens; ++t) {
-    int64_t* group_count = count + t / group_tokens * num_experts;
-    for (int64_t j = 0; j < counted; ++j) ++group_count[expert[t * choices + j]];
-  }
-  return counts;
-}
-
-at::Tensor load_share(const at::Tensor& expert_TK, const config::Moe& moe, int64_t group_tokens,
-                      const StepContext& context, parallel::Communicator& data) {
-  const auto which = moe.balance_loss().load();
-  const int64_t per_token = which == config::FIRST_CHOICE ? 1 : expert_TK.size(1);
-  at::Tensor count = count_load(expert_TK, moe.num_experts(), group_tokens, which);
-  int64_t tokens = group_tokens;
-  if (moe.balance_loss().statistics() == config::GLOBAL_BATCH) {
-    count = count.sum(0, true);
-    data.all_reduce(count.mutable_data_ptr(), count.numel(), DType::kInt64,
-                    parallel::ReduceOp::kSum, "load of the balance loss");
-    tokens = context.tokens_in_micro_batch;
-  }
-  return count.to(at::kDouble) / static_cast<double>(tokens * per_token);
-}
-
-at::Tensor balance_loss(const at::Tensor& probability_TE, const at::Tensor& share_GE,
-                        const StepContext& context) {
-  const int64_t experts = probability_TE.size(1), groups = share_GE.size(0);
-  const int64_t group_tokens = groups > 0 ? probability_TE.size(0) / groups : 0;
-  const at::Tensor sum_GE = probability_TE.view({groups, group_tokens, experts}).sum(1);
-  return (sum_GE * share_GE.to(sum_GE.scalar_type())).sum() *
-         (static_cast<double>(experts) / static_cast<double>(context.tokens_in_step));
+at::Tensor without_padding(const at::Tensor& rows, const StepContext& context) {
+  std::vector<uint8_t> real = real_tokens(context, rows.size(0));
+  if (real.empty()) return rows;
+  std::vector<int64_t> shape(rows.dim(), 1);
+  shape[0] = rows.size(0);
+  const at::Tensor mask = at::from_blob(real.data(), {rows.size(0)}, at::kByte).to(at::kBool);
+  return rows.masked_fill(mask.view(shape).logical_not(), 0);
 }
 
 at::Tensor router_z_loss(const at::Tensor& logits_TE, const StepContext& context) {
-  return logits_TE.logsumexp(-1).square().sum() / static_cast<double>(context.tokens_in_step);
+  const at::Tensor squares_T = logits_TE.logsumexp(-1).square();
+  return without_padding(squares_T, context).sum() / static_cast<double>(context.tokens_in_step);
+}
+
+at::Tensor importance_of(const Routing& routing, const StepContext& context) {
+  const at::Tensor weight_TK = without_padding(routing.weight_TK, context).to(at::kDouble);
+  return at::zeros({routing.logits_TE.size(1)}, at::kDouble)
+      .scatter_add(0, routing.expert_TK.flatten(), weight_TK.flatten());
+}
+
+at::Tensor load_of(const Routing& routing, const StepContext& context) {
+  if (routing.chance_TE.defined()) {
+    return without_padding(routing.chance_TE, context).to(at::kDouble).sum(0);
+  }
+  const int64_t tokens = routing.expert_TK.size(0), experts = routing.logits_TE.size(1);
+  return count_load(routing.expert_TK, experts, std::max<int64_t>(tokens, 1), config::ALL_CHOICES,
+                    real_tokens(context, tokens))
+      .sum(0)
+      .to(at::kDouble);
+}
+
+at::Tensor total_over(const at::Tensor& local_E, parallel::Communicator& data) {
+  at::Tensor total = local_E.detach().to(at::kDouble).clone().contiguous();
+  data.all_reduce(total.mutable_data_ptr(), total.numel(), DType::kFloat64,
+                  parallel::ReduceOp::kSum, "load of the router's losses");
+  return total;
+}
+
+at::Tensor cv_squared(const at::Tensor& total_E) {
+  const at::Tensor mean = total_E.mean();
+  return (total_E - mean).square().mean() / (mean.square() + 1e-10);
+}
+
+at::Tensor cv_loss(const at::Tensor& local_E, const at::Tensor& total_E, const StepContext& context,
+                   int64_t ranks) {
+  // The value of the total; the derivative of this rank's part of it. Every rank computes the whole
+  // value, so each reports its share, but keeps the whole gradient of its own part.
+  const at::Tensor whole = cv_squared(total_E + (local_E - local_E.detach()));
+  const at::Tensor share = whole - whole.detach() * (1 - 1.0 / static_cast<double>(ranks));
+  return share * (static_cast<double>(context.tokens_in_micro_batch) /
+                  static_cast<double>(context.tokens_in_step));
 }
 
 at::Tensor attach_loss(const at::Tensor& x, const at::Tensor& loss) {

@@ -36,11 +36,13 @@ class MoeLayer {
   at::Tensor attach_losses(const at::Tensor& x_TD, const Routing& routing,
                            const StepContext& context, const RoutingDecision& decision,
                            bool record) const;
+  at::Tensor join_pool(const at::Tensor& x_TD, const Routing& routing, const StepContext& context,
+                       const RoutingDecision& decision, bool record) const;
 
   config::Moe moe_;
   const parallel::Mesh* mesh_;
   uint32_t layer_;
-  int64_t moe_index_;
+  int64_t moe_index_, num_moe_layers_;
   Router router_;
   Slice held_;  // experts of this rank
   ExpertFfn experts_;

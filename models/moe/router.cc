@@ -1,63 +1,100 @@
 #include "models/moe/router.h"
 
-#include <algorithm>
+#include <cmath>
+#include <numbers>
 
-#include <ATen/Dispatch.h>
 #include <ATen/record_function.h>
 
-#include "core/base/random.h"
+#include "core/base/errors.h"
 #include "core/tensor/aten.h"
+#include "models/moe/selection.h"
 
 namespace switchyard::models {
 namespace {
 
-constexpr int64_t kGrainTokens = 256;
+constexpr double kLeastNoise = 1e-2;  // in the reference code, not in the paper
 
-// Round-robin or Zipf(1) choices that ignore the scores: a known load, for benchmarks and tests.
-at::Tensor forced_selection(int64_t tokens, int64_t k, int64_t num_experts, int64_t first_token,
-                            bool skewed) {
-  at::Tensor ids = at::empty({tokens, k}, at::kLong);
-  auto* id = ids.mutable_data_ptr<int64_t>();
-  std::vector<double> cumulative(num_experts);
-  double total = 0;
-  for (int64_t e = 0; e < num_experts; ++e) {
-    cumulative[e] = total += 1.0 / static_cast<double>(e + 1);
+at::Tensor select_by_score(const at::Tensor& score_TE, const RouterInput& input,
+                           const config::Moe& moe, const RouterDraws& draws) {
+  const config::Router& router = moe.router();
+  at::Tensor score = score_TE.detach();
+  if (input.bias_E.defined()) score = score + input.bias_E;
+  if (router.num_groups() > 1) score = keep_best_groups(score, router);
+  const bool sample_second =
+      router.second_choice() == config::SAMPLED_SECOND && draws.gumbel_TE.defined();
+  return sample_second ? best_and_sampled(score, draws.gumbel_TE)
+                       : top_k_lowest_id(score, num_choices(moe));
+}
+
+at::Tensor select(const at::Tensor& score_TE, const RouterInput& input, const config::Moe& moe,
+                  const RouterDraws& draws) {
+  const int64_t tokens = score_TE.size(0), choices = num_choices(moe);
+  switch (moe.router().selection()) {
+    case config::SAMPLED:
+      return draws.gumbel_TE.defined() ? sample_by_score(score_TE, draws.gumbel_TE, choices)
+                                       : top_k_lowest_id(score_TE, choices);
+    case config::HASH:
+      SY_CHECK(input.token_ids_T.defined() && input.token_ids_T.size(0) == tokens,
+               "hash routing of {} tokens needs their ids in the step's context", tokens);
+      return hash_choice(input.token_ids_T, moe.num_experts(), choices, input.seed);
+    case config::FORCED_UNIFORM:
+    case config::FORCED_SKEWED:
+      return forced_choice({tokens, choices, moe.num_experts(), input.first_token,
+                            moe.router().selection() == config::FORCED_SKEWED});
+    case config::EXPERT_CHOICE:
+      return at::arange(choices, at::kLong).expand({tokens, choices}).contiguous();
+    case config::SINKHORN:
+      return top_k_lowest_id(
+          input.training ? sinkhorn(input.logits_TE, input.group_tokens, input.real) : score_TE,
+          choices);
+    default:
+      return select_by_score(score_TE, input, moe, draws);
   }
-  const Random random(0, Stream::kSynthetic);
-  for (int64_t t = 0; t < tokens; ++t) {
-    int64_t first = (first_token + t) * k % num_experts;
-    if (skewed) {
-      const double draw = random.uniform(first_token + t) * total;
-      first = std::upper_bound(cumulative.begin(), cumulative.end(), draw) - cumulative.begin();
-    }
-    for (int64_t j = 0; j < k; ++j) id[t * k + j] = (first + j) % num_experts;
+}
+
+at::Tensor softmax_over_tokens(const at::Tensor& logits_TE, const RouterInput& input) {
+  at::Tensor logits = logits_TE;
+  if (!input.real.empty()) {
+    const at::Tensor padding = at::tensor(input.real, at::kByte).eq(0).unsqueeze(1);
+    logits = logits.masked_fill(padding, -1e30);  // finite: a group may be all padding
   }
-  return ids;
+  return logits.view({-1, input.group_tokens, logits.size(1)}).softmax(1).view(logits.sizes());
+}
+
+// Phi((clean - threshold) / sigma), where the threshold is the best noisy logit that an expert must
+// beat: the (k+1)-th for those that are chosen, the k-th for the others. Gradients pass through the
+// clean logits, sigma and the threshold.
+at::Tensor chance_of_choice(const at::Tensor& clean_TE, const at::Tensor& noisy_TE,
+                            const at::Tensor& sigma_TE, int64_t k) {
+  const at::Tensor best = std::get<0>(noisy_TE.topk(k + 1, -1));
+  const at::Tensor if_in = best.narrow(1, k, 1), if_out = best.narrow(1, k - 1, 1);
+  const at::Tensor threshold = at::where(noisy_TE > if_in, if_in, if_out);
+  return 0.5 * (1 + ((clean_TE - threshold) / (sigma_TE * std::numbers::sqrt2)).erf());
 }
 
 }  // namespace
 
-at::Tensor top_k_lowest_id(const at::Tensor& score_TE, int64_t k) {
-  const at::Tensor score = score_TE.detach().contiguous();
-  const int64_t tokens = score.size(0), experts = score.size(1);
-  at::Tensor ids = at::empty({tokens, k}, at::kLong);
-  auto* id = ids.mutable_data_ptr<int64_t>();
-  AT_DISPATCH_FLOATING_TYPES(score.scalar_type(), "top_k_lowest_id", [&] {
-    const auto* scores = score.const_data_ptr<scalar_t>();
-    at::parallel_for(0, tokens, kGrainTokens, [&](int64_t begin, int64_t end) {
-      std::vector<int64_t> order(experts);
-      for (int64_t t = begin; t < end; ++t) {
-        const auto* row = scores + t * experts;
-        for (int64_t e = 0; e < experts; ++e) order[e] = e;
-        const auto before = [row](int64_t a, int64_t b) {
-          return row[a] > row[b] || (row[a] == row[b] && a < b);
-        };
-        std::partial_sort(order.begin(), order.begin() + k, order.end(), before);
-        std::copy_n(order.begin(), k, id + t * k);
-      }
-    });
-  });
-  return ids;
+Routing route_logits(const RouterInput& input, const config::Moe& moe, const RouterDraws& draws) {
+  Routing routing;
+  routing.logits_TE = input.logits_TE;
+  at::Tensor sigma_TE, noisy_TE = input.logits_TE;
+  if (draws.normal_TE.defined()) {
+    sigma_TE = at::softplus(input.noise_logits_TE) + kLeastNoise;
+    noisy_TE = input.logits_TE + draws.normal_TE * sigma_TE;
+  }
+  const bool sigmoid = moe.router().score() == config::SIGMOID;
+  at::Tensor score_TE = sigmoid ? noisy_TE.sigmoid() : noisy_TE.softmax(-1);
+  routing.probability_TE = sigmoid ? score_TE / score_TE.sum(-1, true) : score_TE;
+  if (moe.router().score() == config::SOFTMAX_OVER_TOKENS) {
+    score_TE = softmax_over_tokens(noisy_TE, input);
+  }
+  routing.expert_TK =
+      input.chosen_TK.defined() ? input.chosen_TK : select(score_TE, input, moe, draws);
+  routing.weight_TK = choice_weights(score_TE.gather(-1, routing.expert_TK), moe.router());
+  if (sigma_TE.defined() && moe.top_k() < moe.num_experts()) {
+    routing.chance_TE = chance_of_choice(input.logits_TE, noisy_TE, sigma_TE, moe.top_k());
+  }
+  return routing;
 }
 
 at::Tensor choice_weights(const at::Tensor& chosen_score_TK, const config::Router& router) {
@@ -65,53 +102,49 @@ at::Tensor choice_weights(const at::Tensor& chosen_score_TK, const config::Route
   if (router.weighting() == config::RENORMALIZE) {
     weight = weight / (router.weight_norm() == 1 ? weight.sum(-1, true)
                                                  : weight.norm(router.weight_norm(), {-1}, true));
+  } else if (router.weighting() == config::EQUAL) {
+    weight = at::full_like(weight, 1.0 / static_cast<double>(weight.size(1)));
   }
   return router.route_scale() == 1 ? weight : weight * router.route_scale();
 }
 
-Router::Router(const Scope& scope, const config::Moe& moe, int64_t d_model, uint32_t layer,
-               double init_std)
-    : options_(moe.router()),
-      num_experts_(moe.num_experts()),
-      top_k_(moe.top_k()),
-      layer_(layer),
-      weight_(scope.parameter("weight", {moe.num_experts(), d_model}, {Init::kNormal, init_std})) {}
+Router::Router(const Scope& scope, const config::Moe& moe, int64_t d_model, uint32_t layer)
+    : moe_(moe), layer_(layer) {
+  const double deviation = moe.router().init_std();
+  // Zeros are a constant, which no rule for all matrices replaces.
+  const Init init = deviation > 0 ? Init{Init::kNormal, deviation} : Init{Init::kConstant, 0};
+  if (moe.router().weighting() != config::EQUAL) {  // which needs no logits
+    weight_ = &scope.parameter("weight", {moe.num_experts(), d_model}, init);
+  }
+  if (moe.router().noise() == config::LEARNED_NOISE) {
+    noise_weight_ = &scope.parameter("noise_weight", {moe.num_experts(), d_model}, init);
+  }
+  if (moe.router().selection_bias()) {
+    selection_bias_ =
+        &scope.parameter("selection_bias", {moe.num_experts()}, {Init::kConstant, 0}, false);
+  }
+}
 
 Routing Router::route(const at::Tensor& x_TD, const StepContext& context,
                       const at::Tensor& chosen) const {
   RECORD_USER_SCOPE("sy::router");
   const auto type = x_TD.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-  at::Tensor input_TD = x_TD.to(type);
-  if (context.training && options_.input_jitter() > 0) input_TD = jitter(input_TD, context);
-
-  Routing routing;
-  routing.logits_TE = at::mm(input_TD, use(weight_, type).t());
-  const bool softmax = options_.score() == config::SOFTMAX;
-  const at::Tensor score_TE = softmax ? routing.logits_TE.softmax(-1) : routing.logits_TE.sigmoid();
-  routing.probability_TE = softmax ? score_TE : score_TE / score_TE.sum(-1, true);
-  routing.expert_TK = chosen.defined() ? chosen : select(score_TE, context);
-  routing.weight_TK = choice_weights(score_TE.gather(-1, routing.expert_TK), options_);
-  return routing;
-}
-
-at::Tensor Router::jitter(const at::Tensor& x_TD, const StepContext& context) const {
-  const Random random(context.seed, Stream::kRouterJitter, context.step, layer_);
-  const auto epsilon = static_cast<float>(options_.input_jitter());
-  at::Tensor factor = at::empty(x_TD.sizes(), at::kFloat);
-  auto* value = factor.mutable_data_ptr<float>();
-  const int64_t first = context.first_token * x_TD.size(1);
-  at::parallel_for(0, factor.numel(), kGrainTokens, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      value[i] = 1 - epsilon + 2 * epsilon * random.uniform(first + i);
-    }
-  });
-  return x_TD * factor.to(x_TD.scalar_type());
-}
-
-at::Tensor Router::select(const at::Tensor& score_TE, const StepContext& context) const {
-  if (options_.selection() == config::TOP_K) return top_k_lowest_id(score_TE, top_k_);
-  return forced_selection(score_TE.size(0), top_k_, num_experts_, context.first_token,
-                          options_.selection() == config::FORCED_SKEWED);
+  const at::Tensor input_TD = perturb_input(x_TD.to(type), moe_.router(), context, layer_);
+  const auto logits_of = [&](Parameter& weight) { return at::mm(input_TD, use(weight, type).t()); };
+  RouterInput input;
+  input.logits_TE =
+      weight_ ? logits_of(*weight_) : at::zeros({x_TD.size(0), moe_.num_experts()}, type);
+  if (noise_weight_ && context.training) input.noise_logits_TE = logits_of(*noise_weight_);
+  // The master copy: in bf16 a step of 0.001 would be lost.
+  if (selection_bias_) input.bias_E = selection_bias_->master.to(type);
+  input.token_ids_T = context.token_ids_T;
+  input.chosen_TK = chosen;
+  input.first_token = context.first_token;
+  input.seed = context.seed;
+  input.group_tokens = context.group_tokens;
+  input.real = real_tokens(context, x_TD.size(0));
+  input.training = context.training;
+  return route_logits(input, moe_, draw_for_router(moe_, x_TD.size(0), context, layer_, type));
 }
 
 }  // namespace switchyard::models

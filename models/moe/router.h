@@ -1,51 +1,76 @@
 #pragma once
 // The router: a pipeline of small stages, each chosen by an enum of the config.
 //
-//   input perturbation -> logits -> score -> selection -> weight
+//   input perturbation -> logits -> noise -> score -> selection score -> selection -> weight
 //
 // All in float32 (float64 for float64 input), whatever the compute type: routing is decided by tiny
 // differences, and exponentials need the range ("selective precision", Switch section 2.4).
+//
+// Published systems as settings:
+//   1991 dense gate      top_k = num_experts, weighting RAW
+//   noisy top-k (2017)   noise LEARNED_NOISE, init_std 0, importance and load losses
+//   GShard, ST-MoE       second_choice AT_RANDOM        Switch   top_k 1, RAW, input_jitter
+//   expert choice        selection EXPERT_CHOICE, policy BY_PROBABILITY, RAW
+//   DeepSeek-V2          num_groups, group_top_k, RAW, route_scale
+//   DeepSeek-V3          score SIGMOID, selection_bias, num_groups, group_score_experts 2
+
+#include <vector>
 
 #include <ATen/core/Tensor.h>
 
 #include "core/config/run_config.pb.h"
 #include "core/tensor/parameter.h"
 #include "models/moe/context.h"
+#include "models/moe/draws.h"
 
 namespace switchyard::models {
 
 struct Routing {
-  at::Tensor logits_TE;       // float32, differentiable
+  at::Tensor logits_TE;       // float32, differentiable; without noise
   at::Tensor probability_TE;  // float32, differentiable: the scores, normalised to sum 1 per token
   at::Tensor expert_TK;       // int64, constant: choices in order of preference
   at::Tensor weight_TK;       // float32, differentiable: what each choice's output is multiplied by
+  // Differentiable: the probability that an expert is chosen when its noise is drawn again and the
+  // others' is kept (2017, appendix A). Undefined without noise or when every expert is chosen.
+  at::Tensor chance_TE;
 };
 
-// Ids of the k largest scores per row, largest first; ties go to the lowest id. score [T, E] -> [T,
-// k] int64.
-at::Tensor top_k_lowest_id(const at::Tensor& score_TE, int64_t k);
+struct RouterInput {
+  at::Tensor logits_TE;
+  at::Tensor noise_logits_TE;  // x W_noise; read when there are draws of noise
+  at::Tensor bias_E;           // added for the selection alone; undefined: none
+  at::Tensor token_ids_T;      // HASH
+  at::Tensor chosen_TK;        // made choices to obey; undefined: select
+  int64_t first_token = 0;     // global index of the first row
+  uint64_t seed = 0;
+  int64_t group_tokens = 0;   // of one routing group: SOFTMAX_OVER_TOKENS, SINKHORN
+  std::vector<uint8_t> real;  // padding, as from real_tokens(); empty: none
+  bool training = false;      // SINKHORN
+};
+
+// The stages from the logits on.
+Routing route_logits(const RouterInput& input, const config::Moe& moe, const RouterDraws& draws);
 
 // Weights of the chosen experts from their scores [T, K], before any drop.
 at::Tensor choice_weights(const at::Tensor& chosen_score_TK, const config::Router& router);
 
 class Router {
  public:
-  // Registers <scope>.weight [num_experts, d_model].
-  Router(const Scope& scope, const config::Moe& moe, int64_t d_model, uint32_t layer,
-         double init_std);
+  // Registers, each where the config needs it: <scope>.weight and <scope>.noise_weight
+  // [num_experts, d_model]; <scope>.selection_bias [num_experts], whose gradient is always zero:
+  // models/moe/selection_bias.h moves it.
+  Router(const Scope& scope, const config::Moe& moe, int64_t d_model, uint32_t layer);
 
   // x [T, d_model] in any compute type. `chosen` undefined: select; else the ids to use again, [T,
   // K].
   Routing route(const at::Tensor& x_TD, const StepContext& context, const at::Tensor& chosen) const;
 
  private:
-  at::Tensor jitter(const at::Tensor& x_TD, const StepContext& context) const;
-  at::Tensor select(const at::Tensor& score_TE, const StepContext& context) const;
-
-  config::Router options_;
-  int64_t num_experts_, top_k_;
+  config::Moe moe_;
   uint32_t layer_;  // keys this layer's random streams
-  Parameter& weight_;
+  Parameter* weight_ = nullptr;
+  Parameter* noise_weight_ = nullptr;
+  Parameter* selection_bias_ = nullptr;
 };
 
 }  // namespace switchyard::models

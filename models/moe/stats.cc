@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "core/base/dtype.h"
+#include "core/base/errors.h"
+#include "core/tensor/aten.h"
 
 namespace switchyard::models {
 namespace {
@@ -14,9 +16,14 @@ void for_each_number(RoutingStats& stats, const F& f) {
   for (int64_t& load : stats.load) f(load);
   f(stats.tokens);
   f(stats.slots);
+  f(stats.rejected);
   f(stats.dropped);
   f(stats.balance_loss);
   f(stats.z_loss);
+  f(stats.device_loss);
+  f(stats.communication_loss);
+  f(stats.importance_loss);
+  f(stats.load_loss);
   f(stats.router_entropy);
 }
 
@@ -27,11 +34,30 @@ RoutingStats& RoutingStats::operator+=(const RoutingStats& other) {
   for (size_t e = 0; e < other.load.size(); ++e) load[e] += other.load[e];
   tokens += other.tokens;
   slots += other.slots;
+  rejected += other.rejected;
   dropped += other.dropped;
   balance_loss += other.balance_loss;
   z_loss += other.z_loss;
+  device_loss += other.device_loss;
+  communication_loss += other.communication_loss;
+  importance_loss += other.importance_loss;
+  load_loss += other.load_loss;
   router_entropy += other.router_entropy;
   return *this;
+}
+
+std::vector<uint8_t> real_tokens(const StepContext& context, int64_t tokens) {
+  std::vector<uint8_t> real;
+  if (context.is_real_T.defined()) {
+    SY_CHECK(context.is_real_T.numel() == tokens, "a padding mask of {} for {} tokens",
+             context.is_real_T.numel(), tokens);
+    const at::Tensor mask = context.is_real_T.to(at::kByte).contiguous();
+    real.assign(mask.const_data_ptr<uint8_t>(), mask.const_data_ptr<uint8_t>() + tokens);
+  } else if (context.num_real_tokens >= 0 && context.num_real_tokens < tokens) {
+    real.assign(tokens, 0);
+    std::fill_n(real.begin(), context.num_real_tokens, 1);
+  }
+  return real;
 }
 
 void reduce_stats(std::vector<RoutingStats>& layers, parallel::Communicator& ranks) {

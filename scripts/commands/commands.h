@@ -51,6 +51,17 @@ struct InspectOptions {
   bool json = false;
 };
 
+struct RoutingOptions {
+  std::string router;  // a run's config, or the name of a model preset
+  std::vector<std::string> overrides;
+  std::string logits;  // CSV: one row a token, one column an expert
+  // Further CSV files, each for the rules that read it; empty: zeros, or drawn with the run's seed.
+  std::string biases, noise_logits, noise, uniforms, lots, token_ids;
+  int64_t group_tokens = 0;  // 0: all rows are one routing group
+  bool evaluation = false;
+  bool json = false;
+};
+
 struct DoctorOptions {
   std::string folder = ".";
   bool json = false;
@@ -67,6 +78,7 @@ ExitCode eval(const EvalOptions& options);
 ExitCode generate(const GenerateOptions& options);
 ExitCode tokenize(const TokenizeCommand& options);
 ExitCode inspect(const InspectOptions& options);
+ExitCode inspect_routing(const RoutingOptions& options);
 ExitCode doctor(const DoctorOptions& options);
 ExitCode bench_step(const BenchOptions& options);
 

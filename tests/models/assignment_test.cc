@@ -3,7 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "models/moe/router.h"
+#include "models/moe/admission.h"
+#include "models/moe/selection.h"
 
 namespace switchyard::models {
 namespace {
@@ -81,7 +82,10 @@ TEST(Assignment, AllFirstChoicesComeBeforeAnySecond) {
 
 TEST(Assignment, RandomSecondChoiceTakesNoPlaceWhenNotAdmitted) {
   const at::Tensor ids = top_k_lowest_id(gshard_logits(), 2), weight = gshard_weights(ids);
-  const auto admitted = admit_second_choice(weight, 0.5, {.9f, .1f, .5f, .3f});
+  config::Router router;
+  router.set_second_choice(config::AT_RANDOM);
+  router.set_second_choice_threshold(0.5);
+  const auto admitted = admit_later_choices(weight, router, {.9f, .1f, .5f, .3f});
   EXPECT_THAT(admitted, ElementsAre(1, 0, 1, 1, 1, 1, 1, 1));
   const Assignment a = assign(ids, weight, admitted, {config::BY_POSITION, 4, 4, 2});
   EXPECT_THAT(a.position, ElementsAre(0, -1, 1, 1, 0, -1, -1, 0));
@@ -104,19 +108,6 @@ TEST(Assignment, NoTokensAreLegal) {
   const Assignment a = assign(at::empty({0, 2}, at::kLong), {}, {}, {config::BY_POSITION, 3, 4, 2});
   EXPECT_TRUE(a.order.slot.empty());
   EXPECT_THAT(a.order.count, ElementsAre(0, 0, 0));
-}
-
-TEST(Capacity, CountsKOnlyWhenAskedAndRespectsItsBounds) {
-  config::Capacity capacity;
-  capacity.set_train_factor(1.25);
-  capacity.set_eval_factor(2);
-  capacity.set_minimum(4);
-  EXPECT_EQ(capacity_of(capacity, true, 256, 2, 8), 40);
-  capacity.set_counts_k(true);
-  EXPECT_EQ(capacity_of(capacity, true, 256, 2, 8), 80);
-  EXPECT_EQ(capacity_of(capacity, false, 256, 2, 8), 128);
-  EXPECT_EQ(capacity_of(capacity, true, 8, 1, 64), 4);
-  EXPECT_EQ(capacity_of(capacity, false, 100, 8, 2), 100);
 }
 
 }  // namespace

@@ -5,7 +5,7 @@
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
-#include "models/moe/assignment.h"
+#include "models/moe/capacity.h"
 #include "parallel/single.h"
 #include "parallel/thread.h"
 #include "tests/testing/near.h"
@@ -87,7 +87,7 @@ struct Reference {
   at::Tensor forward(const at::Tensor& x, const config::Moe& moe) {
     const int64_t experts = moe.num_experts(), k = moe.top_k();
     const at::Tensor logits = at::mm(x, router.t()), p = logits.softmax(-1);
-    const int64_t capacity = capacity_of(moe.capacity(), true, kGroup, k, experts);
+    const int64_t capacity = capacity_of(moe, true, kGroup);
     std::vector<std::vector<int64_t>> chosen(kTokens);
     std::vector<double> load(experts);
     for (int64_t t = 0; t < kTokens; ++t) {
@@ -230,6 +230,45 @@ TEST(MoeLayer, PaddingIsNeitherRoutedNorCounted) {
   EXPECT_EQ(y.slice(0, 10).abs().sum().item<double>(), 0);
 }
 
+TEST(MoeLayer, PaddingAnywhereChangesNeitherLossesNorOtherTokens) {
+  const auto world = parallel::make_single();
+  Layer instance(model_with(config::NO_DROP, 1, false), *world);
+  const at::Tensor is_real = at::arange(kTokens, at::kLong).remainder(3).ne(1);
+  const int64_t num_real = is_real.sum().item<int64_t>();
+  std::vector<RoutingStats> with_padding(1), alone(1);
+  StepContext c = context();
+  c.tokens_in_step = c.tokens_in_micro_batch = num_real;
+  c.is_real_T = is_real;
+  c.stats = &with_padding;
+  RoutingDecision decision, decision_alone;
+  const at::Tensor y = instance.layer.forward(input(), c, decision);
+  c.is_real_T = at::Tensor();
+  c.group_tokens = num_real;
+  c.stats = &alone;
+  const at::Tensor expected = instance.layer.forward(
+      input().index_select(0, is_real.nonzero().squeeze(1)), c, decision_alone);
+  EXPECT_TRUE(is_near(y.index_select(0, is_real.nonzero().squeeze(1)), expected));
+  EXPECT_EQ(with_padding[0].load, alone[0].load);
+  EXPECT_EQ(with_padding[0].tokens, num_real);
+  EXPECT_NEAR(with_padding[0].balance_loss, alone[0].balance_loss, 1e-12);
+  EXPECT_NEAR(with_padding[0].z_loss, alone[0].z_loss, 1e-12);
+  EXPECT_NEAR(with_padding[0].router_entropy, alone[0].router_entropy, 1e-12);
+}
+
+TEST(MoeLayer, ReplaysGivenChoices) {
+  const auto world = parallel::make_single();
+  Layer instance(model_with(config::NO_DROP, 1, false), *world);
+  const std::vector<at::Tensor> replay = {
+      at::stack({at::arange(kTokens, at::kLong).remainder(4),
+                 at::arange(1, kTokens + 1, at::kLong).remainder(4)},
+                1)};
+  StepContext c = context();
+  c.replay = &replay;
+  RoutingDecision decision;
+  instance.layer.forward(input(), c, decision);
+  EXPECT_TRUE(at::equal(decision.expert_TK, replay[0]));
+}
+
 TEST(MoeLayer, NoTokensAreLegalOnAnyRank) {
   parallel::ThreadGroup(2).run([](parallel::Communicator& world) {
     at::set_num_threads(1);
@@ -250,7 +289,7 @@ TEST(Router, JitterIsAFunctionOfTheGlobalToken) {
   const auto world = parallel::make_single();
   Layer instance(model, *world);
   ParameterTable table;
-  const models::Router router(Scope(table), model.moe(), 16, 0, 0.5);
+  const models::Router router(Scope(table), model.moe(), 16, 0);
   table.allocate(at::kDouble);
   table.initialize(1);
   StepContext c = context();

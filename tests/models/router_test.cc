@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "models/moe/balance.h"
 #include "models/moe/losses.h"
+#include "models/moe/selection.h"
 #include "parallel/single.h"
 #include "tests/testing/near.h"
 
@@ -41,19 +43,6 @@ TEST(Router, WeightConventionsGiveTheKnownValues) {
                       row({1.366123, 1.133877}), 2e-6));
 }
 
-TEST(Router, TiesGoToTheLowestExpert) {
-  EXPECT_TRUE(at::equal(top_k_lowest_id(at::zeros({2, 5}), 3),
-                        at::tensor({0, 1, 2, 0, 1, 2}, at::kLong).view({2, 3})));
-  EXPECT_TRUE(at::equal(top_k_lowest_id(row({1, 3, 2, 3}), 3),
-                        at::tensor({1, 3, 2}, at::kLong).view({1, 3})));
-}
-
-TEST(Router, TopKAgreesWithAFullStableSort) {
-  const at::Tensor score = at::randint(0, 7, {200, 16}).to(at::kFloat);  // many ties
-  const auto sorted = score.sort(/*stable=*/true, /*dim=*/1, /*descending=*/true);
-  EXPECT_TRUE(at::equal(top_k_lowest_id(score, 5), std::get<1>(sorted).slice(1, 0, 5)));
-}
-
 // Losses of the top-1 example, with their gradients in the first row.
 struct SwitchLosses : ::testing::Test {
   at::Tensor logits =
@@ -70,11 +59,12 @@ struct SwitchLosses : ::testing::Test {
     moe.set_num_experts(3);
     moe.mutable_balance_loss()->set_load(config::FIRST_CHOICE);
     moe.mutable_balance_loss()->set_statistics(config::PER_GROUP);
-    context.tokens_in_step = context.tokens_in_micro_batch = 6;
+    context.tokens_in_step = context.tokens_in_micro_batch = context.group_tokens = 6;
   }
   at::Tensor balance() {
     const at::Tensor p = logits.softmax(-1);
-    return balance_loss(p, load_share(top_k_lowest_id(p, 1), moe, 6, context, world), context);
+    const Routing routing{logits, p, top_k_lowest_id(p, 1), {}, {}};
+    return balance_loss(p, balance_slopes(routing, moe, context, world).expert_GE, context);
   }
 };
 
@@ -111,12 +101,13 @@ TEST(BalanceLoss, OfTheTopTwoExampleCountsFirstChoicesOnly) {
   moe.mutable_balance_loss()->set_load(config::FIRST_CHOICE);
   moe.mutable_balance_loss()->set_statistics(config::PER_GROUP);
   StepContext context;
-  context.tokens_in_step = 4;
+  context.tokens_in_step = context.group_tokens = 4;
   const auto single = parallel::make_single();
   parallel::Communicator& world = *single;
   const at::Tensor p = logits.softmax(-1);
-  const at::Tensor share = load_share(top_k_lowest_id(p, 2), moe, 4, context, world);
-  EXPECT_NEAR(balance_loss(p, share, context).item<double>(), 1.898834, 1e-6);
+  const Routing routing{logits, p, top_k_lowest_id(p, 2), {}, {}};
+  const at::Tensor slope = balance_slopes(routing, moe, context, world).expert_GE;
+  EXPECT_NEAR(balance_loss(p, slope, context).item<double>(), 1.898834, 1e-6);
 }
 
 TEST(BalanceLoss, IsOneWhenBalancedForBothLoadFractions) {
@@ -124,15 +115,15 @@ TEST(BalanceLoss, IsOneWhenBalancedForBothLoadFractions) {
   const at::Tensor ids =
       at::tensor({0, 1, 1, 2, 2, 3, 3, 0, 0, 1, 1, 2, 2, 3, 3, 0}, at::kLong).view({8, 2});
   StepContext context;
-  context.tokens_in_step = context.tokens_in_micro_batch = 8;
+  context.tokens_in_step = context.tokens_in_micro_batch = context.group_tokens = 8;
   const auto single = parallel::make_single();
   parallel::Communicator& world = *single;
   config::Moe moe;
   moe.set_num_experts(4);
   for (const auto load : {config::FIRST_CHOICE, config::ALL_CHOICES}) {
     moe.mutable_balance_loss()->set_load(load);
-    EXPECT_NEAR(balance_loss(p, load_share(ids, moe, 8, context, world), context).item<double>(), 1,
-                1e-15);
+    const at::Tensor slope = balance_slopes({p, p, ids, {}, {}}, moe, context, world).expert_GE;
+    EXPECT_NEAR(balance_loss(p, slope, context).item<double>(), 1, 1e-15);
   }
 }
 

@@ -5,6 +5,7 @@
 #include "core/data/synthetic_source.h"
 #include "core/tensor/parameter.h"
 #include "models/decoder.h"
+#include "models/moe/selection_bias.h"
 #include "models/moe/stats.h"
 #include "optim/adamw.h"
 #include "optim/schedule.h"
@@ -100,6 +101,7 @@ config::RunConfig tiny_config() {
   moe.mutable_router()->set_weighting(config::RENORMALIZE);
   moe.mutable_router()->set_weight_norm(1);
   moe.mutable_router()->set_route_scale(1);
+  moe.mutable_router()->set_init_std(model.init_std());
   moe.mutable_router()->set_second_choice(config::ALWAYS);
   moe.mutable_capacity()->set_policy(config::NO_DROP);
   moe.mutable_capacity()->set_group_sequences(1);
@@ -161,6 +163,7 @@ TrainingTrace train_tiny(const config::RunConfig& config, parallel::Communicator
     parallel::reduce_gradients(table.groups(), mesh);
     trace.losses.push_back(world.all_reduce(loss, parallel::ReduceOp::kSum, "loss"));
     trace.gradient_norms.push_back(parallel::gradient_norm(table.groups(), mesh));
+    const auto layer_stats = stats;  // of this rank
     models::reduce_stats(stats, world);
     trace.balance.push_back(stats[0].balance_loss);
     trace.z.push_back(stats[0].z_loss);
@@ -169,6 +172,7 @@ TrainingTrace train_tiny(const config::RunConfig& config, parallel::Communicator
       for (const Parameter& p : table.parameters())
         trace.gradients[p.name] = assemble(p, p.grad, mesh);
     }
+    models::update_selection_bias(table, config.model().moe(), layer_stats, world);
     optimizer.step(optim::learning_rate(config.optimizer(), step, steps),
                    trace.gradient_norms.back());
   }

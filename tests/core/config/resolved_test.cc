@@ -69,9 +69,11 @@ TEST_F(Resolved, SetsWhatTheKindOfOptimizerUses) {
 TEST_F(Resolved, LeavesCapacityUnsetWhereNothingIsDropped) {
   std::vector<std::string> unset;
   collect_unset(load_config(run(kSmallRun)).model().moe(), "", unset);
-  EXPECT_THAT(unset,
-              UnorderedElementsAre("shared_expert", "capacity.train_factor", "capacity.eval_factor",
-                                   "capacity.counts_k", "capacity.minimum"));
+  EXPECT_THAT(
+      unset, UnorderedElementsAre("shared_expert", "capacity.train_factor", "capacity.eval_factor",
+                                  "capacity.counts_k", "capacity.minimum", "capacity.rounding",
+                                  "capacity.multiple_of", "capacity.fixed_slots", "capacity.rounds",
+                                  "capacity.exempt_share"));
 }
 
 TEST_F(Resolved, DerivesDefaultsFromWhatIsSet) {

@@ -85,22 +85,6 @@ TEST_F(Validate, ChecksTheFormsOfExperts) {
               HasSubstr("expert_dropout (1) must be at least 0 and below 1"));
 }
 
-TEST_F(Validate, ChecksTheRouter) {
-  EXPECT_THAT(broken({"model.moe.top_k=1", "model.moe.router.weighting=RENORMALIZE"}),
-              HasSubstr("the router would get no gradient; use RAW"));
-  EXPECT_THAT(broken({"model.moe.router.weighting=RAW", "model.moe.router.weight_norm=2"}),
-              HasSubstr("weight_norm (2) must be 1 or unset with weighting RAW"));
-  EXPECT_THAT(broken({"model.moe.top_k=3", "model.moe.router.second_choice=AT_RANDOM"}),
-              HasSubstr("must be used with model.moe.top_k 2, got 3"));
-}
-
-TEST_F(Validate, RefusesCapacityWhereNothingIsDropped) {
-  EXPECT_THAT(broken({"model.moe.capacity.train_factor=1.5"}),
-              HasSubstr("capacity.train_factor must not be set with policy NO_DROP"));
-  EXPECT_EQ(
-      broken({"model.moe.capacity.train_factor=1.5", "model.moe.capacity.policy=BY_POSITION"}), "");
-}
-
 TEST_F(Validate, ChecksTheBatchAgainstTheRanks) {
   EXPECT_THAT(broken({"train.accumulation=3"}),
               HasSubstr("train.accumulation (3) must divide train.global_batch (8)"));

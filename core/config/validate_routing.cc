@@ -1,0 +1,258 @@
+// Rules about routers, capacity and the router's losses: what does not go together, why, and what
+// to do instead.
+
+#include "core/config/validate_rules.h"
+
+namespace switchyard::config {
+
+namespace {
+
+void check_choices(const Moe& moe, Findings& findings) {
+  const Router& router = moe.router();
+  if (moe.has_num_experts() && moe.num_experts() > 0 && moe.top_k() > moe.num_experts())
+    findings.add(
+        "model.moe.top_k ({}) must be at most model.moe.num_experts ({}); lower top_k or raise "
+        "num_experts",
+        moe.top_k(), moe.num_experts());
+  if (moe.top_k() == 1 && router.weighting() == RENORMALIZE)
+    findings.add(
+        "model.moe.router.weighting (RENORMALIZE) must not be used with model.moe.top_k (1): the "
+        "one weight is always 1 and the router would get no gradient; use RAW");
+  if (router.weighting() == RAW && router.weight_norm() != 1)
+    findings.add(
+        "model.moe.router.weight_norm ({}) must be 1 or unset with weighting RAW, which does not "
+        "divide; use RENORMALIZE or leave it out",
+        router.weight_norm());
+  if (router.weighting() == EQUAL && router.selection() != HASH)
+    findings.add(
+        "model.moe.router.weighting (EQUAL) must be used with selection HASH alone: the router "
+        "would choose by scores that get no gradient; use RENORMALIZE or RAW");
+}
+
+void check_second_choice(const Moe& moe, Findings& findings) {
+  const Router& router = moe.router();
+  const int later = moe.top_k() - 1;  // choices after the first
+  if (router.second_choice() > ALWAYS && later < 1)
+    findings.add(
+        "model.moe.router.second_choice ({}) must be ALWAYS with model.moe.top_k ({}): there is no "
+        "second choice; use ALWAYS or raise top_k",
+        SecondChoice_Name(router.second_choice()), moe.top_k());
+  if (router.second_choice() == SAMPLED_SECOND && later > 1)
+    findings.add(
+        "model.moe.router.second_choice (SAMPLED_SECOND) must be used with model.moe.top_k 2, got "
+        "{}; set top_k to 2, or use selection SAMPLED to draw every choice",
+        moe.top_k());
+  if (router.second_choice() > ALWAYS && router.selection() != TOP_K)
+    findings.add(
+        "model.moe.router.second_choice ({}) must be used with selection TOP_K, got {}; use ALWAYS "
+        "or TOP_K",
+        SecondChoice_Name(router.second_choice()), Selection_Name(router.selection()));
+  if (router.second_choice() == SAMPLED_SECOND &&
+      (router.selection_bias() || router.num_groups() > 1))
+    findings.add(
+        "model.moe.router.second_choice (SAMPLED_SECOND) must not be used with selection_bias or "
+        "num_groups: it draws from the scores themselves; use ALWAYS or leave them out");
+}
+
+void check_groups(const Moe& moe, Findings& findings) {
+  const Router& router = moe.router();
+  const int groups = router.num_groups(), kept = router.group_top_k(), experts = moe.num_experts();
+  if (groups <= 1 || experts < 1 || kept < 1) return;
+  if (router.selection() != TOP_K)
+    findings.add(
+        "model.moe.router.num_groups ({}) must be 1 with selection {}, which does not go by scores "
+        "within groups; use TOP_K",
+        groups, Selection_Name(router.selection()));
+  if (kept > groups)
+    findings.add(
+        "model.moe.router.group_top_k ({}) must be at most model.moe.router.num_groups ({}); lower "
+        "it",
+        kept, groups);
+  if (experts % groups != 0) {
+    findings.add(
+        "model.moe.router.num_groups ({}) must divide model.moe.num_experts ({}); choose a divisor",
+        groups, experts);
+    return;
+  }
+  const int size = experts / groups;
+  if (kept * size < moe.top_k())
+    findings.add(
+        "model.moe.router.group_top_k ({}) groups of {} experts hold fewer than model.moe.top_k "
+        "({}) experts; raise group_top_k or lower num_groups",
+        kept, size, moe.top_k());
+  if (router.group_score_experts() > size)
+    findings.add(
+        "model.moe.router.group_score_experts ({}) must be at most the {} experts of a group; "
+        "lower it",
+        router.group_score_experts(), size);
+}
+
+void check_randomness(const Moe& moe, Findings& findings) {
+  const Router& router = moe.router();
+  const bool goes_by_scores = router.selection() == TOP_K;
+  if (router.noise() == LEARNED_NOISE && !goes_by_scores)
+    findings.add(
+        "model.moe.router.noise (LEARNED_NOISE) must be used with selection TOP_K, got {}: noise "
+        "is there to vary which experts are the best; use NO_NOISE or TOP_K",
+        Selection_Name(router.selection()));
+  if (router.noise() == LEARNED_NOISE && router.score() == SIGMOID)
+    findings.add(
+        "model.moe.router.noise (LEARNED_NOISE) must be used with score SOFTMAX; its load estimate "
+        "compares noisy logits; use SOFTMAX or NO_NOISE");
+  if (router.selection_bias() && !goes_by_scores)
+    findings.add(
+        "model.moe.router.selection_bias must be used with selection TOP_K, got {}; leave it out "
+        "or use TOP_K",
+        Selection_Name(router.selection()));
+  if (router.selection_bias() && router.noise() == LEARNED_NOISE)
+    findings.add(
+        "model.moe.router.selection_bias must not be used with noise LEARNED_NOISE: the load "
+        "estimate knows no bias; choose one of them");
+}
+
+// Losses that could move nothing.
+void check_losses(const Moe& moe, Findings& findings) {
+  const Router& router = moe.router();
+  if (router.selection() == HASH && router.weighting() == EQUAL) {
+    const auto unused = [&](double coefficient, const char* field) {
+      if (coefficient > 0)
+        findings.add(
+            "model.moe.{} ({}) must be 0 with selection HASH and weighting EQUAL, which have no "
+            "router to train; leave it out",
+            field, coefficient);
+    };
+    unused(moe.balance_loss().coefficient(), "balance_loss.coefficient");
+    unused(moe.z_loss_coefficient(), "z_loss_coefficient");
+    unused(moe.importance_loss_coefficient(), "importance_loss_coefficient");
+  }
+  if (moe.load_loss_coefficient() > 0 && router.noise() != LEARNED_NOISE)
+    findings.add(
+        "model.moe.load_loss_coefficient ({}) must be 0 without noise LEARNED_NOISE: a counted "
+        "load has no gradient; set router.noise or use balance_loss",
+        moe.load_loss_coefficient());
+  if (moe.load_loss_coefficient() > 0 && router.num_groups() > 1)
+    findings.add(
+        "model.moe.load_loss_coefficient ({}) must be 0 with num_groups ({}): the load estimate "
+        "knows no groups; use balance_loss",
+        moe.load_loss_coefficient(), router.num_groups());
+  if (moe.load_loss_coefficient() > 0 && moe.top_k() == moe.num_experts())
+    findings.add(
+        "model.moe.load_loss_coefficient ({}) must be 0 with top_k = num_experts ({}): every "
+        "expert has every token; leave it out",
+        moe.load_loss_coefficient(), moe.top_k());
+}
+
+// DeepSeek's groups of experts.
+void check_devices(const Moe& moe, Findings& findings) {
+  const BalanceLoss& balance = moe.balance_loss();
+  const int devices = moe.num_devices();
+  const bool budget = moe.capacity().policy() == DEVICE_BUDGET;
+  const bool is_used =
+      budget || balance.device_coefficient() > 0 || balance.communication_coefficient() > 0;
+  if (is_used && devices < 2)
+    findings.add(
+        "model.moe.num_devices ({}) must be at least 2 with device losses or policy DEVICE_BUDGET; "
+        "set it, or router.num_groups",
+        devices);
+  if (devices > 1 && moe.num_experts() > 0 && moe.num_experts() % devices != 0)
+    findings.add(
+        "model.moe.num_devices ({}) must divide model.moe.num_experts ({}); choose a divisor",
+        devices, moe.num_experts());
+  if (balance.communication_coefficient() > 0 &&
+      (moe.router().num_groups() < 2 || moe.router().num_groups() != devices))
+    findings.add(
+        "model.moe.balance_loss.communication_coefficient ({}) must be used with router.num_groups "
+        "({}) equal to num_devices ({}): it compares with the group_top_k devices that a token may "
+        "reach; set num_groups or leave it out",
+        balance.communication_coefficient(), moe.router().num_groups(), devices);
+}
+
+void check_balance_loss(const Moe& moe, Findings& findings) {
+  const BalanceLoss& balance = moe.balance_loss();
+  const bool expert_choice = moe.router().selection() == EXPERT_CHOICE;
+  if (balance.second_place() && moe.top_k() < 2)
+    findings.add(
+        "model.moe.balance_loss.second_place must be false with model.moe.top_k (1): there is no "
+        "second choice; leave it out");
+  if (moe.layer_aggregation() == POOLED_LAYERS &&
+      (balance.second_place() || balance.device_coefficient() > 0 ||
+       balance.communication_coefficient() > 0))
+    findings.add(
+        "model.moe.layer_aggregation (POOLED_LAYERS) must be used without second_place, "
+        "device_coefficient and communication_coefficient; use MEAN_OVER_LAYERS or leave them out");
+  if (expert_choice && (balance.coefficient() > 0 || balance.device_coefficient() > 0))
+    findings.add(
+        "model.moe.balance_loss must have coefficient 0 with selection EXPERT_CHOICE: every expert "
+        "takes the same number of tokens; leave it out");
+}
+
+void check_expert_choice(const Moe& moe, Findings& findings) {
+  const bool expert_choice = moe.router().selection() == EXPERT_CHOICE;
+  if (moe.router().score() == SOFTMAX_OVER_TOKENS && !expert_choice)
+    findings.add(
+        "model.moe.router.score (SOFTMAX_OVER_TOKENS) must be used with selection EXPERT_CHOICE, "
+        "got {}; use SOFTMAX",
+        Selection_Name(moe.router().selection()));
+  if (!expert_choice) return;
+  if (moe.capacity().policy() != BY_PROBABILITY)
+    findings.add(
+        "model.moe.capacity.policy ({}) must be BY_PROBABILITY with selection EXPERT_CHOICE: each "
+        "expert takes its best tokens, as many as its capacity; leave policy out",
+        DropPolicy_Name(moe.capacity().policy()));
+  if (moe.router().weighting() != RAW)
+    findings.add(
+        "model.moe.router.weighting ({}) must be RAW with selection EXPERT_CHOICE: a token may be "
+        "chosen by any number of experts; leave it out",
+        Weighting_Name(moe.router().weighting()));
+}
+
+void check_rounds(const Moe& moe, Findings& findings) {
+  const Capacity& capacity = moe.capacity();
+  if (capacity.policy() == NEXT_FREE && moe.num_experts() > 0 &&
+      capacity.rounds() > moe.num_experts())
+    findings.add(
+        "model.moe.capacity.rounds ({}) must be at most model.moe.num_experts ({}); lower it",
+        capacity.rounds(), moe.num_experts());
+  if (capacity.policy() == NEXT_FREE && moe.router().second_choice() > ALWAYS)
+    findings.add(
+        "model.moe.router.second_choice ({}) must be ALWAYS with capacity.policy NEXT_FREE, where "
+        "later choices stand in for the first; leave it out",
+        SecondChoice_Name(moe.router().second_choice()));
+}
+
+void check_capacity(const Capacity& capacity, Findings& findings) {
+  if (capacity.policy() != NO_DROP) return;
+  const auto unused = [&](bool is_set, const char* field) {
+    if (is_set)
+      findings.add(
+          "model.moe.capacity.{} must not be set with policy NO_DROP, which has no "
+          "capacity; leave it out or set policy: BY_POSITION",
+          field);
+  };
+  unused(capacity.has_train_factor(), "train_factor");
+  unused(capacity.has_eval_factor(), "eval_factor");
+  unused(capacity.has_counts_k(), "counts_k");
+  unused(capacity.has_minimum(), "minimum");
+  unused(capacity.has_rounding(), "rounding");
+  unused(capacity.has_multiple_of(), "multiple_of");
+  unused(capacity.has_fixed_slots(), "fixed_slots");
+  unused(capacity.has_rounds(), "rounds");
+  unused(capacity.has_exempt_share(), "exempt_share");
+}
+
+}  // namespace
+
+void check_routing(const Moe& moe, Findings& findings) {
+  check_choices(moe, findings);
+  check_second_choice(moe, findings);
+  check_groups(moe, findings);
+  check_randomness(moe, findings);
+  check_losses(moe, findings);
+  check_balance_loss(moe, findings);
+  check_devices(moe, findings);
+  check_expert_choice(moe, findings);
+  check_rounds(moe, findings);
+  check_capacity(moe.capacity(), findings);
+}
+
+}  // namespace switchyard::config

@@ -1,0 +1,24 @@
+#pragma once
+// Which of a token's later choices may ask for a place at all, before capacity is looked at.
+
+#include <cstdint>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "core/config/run_config.pb.h"
+
+namespace switchyard::models {
+
+// [T*K], 1: may ask; empty: all may. The first choice always may. A later choice is judged by its
+// share, its weight over the sum of its token's weights (GShard: the normalised gate), against its
+// threshold:
+//   AT_RANDOM        uniform < share / threshold (GShard: threshold 0.5; Mesh-TensorFlow and
+//   ST-MoE:
+//                    0.2); `uniform` [T * (K-1)] in [0, 1), empty in evaluation, where all may
+//   ABOVE_THRESHOLD  share > threshold
+//   NEVER            none; the weights stay those of k choices
+std::vector<uint8_t> admit_later_choices(const at::Tensor& weight_TK, const config::Router& router,
+                                         const std::vector<float>& uniform);
+
+}  // namespace switchyard::models

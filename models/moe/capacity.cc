@@ -1,0 +1,54 @@
+#include "models/moe/capacity.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace switchyard::models {
+namespace {
+
+double rounded(double slots, config::Rounding rounding) {
+  switch (rounding) {
+    case config::ROUND_UP:
+      return std::ceil(slots);
+    case config::ROUND_NEAREST:
+      return std::nearbyint(slots);  // half to even
+    default:
+      return std::floor(slots);
+  }
+}
+
+}  // namespace
+
+int64_t capacity_of(const config::Moe& moe, bool training, int64_t group_tokens) {
+  const config::Capacity& capacity = moe.capacity();
+  if (capacity.fixed_slots() > 0) return capacity.fixed_slots();
+  const double factor = training ? capacity.train_factor() : capacity.eval_factor();
+  const int64_t asking = group_tokens * (capacity.counts_k() ? moe.top_k() : 1);
+  const double wanted =
+      factor * static_cast<double>(asking) / static_cast<double>(moe.num_experts());
+  const double slots =
+      rounded(std::min(wanted, static_cast<double>(group_tokens)), capacity.rounding());
+  const int64_t unit = std::max(1, capacity.multiple_of());
+  const auto least = std::max<int64_t>(static_cast<int64_t>(slots), capacity.minimum());
+  return (least + unit - 1) / unit * unit;
+}
+
+int64_t device_budget(const config::Moe& moe, int64_t group_tokens) {
+  const double even =
+      static_cast<double>(group_tokens * moe.top_k()) / static_cast<double>(moe.num_devices());
+  return static_cast<int64_t>(std::floor(moe.capacity().train_factor() * even));
+}
+
+config::DropPolicy policy_of(const config::Capacity& capacity, bool training) {
+  if (training) return capacity.policy();
+  switch (capacity.policy()) {
+    case config::AT_RANDOM_ORDER:
+      return config::BY_POSITION;
+    case config::DEVICE_BUDGET:
+      return config::NO_DROP;
+    default:
+      return capacity.policy();
+  }
+}
+
+}  // namespace switchyard::models

@@ -1,0 +1,25 @@
+#pragma once
+// How many slots an expert may take, and which stand outside that limit.
+
+#include <cstdint>
+
+#include "core/config/run_config.pb.h"
+
+namespace switchyard::models {
+
+// Slots per expert and routing group:
+//   fixed_slots, or factor * group_tokens * (top_k if counts_k) / num_experts, at most
+//   group_tokens, rounded; at least `minimum`; then up to a multiple of `multiple_of`
+// Switch, GShard, Mesh-TensorFlow, flaxformer and lingvo do not count k; DeepSpeed, Megatron,
+// MegaBlocks and V-MoE do.
+int64_t capacity_of(const config::Moe& moe, bool training, int64_t group_tokens);
+
+// DEVICE_BUDGET: slots per device and routing group, floor(train_factor * group_tokens * top_k /
+// num_devices). (DeepSeek-V2, section 2.2.4.)
+int64_t device_budget(const config::Moe& moe, int64_t group_tokens);
+
+// The policy that holds: those that draw at random or are for training alone give way in
+// evaluation.
+config::DropPolicy policy_of(const config::Capacity& capacity, bool training);
+
+}  // namespace switchyard::models

@@ -1,0 +1,138 @@
+#include "models/moe/loss_terms.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "core/config/layers.h"
+
+namespace switchyard::models {
+namespace {
+
+std::string fraction_words(const config::Moe& moe) {
+  switch (moe.balance_loss().load()) {
+    case config::FIRST_CHOICE:
+      return "share of the tokens whose first choice is expert i";
+    case config::TOKENS_CHOOSING:
+      return fmt::format("share of the tokens that have expert i among their {}", moe.top_k());
+    case config::UNBIASED_CHOICES:
+      return fmt::format(
+          "share of the T*{} assignments that would ask for expert i without selection bias and "
+          "groups",
+          moe.top_k());
+    default:
+      return fmt::format("share of the T*{} assignments that ask for expert i", moe.top_k());
+  }
+}
+
+std::string scope_words(const config::Moe& moe) {
+  const int sequences = moe.capacity().group_sequences();
+  switch (moe.balance_loss().statistics()) {
+    case config::GLOBAL_BATCH:
+      return "f over the T tokens of the micro-batch on all ranks; mean over the step's "
+             "micro-batches";
+    case config::PER_SEQUENCE:
+      return "f and P over the T tokens of each sequence, then the mean over sequences";
+    default:
+      return fmt::format(
+          "f and P over the T tokens of each routing group of {} sequence(s), then the mean over "
+          "groups; mean over the step's micro-batches",
+          sequences);
+  }
+}
+
+struct Layers {
+  const config::Model& model;
+
+  int count() const { return config::num_moe_layers(model); }
+  bool is_pooled() const { return model.moe().layer_aggregation() == config::POOLED_LAYERS; }
+  // "sum over 4 MoE layer(s)"
+  std::string words() const {
+    const bool sum = model.moe().layer_aggregation() <= config::SUM_OVER_LAYERS;
+    return fmt::format("{} over {} MoE layer(s)", sum ? "sum" : "mean", count());
+  }
+  LossTerm term(const char* name, double coefficient, const std::string& what,
+                std::vector<std::string> detail) const {
+    return {name, fmt::format("{} * {} of {}", coefficient, words(), what), std::move(detail)};
+  }
+};
+
+LossTerm balance_term(const Layers& layers) {
+  const config::Moe& moe = layers.model.moe();
+  const config::BalanceLoss& balance = moe.balance_loss();
+  const int even = balance.load() == config::TOKENS_CHOOSING ? moe.top_k() : 1;
+  std::vector<std::string> detail = {
+      fmt::format("f_i = {}, before drops, without gradient", fraction_words(moe)),
+      "P_i = mean router probability of expert i", scope_words(moe),
+      layers.is_pooled()
+          ? fmt::format("{} at perfect balance, before the coefficient", even)
+          : fmt::format("{} per layer at perfect balance, before the coefficient", even)};
+  std::string formula = fmt::format("{} * sum_i f_i P_i", moe.num_experts());
+  if (balance.second_place()) {
+    formula = fmt::format("{} * sum_i (f_i P_i + f2_i P2_i / 2)", moe.num_experts());
+    detail.push_back(
+        "f2_i, P2_i = the same with second choices, and with the probabilities without each "
+        "token's first choice, renormalised; 0.5 more at perfect balance");
+  }
+  if (layers.is_pooled()) {
+    return {"balance",
+            fmt::format("{} * {}, f and P over the tokens of {} MoE layer(s) together",
+                        balance.coefficient(), formula, layers.count()),
+            detail};
+  }
+  return layers.term("balance", balance.coefficient(), formula, detail);
+}
+
+LossTerm cv_term(const Layers& layers, const char* name, double coefficient, char symbol,
+                 const char* meaning) {
+  return layers.term(
+      name, coefficient, fmt::format("var_i({0}_i) / mean_i({0}_i)^2", symbol),
+      {fmt::format("{}_i = {}", symbol, meaning),
+       "sums over the tokens of the micro-batch on all ranks; variance over experts; mean over the "
+       "step's micro-batches",
+       "0 at perfect balance"});
+}
+
+void add_device_terms(const Layers& layers, std::vector<LossTerm>& terms) {
+  const config::Moe& moe = layers.model.moe();
+  const config::BalanceLoss& balance = moe.balance_loss();
+  const std::string group = fmt::format("P_g = sum of P_i over the {} experts of device group g",
+                                        moe.num_experts() / std::max(1, moe.num_devices()));
+  if (balance.device_coefficient() > 0)
+    terms.push_back(layers.term(
+        "device", balance.device_coefficient(), "sum_g f_g P_g",
+        {fmt::format("f_g = mean of {} f_i over device group g, f_i the share of the T*{} "
+                     "assignments that ask for expert i",
+                     moe.num_experts(), moe.top_k()),
+         group, scope_words(moe), "1 per layer at perfect balance, before the coefficient"}));
+  if (balance.communication_coefficient() > 0)
+    terms.push_back(layers.term(
+        "communication", balance.communication_coefficient(), "sum_g f_g P_g",
+        {fmt::format("f_g = {} / {} * share of the tokens that are sent to device group g",
+                     moe.num_devices(), moe.router().group_top_k()),
+         group, scope_words(moe),
+         "1 per layer if every token evenly uses all the device groups it may"}));
+}
+
+}  // namespace
+
+void add_router_losses(const config::RunConfig& config, std::vector<LossTerm>& terms) {
+  if (!config.model().has_moe()) return;
+  const Layers layers{config.model()};
+  const config::Moe& moe = config.model().moe();
+  if (moe.balance_loss().coefficient() > 0) terms.push_back(balance_term(layers));
+  add_device_terms(layers, terms);
+  if (moe.z_loss_coefficient() > 0)
+    terms.push_back(
+        layers.term("z", moe.z_loss_coefficient(),
+                    "the mean over all tokens of the step of logsumexp(router logits)^2", {}));
+  if (moe.importance_loss_coefficient() > 0)
+    terms.push_back(cv_term(layers, "importance", moe.importance_loss_coefficient(), 'I',
+                            "sum of the weights of the tokens that chose expert i"));
+  if (moe.load_loss_coefficient() > 0)
+    terms.push_back(cv_term(layers, "load", moe.load_loss_coefficient(), 'L',
+                            "sum of the probability that a token chooses expert i when the noise "
+                            "on i is drawn again"));
+}
+
+}  // namespace switchyard::models

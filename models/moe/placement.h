@@ -1,0 +1,36 @@
+#pragma once
+// From a routing to places: which slots ask, which find room, and what that says about the router's
+// health. Above assignment.h, which knows no config.
+
+#include <cstdint>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "core/config/run_config.pb.h"
+#include "models/moe/assignment.h"
+#include "models/moe/context.h"
+#include "models/moe/draws.h"
+#include "models/moe/router.h"
+
+namespace switchyard::models {
+
+struct Placement {
+  std::vector<uint8_t> admitted;  // [T*K], 1: asks for a place; empty: all do
+  Assignment assignment;
+};
+
+// Padding and what the second-choice policy rejects do not ask; the rest is the drop policy's.
+Placement place_slots(const Routing& routing, const config::Moe& moe, const StepContext& context,
+                      const AssignDraws& draws);
+
+// What each token's weights are multiplied by after assignment, [T, 1]; undefined: nothing. With
+// SOFTMAX_OVER_TOKENS one over the number of experts that chose the token.
+at::Tensor token_scale(const Placement& placement, const config::Moe& moe, at::ScalarType type);
+
+// Without the losses. With EXPERT_CHOICE the load is what the experts took, and dropped counts the
+// tokens that none did.
+RoutingStats stats_of(const Routing& routing, const Placement& placement, const config::Moe& moe,
+                      const StepContext& context);
+
+}  // namespace switchyard::models

@@ -1,0 +1,132 @@
+#include "models/moe/routing_report.h"
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "core/tensor/aten.h"
+#include "models/moe/capacity.h"
+#include "models/moe/placement.h"
+#include "models/moe/router_losses.h"
+#include "parallel/single.h"
+
+namespace switchyard::models {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+StepContext context_of(const ReportInput& input, uint64_t seed) {
+  StepContext context;
+  context.training = input.training;
+  context.seed = seed;
+  context.group_tokens = input.router.group_tokens;
+  context.tokens_in_step = context.tokens_in_micro_batch = input.router.logits_TE.size(0);
+  return context;
+}
+
+// Fills in the draws that were not given.
+void complete_draws(const config::Moe& moe, const StepContext& context, ReportInput& input) {
+  const at::Tensor& logits = input.router.logits_TE;
+  const RouterDraws noise = draw_for_router(moe, logits.size(0), context, 0, logits.scalar_type());
+  AssignDraws lots = draw_for_assignment(moe, logits.size(0), context, 0);
+  if (!context.training) {
+    input.noise = {};
+    input.lots = {};
+    return;
+  }
+  if (!input.noise.normal_TE.defined()) input.noise.normal_TE = noise.normal_TE;
+  if (!input.noise.gumbel_TE.defined()) input.noise.gumbel_TE = noise.gumbel_TE;
+  if (input.lots.uniform.empty()) input.lots.uniform = std::move(lots.uniform);
+  if (input.lots.lot.empty()) input.lots.lot = std::move(lots.lot);
+  if (input.lots.exempt.empty()) input.lots.exempt = std::move(lots.exempt);
+}
+
+Json tokens_of(const Routing& routing, const Placement& placement, const at::Tensor& weight_TK) {
+  const int64_t tokens = routing.expert_TK.size(0), choices = routing.expert_TK.size(1);
+  const int64_t* expert = routing.expert_TK.const_data_ptr<int64_t>();
+  const at::Tensor weights = weight_TK.to(at::kDouble).contiguous();
+  const double* weight = weights.const_data_ptr<double>();
+  Json list = Json::array();
+  for (int64_t t = 0; t < tokens; ++t) {
+    Json row = Json::array();
+    for (int64_t n = t * choices; n < (t + 1) * choices; ++n) {
+      Json choice = {{"expert", expert[n]}, {"weight", weight[n]}};
+      const bool asked = placement.admitted.empty() || placement.admitted[n];
+      if (placement.assignment.position[n] >= 0) {
+        choice["slot"] = placement.assignment.position[n];
+      } else {
+        choice["without_slot"] = asked ? "no room" : "rejected";
+      }
+      row.push_back(std::move(choice));
+    }
+    list.push_back(std::move(row));
+  }
+  return list;
+}
+
+Json losses_of(const Routing& routing, const config::Moe& moe, const StepContext& context) {
+  const auto world = parallel::make_single();
+  RoutingDecision decision;
+  decide_losses(routing, moe, context, *world, decision);
+  RoutingStats values;
+  router_losses(routing, moe, context, decision, 1, values);
+  Json losses = {{"balance", values.balance_loss}, {"z", values.z_loss}};
+  if (decision.balance.device_GE.defined()) losses["device"] = values.device_loss;
+  if (decision.balance.communication_GE.defined()) {
+    losses["communication"] = values.communication_loss;
+  }
+  if (decision.importance_E.defined()) losses["importance"] = values.importance_loss;
+  if (decision.load_E.defined()) losses["load"] = values.load_loss;
+  return losses;
+}
+
+std::string as_text(const Json& report) {
+  std::string text = "token  choices: expert weight slot\n";
+  for (size_t t = 0; t < report["tokens"].size(); ++t) {
+    text += fmt::format("{:>5} ", t);
+    for (const Json& choice : report["tokens"][t]) {
+      text += fmt::format(
+          " {:>4} {:.6f} {:<8}", choice["expert"].get<int64_t>(), choice["weight"].get<double>(),
+          choice.contains("slot") ? fmt::format("[{}]", choice["slot"].get<int64_t>())
+                                  : choice["without_slot"].get<std::string>());
+    }
+    text += "\n";
+  }
+  text += fmt::format("load       {}\ncapacity   {}\ndropped    {}\nrejected   {}\n",
+                      report["load"].dump(), report["capacity"].dump(), report["dropped"].dump(),
+                      report["rejected"].dump());
+  for (const auto& [name, value] : report["losses"].items()) {
+    text += fmt::format("{:<14} {:.6f}\n", name + " loss", value.get<double>());
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string routing_report(const config::Moe& moe, ReportInput input, uint64_t seed, bool json) {
+  const at::NoGradGuard no_grad;
+  const StepContext context = context_of(input, seed);
+  complete_draws(moe, context, input);
+  input.router.seed = seed;
+  input.router.training = input.training;
+  const Routing routing = route_logits(input.router, moe, input.noise);
+  const Placement placement = place_slots(routing, moe, context, input.lots);
+  const RoutingStats stats = stats_of(routing, placement, moe, context);
+  const at::Tensor scale = token_scale(placement, moe, routing.weight_TK.scalar_type());
+  Json report;
+  report["tokens"] = tokens_of(routing, placement,
+                               scale.defined() ? routing.weight_TK * scale : routing.weight_TK);
+  report["load"] = stats.load;
+  const auto policy = policy_of(moe.capacity(), input.training);
+  report["capacity"] = nullptr;
+  if (policy == config::DEVICE_BUDGET) {
+    report["capacity"] = device_budget(moe, context.group_tokens);
+  } else if (policy != config::NO_DROP) {
+    report["capacity"] = capacity_of(moe, input.training, context.group_tokens);
+  }
+  report["dropped"] = stats.dropped;
+  report["rejected"] = stats.rejected;
+  report["losses"] = losses_of(routing, moe, context);
+  return json ? report.dump(2) + "\n" : as_text(report);
+}
+
+}  // namespace switchyard::models

@@ -1,0 +1,128 @@
+// switchyard inspect routing: the training code's routing of logits from a file.
+
+#include <charconv>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+
+#include <fmt/format.h>
+
+#include "core/config/reader.h"
+#include "core/tensor/aten.h"
+#include "models/moe/routing_report.h"
+#include "models/moe/selection.h"
+#include "scripts/commands/commands.h"
+
+namespace switchyard::commands {
+namespace {
+
+std::vector<double> parse_row(const std::string& line, const std::string& where) {
+  std::vector<double> row;
+  const char *at = line.data(), *end = at + line.size();
+  while (true) {
+    while (at < end && *at == ' ') ++at;
+    double value = 0;
+    const auto [next, error] = std::from_chars(at, end, value);
+    if (error != std::errc() || !std::isfinite(value)) {
+      throw DataError(
+          fmt::format("{}: column {} must be a finite number, got \"{}\"; write numbers "
+                      "separated by commas",
+                      where, row.size() + 1, std::string(at, end)));
+    }
+    row.push_back(value);
+    for (at = next; at < end && (*at == ' ' || *at == '\r');) ++at;
+    if (at == end) return row;
+    if (*at++ != ',') {
+      throw DataError(fmt::format("{}: expected a comma after column {}", where, row.size()));
+    }
+  }
+}
+
+// Rows of equal length; empty lines are skipped. Undefined for an empty path.
+at::Tensor read_csv(const std::string& path) {
+  if (path.empty()) return {};
+  std::ifstream file(path);
+  if (!file) throw DataError(fmt::format("{}: cannot be read; give a file of numbers", path));
+  std::vector<double> values;
+  size_t rows = 0, width = 0, line_number = 0;
+  for (std::string line; std::getline(file, line);) {
+    ++line_number;
+    if (line.find_first_not_of(" \r") == std::string::npos) continue;
+    const std::string where = fmt::format("{}:{}", path, line_number);
+    const std::vector<double> row = parse_row(line, where);
+    if (rows++ == 0) width = row.size();
+    if (row.size() != width) {
+      throw DataError(
+          fmt::format("{}: {} columns, but the first row has {}", where, row.size(), width));
+    }
+    values.insert(values.end(), row.begin(), row.end());
+  }
+  if (rows == 0) throw DataError(fmt::format("{}: holds no row of numbers", path));
+  return at::tensor(values, at::kDouble)
+      .view({static_cast<int64_t>(rows), static_cast<int64_t>(width)});
+}
+
+// A further file, which must hold rows x columns numbers in any shape.
+at::Tensor read_sized(const std::string& path, int64_t rows, int64_t columns) {
+  const at::Tensor values = read_csv(path);
+  if (values.defined() && values.numel() != rows * columns) {
+    throw DataError(fmt::format("{}: holds {} numbers, expected {} ({} x {})", path, values.numel(),
+                                rows * columns, rows, columns));
+  }
+  return values.defined() ? values.view({rows, columns}) : values;
+}
+
+std::vector<float> to_floats(const at::Tensor& values) {
+  if (!values.defined()) return {};
+  const at::Tensor flat = values.to(at::kFloat).contiguous();
+  return {flat.const_data_ptr<float>(), flat.const_data_ptr<float>() + flat.numel()};
+}
+
+// A run's config, or a model preset in a run that is just enough to be valid.
+config::RunConfig load_router(const RoutingOptions& options, int64_t num_experts) {
+  std::vector<std::string> overrides = {fmt::format("model.moe.num_experts={}", num_experts)};
+  for (const std::string& set : options.overrides) {
+    overrides.push_back(set.starts_with("moe.") ? "model." + set : set);
+  }
+  if (std::filesystem::exists(options.router)) {
+    return config::load_config(options.router, overrides);
+  }
+  return config::load_config_text(fmt::format("model_preset: \"{}\"\ndata {{ synthetic {{}} }}\n"
+                                              "train {{ steps: 1 global_batch: 1 }}\n",
+                                              options.router),
+                                  "inspect_routing.textproto", overrides);
+}
+
+}  // namespace
+
+ExitCode inspect_routing(const RoutingOptions& options) {
+  models::ReportInput input;
+  const at::Tensor logits = read_csv(options.logits);
+  const int64_t tokens = logits.size(0), experts = logits.size(1);
+  const config::RunConfig run = load_router(options, experts);
+  const config::Moe& moe = run.model().moe();
+  input.training = !options.evaluation;
+  input.router.logits_TE = logits;
+  input.router.group_tokens = options.group_tokens > 0 ? options.group_tokens : tokens;
+  if (tokens % input.router.group_tokens != 0) {
+    throw ConfigError(fmt::format("--group-tokens ({}) must divide the {} rows of {}",
+                                  options.group_tokens, tokens, options.logits));
+  }
+  input.router.noise_logits_TE = read_sized(options.noise_logits, tokens, experts);
+  if (!input.router.noise_logits_TE.defined()) {
+    input.router.noise_logits_TE = at::zeros_like(logits);
+  }
+  const at::Tensor bias = read_sized(options.biases, 1, experts);
+  if (bias.defined()) input.router.bias_E = bias.flatten();
+  const at::Tensor ids = read_sized(options.token_ids, tokens, 1);
+  input.router.token_ids_T =
+      ids.defined() ? ids.flatten().to(at::kLong) : at::arange(tokens, at::kLong);
+  input.noise.normal_TE = read_sized(options.noise, tokens, experts);
+  const int64_t choices = models::num_choices(moe);
+  input.lots.uniform = to_floats(read_sized(options.uniforms, tokens, moe.top_k() - 1));
+  input.lots.lot = to_floats(read_sized(options.lots, tokens, choices));
+  fmt::print("{}", models::routing_report(moe, std::move(input), run.seed(), options.json));
+  return ExitCode::kDone;
+}
+
+}  // namespace switchyard::commands

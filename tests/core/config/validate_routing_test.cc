@@ -1,0 +1,144 @@
+// What the rules about routing refuse, and that they name the reason.
+
+#include <gmock/gmock.h>
+
+#include "core/config/validate.h"
+#include "tests/core/config/config_files.h"
+
+namespace switchyard::config {
+namespace {
+
+using testing::HasSubstr;
+
+class ValidateRouting : public ConfigFiles {
+ protected:
+  // The rules that break once `change` is set below model.moe; 4 experts, top 2.
+  std::string broken(std::vector<std::string> change) {
+    for (std::string& field : change) field = "model.moe." + field;
+    return error(kSmallRun, change);
+  }
+};
+
+TEST_F(ValidateRouting, AcceptsThePublishedRouters) {
+  EXPECT_EQ(broken({"top_k=1", "router.input_jitter=0.01"}), "");
+  EXPECT_EQ(broken({"top_k=4", "router.weighting=RAW"}), "");
+  EXPECT_EQ(broken({"top_k=3", "router.second_choice=AT_RANDOM",
+                    "router.second_choice_threshold=0.2", "router.later_choice_threshold=0.4"}),
+            "");
+  EXPECT_EQ(
+      broken({"router.noise=LEARNED_NOISE", "router.init_std=0", "importance_loss_coefficient=0.1",
+              "load_loss_coefficient=0.1", "balance_loss.coefficient=0"}),
+      "");
+  EXPECT_EQ(broken({"router.score=SIGMOID", "router.selection_bias=true", "router.num_groups=2",
+                    "router.group_top_k=1", "router.group_score_experts=2"}),
+            "");
+  EXPECT_EQ(broken({"router.selection=HASH"}), "");
+  EXPECT_EQ(broken({"router.selection=SAMPLED"}), "");
+}
+
+TEST_F(ValidateRouting, ChecksTheWeights) {
+  EXPECT_THAT(broken({"top_k=1", "router.weighting=RENORMALIZE"}),
+              HasSubstr("the router would get no gradient; use RAW"));
+  EXPECT_THAT(broken({"router.weighting=RAW", "router.weight_norm=2"}),
+              HasSubstr("weight_norm (2) must be 1 or unset with weighting RAW"));
+  EXPECT_THAT(broken({"router.weighting=EQUAL"}),
+              HasSubstr("EQUAL) must be used with selection HASH alone"));
+}
+
+TEST_F(ValidateRouting, ChecksLaterChoices) {
+  EXPECT_THAT(broken({"top_k=1", "router.second_choice=AT_RANDOM"}),
+              HasSubstr("there is no second choice"));
+  EXPECT_THAT(broken({"top_k=3", "router.second_choice=SAMPLED_SECOND"}),
+              HasSubstr("must be used with model.moe.top_k 2, got 3"));
+  EXPECT_THAT(broken({"router.selection=HASH", "router.second_choice=NEVER"}),
+              HasSubstr("must be used with selection TOP_K, got HASH"));
+  EXPECT_THAT(broken({"router.second_choice=SAMPLED_SECOND", "router.selection_bias=true"}),
+              HasSubstr("draws from the scores themselves"));
+}
+
+TEST_F(ValidateRouting, ChecksExpertGroups) {
+  EXPECT_THAT(broken({"router.num_groups=3", "router.group_top_k=2"}),
+              HasSubstr("num_groups (3) must divide model.moe.num_experts (4)"));
+  EXPECT_THAT(broken({"router.num_groups=4", "router.group_top_k=1"}),
+              HasSubstr("group_top_k (1) groups of 1 experts hold fewer than model.moe.top_k (2)"));
+  EXPECT_THAT(broken({"router.num_groups=2", "router.group_top_k=3"}),
+              HasSubstr("group_top_k (3) must be at most model.moe.router.num_groups (2)"));
+  EXPECT_THAT(broken({"router.num_groups=2", "router.group_score_experts=3"}),
+              HasSubstr("group_score_experts (3) must be at most the 2 experts of a group"));
+  EXPECT_THAT(broken({"router.num_groups=2", "router.selection=SAMPLED"}),
+              HasSubstr("must be 1 with selection SAMPLED"));
+}
+
+TEST_F(ValidateRouting, ChecksNoiseAndBias) {
+  EXPECT_THAT(broken({"router.noise=LEARNED_NOISE", "router.selection=SAMPLED"}),
+              HasSubstr("noise (LEARNED_NOISE) must be used with selection TOP_K"));
+  EXPECT_THAT(broken({"router.noise=LEARNED_NOISE", "router.score=SIGMOID"}),
+              HasSubstr("must be used with score SOFTMAX"));
+  EXPECT_THAT(broken({"router.noise=LEARNED_NOISE", "router.selection_bias=true"}),
+              HasSubstr("the load estimate knows no bias"));
+  EXPECT_THAT(broken({"router.selection_bias=true", "router.selection=HASH"}),
+              HasSubstr("selection_bias must be used with selection TOP_K, got HASH"));
+}
+
+TEST_F(ValidateRouting, ChecksThatLossesCanMoveSomething) {
+  EXPECT_THAT(broken({"router.selection=HASH", "z_loss_coefficient=0.1"}),
+              HasSubstr("which have no router to train"));
+  EXPECT_THAT(broken({"load_loss_coefficient=0.1"}),
+              HasSubstr("must be 0 without noise LEARNED_NOISE"));
+  EXPECT_THAT(broken({"router.noise=LEARNED_NOISE", "load_loss_coefficient=0.1", "top_k=4"}),
+              HasSubstr("every expert has every token"));
+  EXPECT_THAT(
+      broken({"router.noise=LEARNED_NOISE", "load_loss_coefficient=0.1", "router.num_groups=2"}),
+      HasSubstr("the load estimate knows no groups"));
+}
+
+TEST_F(ValidateRouting, ChecksTheDeviceGroups) {
+  EXPECT_EQ(broken({"num_devices=2", "balance_loss.device_coefficient=0.05",
+                    "capacity.policy=DEVICE_BUDGET"}),
+            "");
+  EXPECT_THAT(broken({"capacity.policy=DEVICE_BUDGET"}),
+              HasSubstr("num_devices (1) must be at least 2"));
+  EXPECT_THAT(broken({"num_devices=3"}),
+              HasSubstr("num_devices (3) must divide model.moe.num_experts (4)"));
+  EXPECT_THAT(broken({"num_devices=2", "balance_loss.communication_coefficient=0.02"}),
+              HasSubstr("must be used with router.num_groups (1) equal to num_devices (2)"));
+}
+
+TEST_F(ValidateRouting, ChecksTheBalanceLoss) {
+  EXPECT_THAT(broken({"top_k=1", "balance_loss.second_place=true"}),
+              HasSubstr("second_place must be false with model.moe.top_k (1)"));
+  EXPECT_THAT(broken({"layer_aggregation=POOLED_LAYERS", "balance_loss.second_place=true"}),
+              HasSubstr("must be used without second_place"));
+}
+
+TEST_F(ValidateRouting, RefusesExpertChoiceInACausalDecoder) {
+  EXPECT_THAT(broken({"router.selection=EXPERT_CHOICE"}),
+              HasSubstr("depends on later tokens, which a causal model must not see; use TOP_K"));
+}
+
+TEST_F(ValidateRouting, ChecksExpertChoice) {
+  EXPECT_THAT(broken({"router.score=SOFTMAX_OVER_TOKENS"}),
+              HasSubstr("must be used with selection EXPERT_CHOICE, got TOP_K"));
+  EXPECT_THAT(broken({"router.selection=EXPERT_CHOICE", "capacity.policy=NO_DROP"}),
+              HasSubstr("capacity.policy (NO_DROP) must be BY_PROBABILITY"));
+  EXPECT_THAT(broken({"router.selection=EXPERT_CHOICE", "router.weighting=RENORMALIZE"}),
+              HasSubstr("weighting (RENORMALIZE) must be RAW"));
+  EXPECT_THAT(broken({"router.selection=EXPERT_CHOICE", "balance_loss.coefficient=0.01"}),
+              HasSubstr("every expert takes the same number of tokens"));
+}
+
+TEST_F(ValidateRouting, ChecksTheRoundsOfTheNextFreeExpert) {
+  EXPECT_THAT(broken({"capacity.policy=NEXT_FREE", "capacity.rounds=5"}),
+              HasSubstr("rounds (5) must be at most model.moe.num_experts (4)"));
+  EXPECT_THAT(broken({"capacity.policy=NEXT_FREE", "router.second_choice=AT_RANDOM"}),
+              HasSubstr("must be ALWAYS with capacity.policy NEXT_FREE"));
+}
+
+TEST_F(ValidateRouting, RefusesCapacityWhereNothingIsDropped) {
+  EXPECT_THAT(broken({"capacity.train_factor=1.5"}),
+              HasSubstr("capacity.train_factor must not be set with policy NO_DROP"));
+  EXPECT_EQ(broken({"capacity.train_factor=1.5", "capacity.policy=BY_POSITION"}), "");
+}
+
+}  // namespace
+}  // namespace switchyard::config

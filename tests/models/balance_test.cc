@@ -1,0 +1,165 @@
+#include "models/moe/balance.h"
+
+#include <gtest/gtest.h>
+
+#include "core/tensor/aten.h"
+#include "models/moe/losses.h"
+#include "models/moe/selection.h"
+#include "parallel/single.h"
+#include "tests/testing/near.h"
+
+namespace switchyard::models {
+namespace {
+
+using switchyard::testing::is_near;
+
+// DeepSeek's losses: 4 tokens of one sequence, 4 experts on 2 devices, 2 chosen.
+struct DeviceLosses : ::testing::Test {
+  config::Moe moe;
+  StepContext context;
+  std::unique_ptr<parallel::Communicator> world = parallel::make_single();
+  at::Tensor logits =
+      at::tensor({2., 1., 0., 0., 2., 0., 1., 0., 0., 1., 2., 0., 1., 2., 0., .5}, at::kDouble)
+          .view({4, 4})
+          .requires_grad_();
+
+  void SetUp() override {
+    moe.set_num_experts(4);
+    moe.set_top_k(2);
+    moe.set_num_devices(2);
+    moe.mutable_router()->set_num_groups(2);
+    moe.mutable_router()->set_group_top_k(2);
+    moe.mutable_balance_loss()->set_load(config::ALL_CHOICES);
+    moe.mutable_balance_loss()->set_statistics(config::PER_SEQUENCE);
+    moe.mutable_balance_loss()->set_device_coefficient(1);
+    moe.mutable_balance_loss()->set_communication_coefficient(1);
+    moe.mutable_capacity()->set_group_sequences(1);
+    context.group_tokens = context.tokens_in_step = 4;
+  }
+  Routing routing() const {
+    const at::Tensor p = logits.softmax(-1);
+    return {logits, p, top_k_lowest_id(p, moe.top_k()), {}, {}};
+  }
+  BalanceSlopes slopes() const { return balance_slopes(routing(), moe, context, *world); }
+  double value(const at::Tensor& slope_GE) const {
+    return balance_loss(routing().probability_TE, slope_GE, context).item<double>();
+  }
+};
+
+TEST_F(DeviceLosses, HaveTheirKnownValues) {
+  EXPECT_TRUE(
+      at::equal(routing().expert_TK, at::tensor({0, 1, 0, 2, 2, 1, 1, 0}, at::kLong).view({4, 2})));
+  EXPECT_NEAR(value(slopes().expert_GE), 1.234137, 1e-6);
+  EXPECT_NEAR(value(slopes().device_GE), 1.156792, 1e-6);
+  EXPECT_NEAR(value(slopes().communication_GE), .828396, 1e-6);
+}
+
+TEST_F(DeviceLosses, DoNotSeeAShiftOfTheLogits) {
+  const BalanceSlopes constant = slopes();
+  for (const at::Tensor& slope :
+       {constant.expert_GE, constant.device_GE, constant.communication_GE}) {
+    logits.mutable_grad() = at::Tensor();
+    balance_loss(routing().probability_TE, slope, context).backward();
+    EXPECT_GT(logits.grad().abs().max().item<double>(), 1e-3);
+    EXPECT_LT(logits.grad().sum(1).abs().max().item<double>(), 1e-15);
+  }
+}
+
+TEST_F(DeviceLosses, HaveTheGradientOfTheirValueAtAFixedLoad) {
+  const at::Tensor slope = slopes().device_GE;
+  balance_loss(routing().probability_TE, slope, context).backward();
+  const at::Tensor grad = logits.grad().flatten();
+  const at::NoGradGuard no_grad;
+  const at::Tensor flat = logits.view(-1);
+  constexpr double kStep = 1e-6;
+  for (int64_t i = 0; i < flat.numel(); ++i) {
+    flat[i] += kStep;
+    const double above = value(slope);
+    flat[i] -= 2 * kStep;
+    const double below = value(slope);
+    flat[i] += kStep;
+    EXPECT_NEAR((above - below) / (2 * kStep), grad[i].item<double>(), 1e-9) << i;
+  }
+}
+
+TEST_F(DeviceLosses, OfASequenceLookAtThatSequenceAlone) {
+  context.group_tokens = 4;  // two sequences of 2 in one routing group
+  moe.mutable_capacity()->set_group_sequences(2);
+  double mean = 0;
+  for (int64_t first = 0; first < 4; first += 2) {
+    const at::Tensor p = routing().probability_TE.slice(0, first, first + 2);
+    const at::Tensor load = at::bincount(top_k_lowest_id(p, 2).flatten(), {}, 4) / 4.0;
+    mean += 0.5 * 4 * (load * p.mean(0)).sum().item<double>();
+  }
+  EXPECT_EQ(slopes().expert_GE.size(0), 2);
+  EXPECT_NEAR(value(slopes().expert_GE), mean, 1e-12);
+  EXPECT_GT(std::abs(mean - 1.234137), 1e-3);
+}
+
+TEST_F(DeviceLosses, CountTokensChoosingGivesKTimesTheShareOfAssignments) {
+  moe.mutable_balance_loss()->set_load(config::TOKENS_CHOOSING);
+  EXPECT_NEAR(value(slopes().expert_GE), 2 * 1.234137, 2e-6);
+}
+
+TEST_F(DeviceLosses, UnbiasedChoicesIgnoreWhatWasChosen) {
+  moe.mutable_balance_loss()->set_load(config::UNBIASED_CHOICES);
+  Routing other = routing();
+  other.expert_TK = at::full({4, 2}, 3, at::kLong);
+  const at::Tensor slope = balance_slopes(other, moe, context, *world).expert_GE;
+  EXPECT_NEAR(value(slope), 1.234137, 1e-6);
+}
+
+TEST_F(DeviceLosses, SecondPlaceAddsHalfAtPerfectBalance) {
+  moe.mutable_balance_loss()->set_second_place(true);
+  const at::Tensor p = at::full({4, 4}, .25, at::kDouble);
+  const Routing even{p, p, at::tensor({0, 1, 1, 2, 2, 3, 3, 0}, at::kLong).view({4, 2}), {}, {}};
+  const at::Tensor slope = balance_slopes(even, moe, context, *world).second_GE;
+  EXPECT_NEAR(balance_loss(second_place_probability(even), slope, context).item<double>(), .5,
+              1e-12);
+}
+
+TEST_F(DeviceLosses, PooledOverLayersIsTheLossOfAllTokensTogether) {
+  moe.mutable_balance_loss()->set_statistics(config::PER_GROUP);
+  const auto pool = std::make_shared<PooledBalance>(2);
+  at::Tensor second = (logits.detach().roll({1}, {1}) * 1.5).requires_grad_();
+  at::Tensor x = at::zeros({1}, at::kDouble).requires_grad_();
+  at::Tensor y = x;
+  std::vector<at::Tensor> probabilities, ids;
+  for (const at::Tensor& layer : {logits, second}) {
+    const at::Tensor p = layer.softmax(-1);
+    const Routing r{layer, p, top_k_lowest_id(p, 2), {}, {}};
+    const at::Tensor slope = balance_slopes(r, moe, context, *world).expert_GE;
+    const at::Tensor sum = group_sums(p, 1, context);
+    pool->add(slope, sum);
+    y = attach_pooled(y, sum, pool, 1);
+    probabilities.push_back(p);
+    ids.push_back(r.expert_TK);
+  }
+  y.sum().backward();
+  const at::Tensor gradient = second.grad().clone();
+  second.mutable_grad() = at::Tensor();
+
+  StepContext both = context;
+  both.group_tokens = both.tokens_in_step = 8;
+  const at::Tensor p = at::cat(probabilities);
+  const Routing all{p, p, at::cat(ids), {}, {}};
+  const at::Tensor expected =
+      balance_loss(p, balance_slopes(all, moe, both, *world).expert_GE, both);
+  EXPECT_NEAR(pool->value(), expected.item<double>(), 1e-12);
+  const at::Tensor again = at::cat({logits.detach().softmax(-1), second.softmax(-1)});
+  balance_loss(again, balance_slopes(all, moe, both, *world).expert_GE, both).backward();
+  EXPECT_TRUE(is_near(gradient, second.grad(), 1e-12));
+}
+
+TEST(BalanceFacts, TheZLossPinsTheShift) {
+  const at::Tensor logits = at::randn({5, 4}, at::kDouble).requires_grad_();
+  StepContext context;
+  context.tokens_in_step = 5;
+  router_z_loss(logits, context).backward();
+  EXPECT_TRUE(is_near(logits.grad().sum(1), 2 * logits.detach().logsumexp(-1) / 5, 1e-12));
+  EXPECT_NEAR(router_z_loss(at::zeros({5, 4}, at::kDouble), context).item<double>(),
+              std::log(4) * std::log(4), 1e-12);
+}
+
+}  // namespace
+}  // namespace switchyard::models

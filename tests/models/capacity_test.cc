@@ -1,0 +1,77 @@
+#include "models/moe/capacity.h"
+
+#include <gtest/gtest.h>
+
+namespace switchyard::models {
+namespace {
+
+config::Moe moe_of(int experts, int k, double factor) {
+  config::Moe moe;
+  moe.set_num_experts(experts);
+  moe.set_top_k(k);
+  moe.mutable_capacity()->set_policy(config::BY_POSITION);
+  moe.mutable_capacity()->set_train_factor(factor);
+  moe.mutable_capacity()->set_eval_factor(2);
+  return moe;
+}
+
+TEST(Capacity, CountsKOnlyWhenAskedAndRespectsItsBounds) {
+  config::Moe moe = moe_of(8, 2, 1.25);
+  moe.mutable_capacity()->set_minimum(4);
+  EXPECT_EQ(capacity_of(moe, true, 256), 40);
+  moe.mutable_capacity()->set_counts_k(true);
+  EXPECT_EQ(capacity_of(moe, true, 256), 80);
+  EXPECT_EQ(capacity_of(moe, false, 256), 128);
+  moe.set_num_experts(64);
+  moe.set_top_k(1);
+  EXPECT_EQ(capacity_of(moe, true, 8), 4);
+  moe.set_num_experts(2);
+  moe.set_top_k(8);
+  EXPECT_EQ(capacity_of(moe, false, 100), 100);
+}
+
+TEST(Capacity, RoundsAsTheImplementationsDo) {
+  config::Moe moe = moe_of(8, 1, 1);
+  const auto with = [&](config::Rounding rounding, int64_t tokens) {
+    moe.mutable_capacity()->set_rounding(rounding);
+    return capacity_of(moe, true, tokens);
+  };
+  EXPECT_EQ(with(config::ROUND_DOWN, 31), 3);     // 3.875
+  EXPECT_EQ(with(config::ROUND_UP, 25), 4);       // 3.125
+  EXPECT_EQ(with(config::ROUND_NEAREST, 20), 2);  // 2.5: half to even
+  EXPECT_EQ(with(config::ROUND_NEAREST, 28), 4);  // 3.5
+}
+
+TEST(Capacity, IsRaisedToAMultiple) {
+  config::Moe moe = moe_of(8, 1, 1);
+  moe.mutable_capacity()->set_multiple_of(4);
+  EXPECT_EQ(capacity_of(moe, true, 40), 8);
+  EXPECT_EQ(capacity_of(moe, true, 64), 8);
+}
+
+TEST(Capacity, MayBeAConstant) {
+  config::Moe moe = moe_of(8, 1, 1);
+  moe.mutable_capacity()->set_fixed_slots(64);
+  EXPECT_EQ(capacity_of(moe, true, 40), 64);
+  EXPECT_EQ(capacity_of(moe, false, 4000), 64);
+}
+
+TEST(Capacity, OfADeviceIsItsShareOfAllAssignments) {
+  config::Moe moe = moe_of(8, 3, 1);
+  moe.set_num_devices(4);
+  EXPECT_EQ(device_budget(moe, 10), 7);  // 30 / 4
+}
+
+TEST(Capacity, PoliciesThatDrawGiveWayInEvaluation) {
+  config::Capacity capacity;
+  capacity.set_policy(config::AT_RANDOM_ORDER);
+  EXPECT_EQ(policy_of(capacity, true), config::AT_RANDOM_ORDER);
+  EXPECT_EQ(policy_of(capacity, false), config::BY_POSITION);
+  capacity.set_policy(config::DEVICE_BUDGET);
+  EXPECT_EQ(policy_of(capacity, false), config::NO_DROP);
+  capacity.set_policy(config::BY_PROBABILITY);
+  EXPECT_EQ(policy_of(capacity, false), config::BY_PROBABILITY);
+}
+
+}  // namespace
+}  // namespace switchyard::models

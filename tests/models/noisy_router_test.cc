@@ -1,0 +1,105 @@
+// Noisy top-k routing (2017) against worked values: 3 tokens, 4 experts, 2 chosen.
+
+#include <gtest/gtest.h>
+
+#include "models/moe/losses.h"
+#include "models/moe/router.h"
+#include "parallel/single.h"
+#include "tests/testing/near.h"
+
+namespace switchyard::models {
+namespace {
+
+using switchyard::testing::is_near;
+
+at::Tensor matrix(const std::vector<double>& values) {
+  return at::tensor(values, at::kDouble).view({3, 4});
+}
+
+struct NoisyRouter : ::testing::Test {
+  config::Moe moe;
+  RouterInput input;
+  RouterDraws draws;
+  StepContext context;
+
+  void SetUp() override {
+    moe.set_num_experts(4);
+    moe.set_top_k(2);
+    moe.mutable_router()->set_score(config::SOFTMAX);
+    moe.mutable_router()->set_selection(config::TOP_K);
+    moe.mutable_router()->set_weighting(config::RENORMALIZE);
+    moe.mutable_router()->set_weight_norm(1);
+    moe.mutable_router()->set_route_scale(1);
+    moe.mutable_router()->set_noise(config::LEARNED_NOISE);
+    input.logits_TE = matrix({1, .5, .2, -.3, .1, .9, .8, 0, .3, .2, .1, .7}).requires_grad_();
+    input.noise_logits_TE = at::zeros({3, 4}, at::kDouble).requires_grad_();
+    draws.normal_TE = matrix({.2, -.1, .5, .3, -.4, .1, 0, .6, .5, -.2, .1, -.3});
+    context.tokens_in_step = context.tokens_in_micro_batch = 3;
+  }
+  at::Tensor load_loss() const {
+    const Routing routing = route_logits(input, moe, draws);
+    const at::Tensor load = load_of(routing, context);
+    return cv_loss(load, load.detach(), context, 1);
+  }
+};
+
+TEST_F(NoisyRouter, HasItsKnownWeights) {
+  const Routing routing = route_logits(input, moe, draws);
+  const at::Tensor gates =
+      at::zeros({3, 4}, at::kDouble).scatter(1, routing.expert_TK, routing.weight_TK);
+  EXPECT_TRUE(is_near(
+      gates, matrix({.643148, 0, .356852, 0, 0, .542476, .457524, 0, .540540, 0, 0, .459460}),
+      2e-6));
+}
+
+TEST_F(NoisyRouter, HasItsKnownChancesAndLosses) {
+  const Routing routing = route_logits(input, moe, draws);
+  EXPECT_TRUE(is_near(routing.chance_TE,
+                      matrix({.791343, .470765, .371965, .112931, .159741, .751735, .704622,
+                              .127614, .573164, .340504, .290027, .774367}),
+                      2e-6));
+  const at::Tensor importance = importance_of(routing, context), load = load_of(routing, context);
+  EXPECT_TRUE(
+      is_near(importance, at::tensor({1.183689, .542476, .814375, .459460}, at::kDouble), 2e-6));
+  EXPECT_TRUE(
+      is_near(load, at::tensor({1.524247, 1.563004, 1.366614, 1.014912}, at::kDouble), 2e-6));
+  EXPECT_NEAR(cv_squared(importance).item<double>(), .142093, 1e-6);
+  EXPECT_NEAR(cv_squared(load).item<double>(), .025025, 1e-6);
+}
+
+TEST_F(NoisyRouter, CountsItsLoadWithoutNoise) {
+  draws.normal_TE = at::Tensor();
+  const Routing routing = route_logits(input, moe, draws);
+  EXPECT_FALSE(routing.chance_TE.defined());
+  EXPECT_TRUE(at::equal(load_of(routing, context), at::tensor({2., 2., 1., 1.}, at::kDouble)));
+  EXPECT_FALSE(load_of(routing, context).requires_grad());
+}
+
+TEST_F(NoisyRouter, LoadLossHasItsGradientThroughLogitsNoiseAndThreshold) {
+  load_loss().backward();
+  constexpr double kStep = 1e-6;
+  for (at::Tensor* leaf : {&input.logits_TE, &input.noise_logits_TE}) {
+    const at::Tensor grad = leaf->grad().flatten();
+    EXPECT_GT(grad.abs().max().item<double>(), 1e-3);
+    const at::NoGradGuard no_grad;
+    const at::Tensor flat = leaf->view(-1);
+    for (int64_t i = 0; i < flat.numel(); ++i) {
+      flat[i] += kStep;
+      const double above = load_loss().item<double>();
+      flat[i] -= 2 * kStep;
+      const double below = load_loss().item<double>();
+      flat[i] += kStep;
+      EXPECT_NEAR((above - below) / (2 * kStep), grad[i].item<double>(), 1e-8) << i;
+    }
+  }
+}
+
+TEST_F(NoisyRouter, SharesOfTheLossAddUpOverRanks) {
+  const Routing routing = route_logits(input, moe, draws);
+  const at::Tensor first = importance_of(routing, context) * 0.25, rest = first.detach() * 3;
+  const at::Tensor share = cv_loss(first, first.detach() + rest, context, 2);
+  EXPECT_NEAR(2 * share.item<double>(), .142093, 1e-6);
+}
+
+}  // namespace
+}  // namespace switchyard::models

@@ -1,0 +1,140 @@
+// The worked examples of routing, through the report that `inspect routing` prints.
+
+#include "models/moe/routing_report.h"
+
+#include <google/protobuf/text_format.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "core/tensor/aten.h"
+
+namespace switchyard::models {
+namespace {
+
+using nlohmann::json;
+
+at::Tensor matrix(const std::vector<double>& values, int64_t columns) {
+  return at::tensor(values, at::kDouble).view({-1, columns});
+}
+
+const at::Tensor kSwitchLogits =
+    matrix({2, 1, 0, 1.5, 0, .5, 3, 0, 0, 0, 2, 1, 1, .5, 0, 0, .2, .9}, 3);
+const at::Tensor kGshardLogits = matrix({2, 1, 0, -1, 2, 1.5, 0, 0, 1, 2, 0, 0, 2.5, 0, 1, 0}, 4);
+
+json report(const std::string& moe_text, ReportInput input) {
+  config::Moe moe;
+  EXPECT_TRUE(google::protobuf::TextFormat::MergeFromString(
+      "router { route_scale: 1 weight_norm: 1 second_choice: ALWAYS } " + moe_text, &moe));
+  if (input.router.group_tokens == 0) input.router.group_tokens = input.router.logits_TE.size(0);
+  return json::parse(routing_report(moe, std::move(input), 1, true));
+}
+
+ReportInput with(const at::Tensor& logits) {
+  ReportInput input;
+  input.router.logits_TE = logits;
+  return input;
+}
+
+// Slots of choice j, -1 where there is none.
+std::vector<int64_t> slots(const json& report, size_t j) {
+  std::vector<int64_t> result;
+  for (const json& token : report["tokens"]) result.push_back(token[j].value("slot", -1));
+  return result;
+}
+
+using Slots = std::vector<int64_t>;
+
+TEST(RoutingReport, ShowsTheSwitchExample) {
+  const std::string moe =
+      "num_experts: 3 top_k: 1 router { weighting: RAW score: SOFTMAX } "
+      "balance_loss { load: FIRST_CHOICE statistics: PER_GROUP } ";
+  const json by_position =
+      report(moe + "capacity { policy: BY_POSITION train_factor: 1 }", with(kSwitchLogits));
+  EXPECT_EQ(by_position["capacity"], 2);
+  EXPECT_EQ(slots(by_position, 0), (Slots{0, 1, -1, 0, -1, 0}));
+  EXPECT_EQ(by_position["dropped"], 2);
+  EXPECT_NEAR(by_position["tokens"][2][0]["weight"], .909443, 1e-6);
+  EXPECT_EQ(by_position["tokens"][2][0]["without_slot"], "no room");
+  EXPECT_NEAR(by_position["losses"]["balance"], 1.253339, 1e-6);
+  EXPECT_NEAR(by_position["losses"]["z"], 5.039361, 1e-6);
+  const json surest_first =
+      report(moe + "capacity { policy: BATCH_PRIORITIZED train_factor: 1 }", with(kSwitchLogits));
+  EXPECT_EQ(slots(surest_first, 0), (Slots{1, -1, 0, 0, -1, 0}));
+}
+
+TEST(RoutingReport, ShowsTheNextFreeExpert) {
+  const json r = report(
+      "num_experts: 3 top_k: 1 router { weighting: RAW score: SOFTMAX } "
+      "capacity { policy: NEXT_FREE train_factor: 1 rounds: 3 }",
+      with(kSwitchLogits));
+  std::vector<int64_t> expert, slot;
+  for (const json& token : r["tokens"]) {
+    for (const json& choice : token) {
+      if (!choice.contains("slot")) continue;
+      expert.push_back(choice["expert"]);
+      slot.push_back(choice["slot"]);
+    }
+  }
+  EXPECT_EQ(expert, (Slots{0, 0, 1, 1, 2, 2}));
+  EXPECT_EQ(slot, (Slots{0, 1, 1, 0, 1, 0}));
+}
+
+TEST(RoutingReport, ShowsTheGshardExampleWithItsPolicies) {
+  const std::string moe =
+      "num_experts: 4 top_k: 2 router { weighting: RENORMALIZE score: SOFTMAX } "
+      "balance_loss { load: FIRST_CHOICE statistics: PER_GROUP } "
+      "capacity { policy: BY_POSITION train_factor: 2 } ";
+  const json all = report(moe, with(kGshardLogits));
+  EXPECT_EQ(slots(all, 0), (Slots{0, 1, 0, -1}));
+  EXPECT_EQ(slots(all, 1), (Slots{1, -1, -1, 0}));
+  EXPECT_NEAR(all["losses"]["balance"], 1.898834, 1e-6);
+  ReportInput input = with(kGshardLogits);
+  input.lots.uniform = {.9f, .1f, .5f, .3f};
+  const json random = report(
+      moe + "router { second_choice: AT_RANDOM second_choice_threshold: 0.5 }", std::move(input));
+  EXPECT_EQ(slots(random, 1), (Slots{-1, 1, -1, 0}));
+  EXPECT_EQ(random["tokens"][0][1]["without_slot"], "rejected");
+  EXPECT_EQ(random["rejected"], 1);
+}
+
+TEST(RoutingReport, ShowsTheNoisyExample) {
+  ReportInput input = with(matrix({1, .5, .2, -.3, .1, .9, .8, 0, .3, .2, .1, .7}, 4));
+  input.router.noise_logits_TE = at::zeros({3, 4}, at::kDouble);
+  input.noise.normal_TE = matrix({.2, -.1, .5, .3, -.4, .1, 0, .6, .5, -.2, .1, -.3}, 4);
+  const json r = report(
+      "num_experts: 4 top_k: 2 router { weighting: RENORMALIZE score: SOFTMAX noise: LEARNED_NOISE "
+      "} importance_loss_coefficient: 1 load_loss_coefficient: 1",
+      std::move(input));
+  EXPECT_NEAR(r["tokens"][0][0]["weight"], .643148, 1e-6);
+  EXPECT_NEAR(r["losses"]["importance"], .142093, 1e-6);
+  EXPECT_NEAR(r["losses"]["load"], .025025, 1e-6);
+  EXPECT_EQ(r["load"], (Slots{2, 1, 2, 1}));
+}
+
+TEST(RoutingReport, ShowsDeepSeeksLosses) {
+  const json r = report(
+      "num_experts: 4 top_k: 2 num_devices: 2 router { weighting: RAW score: SOFTMAX num_groups: 2 "
+      "group_top_k: 2 group_score_experts: 1 } capacity { group_sequences: 1 } balance_loss { "
+      "load: "
+      "ALL_CHOICES statistics: PER_SEQUENCE device_coefficient: 1 communication_coefficient: 1 }",
+      with(matrix({2, 1, 0, 0, 2, 0, 1, 0, 0, 1, 2, 0, 1, 2, 0, .5}, 4)));
+  EXPECT_NEAR(r["losses"]["balance"], 1.234137, 1e-6);
+  EXPECT_NEAR(r["losses"]["device"], 1.156792, 1e-6);
+  EXPECT_NEAR(r["losses"]["communication"], .828396, 1e-6);
+}
+
+TEST(RoutingReport, ShowsBiasedGroups) {
+  ReportInput input = with(matrix({.9, .1, .6, .55, .7, .05, .3, .2}, 8).logit());
+  input.router.bias_E = at::tensor({-.2, 0., 0., .1, 0., 0., 0., 0.}, at::kDouble);
+  const json r = report(
+      "num_experts: 8 top_k: 2 router { weighting: RENORMALIZE score: SIGMOID route_scale: 2.5 "
+      "selection_bias: true num_groups: 4 group_top_k: 2 group_score_experts: 2 }",
+      std::move(input));
+  EXPECT_EQ(r["tokens"][0][0]["expert"], 0);
+  EXPECT_EQ(r["tokens"][0][1]["expert"], 3);
+  EXPECT_NEAR(r["tokens"][0][0]["weight"], 1.551724, 1e-6);
+  EXPECT_NEAR(r["tokens"][0][1]["weight"], .948276, 1e-6);
+}
+
+}  // namespace
+}  // namespace switchyard::models
