@@ -22,6 +22,8 @@ enum class Stream : uint32_t {
   kShuffle = 8,     // data order
   kSample = 9,      // text generation
   kSynthetic = 10,  // generated tokens
+  kSpanCorruption = 30,  // step = sequence; index = within its segments
+  kSampledSoftmax = 31,  // index = candidate
 };
 
 // One keyed stream. Cheap to copy; thread-safe, since it has no state.

@@ -21,9 +21,10 @@ struct Findings {
   }
 };
 
-void check_ranges(const RunConfig& config, Findings& findings);     // validate_ranges.cc
-void check_model(const Model& model, Findings& findings);           // validate_model.cc
-void check_optimizer(const RunConfig& config, Findings& findings);  // validate_optimizer.cc
-void check_sizes(const RunConfig& config, Findings& findings);      // validate_model.cc
+void check_ranges(const RunConfig& config, Findings& findings);        // validate_ranges.cc
+void check_model(const Model& model, Findings& findings);              // validate_model.cc
+void check_optimizer(const RunConfig& config, Findings& findings);     // validate_optimizer.cc
+void check_architecture(const RunConfig& config, Findings& findings);  // validate_architecture.cc
+void check_sizes(const RunConfig& config, Findings& findings);         // validate_model.cc
 
 }  // namespace switchyard::config

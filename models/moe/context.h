@@ -36,6 +36,20 @@ struct RoutingDecision {
   bool is_made() const { return plan != nullptr; }
 };
 
+// What predictions of a table's cases came to on this rank. Adds up over micro-batches and ranks.
+struct CaseStats {
+  double squared_error = 0;  // sum over cases of the mean over outputs
+  int64_t correct = 0;
+  int64_t count = 0;
+
+  double mean_error() const {
+    return squared_error / static_cast<double>(std::max<int64_t>(1, count));
+  }
+  double accuracy() const {
+    return static_cast<double>(correct) / static_cast<double>(std::max<int64_t>(1, count));
+  }
+};
+
 struct StepContext {
   bool training = false;  // false: no jitter, no random second choice, evaluation capacity
   uint64_t seed = 0;
@@ -49,6 +63,7 @@ struct StepContext {
   int64_t tokens_in_step = 0;
   int64_t tokens_in_micro_batch = 0;
   std::vector<RoutingStats>* stats = nullptr;  // one per MoE layer, added to; null: not wanted
+  CaseStats* cases = nullptr;                  // of a table, added to; null: not wanted
 
   int64_t real_tokens(int64_t tokens) const {
     return num_real_tokens < 0 ? tokens : std::min(num_real_tokens, tokens);

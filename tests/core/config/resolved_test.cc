@@ -45,6 +45,9 @@ TEST_F(Resolved, LeavesNothingUnsetButWhatIsUnsetOnPurpose) {
   collect_unset(config, "", unset);
   EXPECT_THAT(unset, UnorderedElementsAre(
                          "model_preset", "data_preset", "mesh.data", "mesh.expert",
+                         // groups and fields of other architectures and objectives
+                         "model.lstm", "model.local_experts", "data.table", "data.spans",
+                         "data.target_length",
                          // what other kinds of initializer, optimizer and schedule use
                          "model.init_scale", "model.init_restore_variance", "model.init_range",
                          "optimizer.momentum", "optimizer.adafactor", "optimizer.hold_steps"));
