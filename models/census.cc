@@ -6,7 +6,7 @@
 #include <string_view>
 
 #include "core/tensor/parameter.h"
-#include "models/decoder.h"
+#include "models/model.h"
 #include "parallel/mesh.h"
 #include "parallel/single.h"
 
@@ -18,9 +18,17 @@ struct Rule {
   std::string_view part, component;
 };
 constexpr Rule kRules[] = {
-    {"embedding", "embedding"}, {"attention", "attention"}, {"relative_bias", "attention"},
-    {"router", "router"},       {"experts", "experts"},     {"shared_expert", "shared_expert"},
-    {"ffn", "dense_ffn"},       {"extra_ffn", "dense_ffn"}, {"norm", "norms"},
+    {"embedding", "embedding"},
+    {"attention", "attention"},
+    {"cross_attention", "attention"},
+    {"relative_bias", "attention"},
+    {"lstm", "lstm"},
+    {"router", "router"},
+    {"experts", "experts"},
+    {"shared_expert", "shared_expert"},
+    {"ffn", "dense_ffn"},
+    {"extra_ffn", "dense_ffn"},
+    {"norm", "norms"},
     {"output", "output"},
 };
 
@@ -28,7 +36,7 @@ ParameterTable parameters_of(const config::Model& model) {
   ParameterTable table;
   const auto world = parallel::make_single();
   const parallel::Mesh mesh(*world, {}, model.has_moe() ? model.moe().num_experts() : 0);
-  const Decoder decoder(table, model, mesh);
+  const Model whole(table, model, mesh);
   return table;
 }
 

@@ -10,6 +10,7 @@
 
 #include "core/config/run_config.pb.h"
 #include "core/tensor/parameter.h"
+#include "models/batch.h"
 #include "models/layers/attention.h"
 #include "models/layers/ffn.h"
 #include "models/layers/latent_attention.h"
@@ -62,14 +63,6 @@ class DecoderLayer {
   config::Stacking stacking_ = config::NO_STACKING;
   std::optional<SubLayerNorms> extra_norms_;
   std::optional<DenseFfn> extra_;
-};
-
-// A micro-batch as tensors. targets: next token, -1 where there is no loss; documents: which
-// document of its row.
-struct TokenBatch {
-  at::Tensor tokens_BS;     // int64
-  at::Tensor targets_BS;    // int64
-  at::Tensor documents_BS;  // int32
 };
 
 class Decoder {

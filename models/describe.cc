@@ -126,18 +126,44 @@ Json inspect_json(const config::RunConfig& config, const parallel::Mesh::Shape& 
           {"losses", terms}};
 }
 
+LossTerm error_of_experts(const config::LocalExperts& experts) {
+  const std::string detail = fmt::format(
+      "d: one-hot class; o_i, p_i: output and gate of expert i of {}", experts.num_experts());
+  const char* mean = "mean over all cases of the step of ";
+  switch (experts.error()) {
+    case config::COOPERATIVE:
+      return {"error", mean + std::string("|d - sum_i p_i o_i|^2"), {detail}};
+    case config::COMPETITIVE:
+      return {"error", mean + std::string("sum_i p_i |d - o_i|^2"), {detail}};
+    default:
+      return {"error", mean + std::string("-log sum_i p_i exp(-|d - o_i|^2 / 2)"), {detail}};
+  }
+}
+
+LossTerm main_loss(const config::RunConfig& config) {
+  const config::Model& model = config.model();
+  if (model.architecture() == config::LOCAL_EXPERTS) return error_of_experts(model.local_experts());
+  const char* given = model.architecture() == config::ENCODER_DECODER
+                          ? "the source and the earlier tokens of the target"
+                          : "the earlier tokens of the document";
+  LossTerm term{
+      "lm",
+      "mean over all target tokens of the step of -log p(target)",
+      {fmt::format("p = softmax over the vocabulary of {}, given {}", model.vocab_size(), given),
+       fmt::format("the step is {} sequences over all ranks and micro-batches; natural logarithm",
+                   config.train().global_batch())}};
+  if (model.lstm().sampled_softmax() > 0)
+    term.detail.push_back(fmt::format(
+        "in training p is estimated over the target and {} sampled words (importance sampling)",
+        model.lstm().sampled_softmax()));
+  return term;
+}
+
 }  // namespace
 
 std::vector<LossTerm> losses(const config::RunConfig& config) {
   const config::Model& model = config.model();
-  std::vector<LossTerm> terms = {
-      {"lm",
-       "mean over all target tokens of the step of -log p(target)",
-       {fmt::format(
-            "p = softmax over the vocabulary of {}, given the earlier tokens of the document",
-            model.vocab_size()),
-        fmt::format("the step is {} sequences over all ranks and micro-batches; natural logarithm",
-                    config.train().global_batch())}}};
+  std::vector<LossTerm> terms = {main_loss(config)};
   add_router_losses(config, terms);
   return terms;
 }

@@ -17,7 +17,8 @@ Init init_of(const config::Model& model, const Parameter& parameter) {
   if (model.initializer() == config::UNIFORM) return {Init::kUniform, model.init_range()};
   if (is_embedding(parameter.name)) return {Init::kNormal, 1.0};
   const double inputs = static_cast<double>(parameter.shape.back());
-  const double deviation = std::sqrt(model.init_scale() / inputs);
+  const double own = parameter.init.value / model.init_std();
+  const double deviation = own * std::sqrt(model.init_scale() / inputs);
   return {Init::kTruncatedNormal,
           model.init_restore_variance() ? deviation / kCutDeviation : deviation};
 }

@@ -11,8 +11,9 @@ namespace switchyard::models {
 // stay. Call after the model has registered its parameters and before they are initialised.
 //
 // TRUNCATED_NORMAL: standard deviation sqrt(init_scale / inputs), where a weight [..., out, in] has
-// `in` inputs. The cut narrows the distribution to 0.88 of that, which init_restore_variance
-// undoes. Token embeddings are looked up, not multiplied, and start as N(0, 1).
+// `in` inputs; a parameter that asked for a multiple of model.init_std gets that multiple of it.
+// The cut narrows the distribution to 0.88 of that, which init_restore_variance undoes. Token
+// embeddings are looked up, not multiplied, and start as N(0, 1).
 void choose_initializers(const config::Model& model, ParameterTable& table);
 
 }  // namespace switchyard::models

@@ -1,39 +1,117 @@
 #include "trainer/data_sources.h"
 
+#include "core/base/errors.h"
+#include "core/data/case_source.h"
+#include "core/data/pair_source.h"
+#include "core/data/span_corruption.h"
 #include "core/data/synthetic_source.h"
 #include "core/data/token_file.h"
 
 namespace switchyard::trainer {
 namespace {
 
+SpanCorruption spans_of(const config::Data& data) {
+  return {data.spans().density(), data.spans().mean_length()};
+}
+
+// Ids at the end of the vocabulary that stand for hidden spans.
+int32_t num_sentinels(const config::RunConfig& config) {
+  const config::Data& data = config.data();
+  if (data.objective() != config::SPAN_CORRUPTION) return 0;
+  return static_cast<int32_t>(fit_input(data.sequence_length(), spans_of(data)).spans);
+}
+
+// Generated text leaves the sentinels alone; its last word ends a document.
+int32_t synthetic_words(const config::RunConfig& config) {
+  return config.model().vocab_size() - num_sentinels(config);
+}
+
 // Part 0 of the endless walk is for training, part 1 for validation: the same language, other text.
 std::shared_ptr<const TokenSource> synthetic(const config::RunConfig& config, int64_t part) {
   const int64_t tokens = config.data().synthetic().num_tokens();
-  return std::make_shared<SyntheticSource>(tokens, config.model().vocab_size(), config.seed(),
+  return std::make_shared<SyntheticSource>(tokens, synthetic_words(config), config.seed(),
                                            part * tokens);
+}
+
+PairLengths pair_lengths(const config::Data& data) {
+  return {data.sequence_length(), data.target_length()};
+}
+
+SpecialTokens special_tokens(const config::RunConfig& config, const Tokenizer* tokenizer) {
+  const int32_t vocabulary = config.model().vocab_size();
+  const int32_t words = tokenizer ? tokenizer->vocab_size() : synthetic_words(config);
+  const int32_t sentinels = num_sentinels(config);
+  if (words + sentinels > vocabulary)
+    throw ConfigError(fmt::format(
+        "model.vocab_size ({}) must be at least {}: the {} tokens of data.tokenizer \"{}\" and {} "
+        "sentinels for the hidden spans of {} tokens; raise it",
+        vocabulary, words + sentinels, words, config.data().tokenizer(), sentinels,
+        config.data().sequence_length()));
+  return {tokenizer ? tokenizer->end_of_document() : words - 1, vocabulary - 1};
+}
+
+std::shared_ptr<const BatchMaker> text_batches(const config::RunConfig& config,
+                                               const Tokenizer* tokenizer) {
+  const config::Data& data = config.data();
+  switch (data.objective()) {
+    case config::SPAN_CORRUPTION:
+      return span_corruption_batches(data.sequence_length(), spans_of(data),
+                                     special_tokens(config, tokenizer), config.seed());
+    case config::TRANSLATION:
+      return pair_batches(pair_lengths(data), special_tokens(config, tokenizer).end);
+    default:
+      return next_token_batches(data.sequence_length());
+  }
+}
+
+RunData open_table(const config::RunConfig& config) {
+  const config::Table& options = config.data().table();
+  const TableColumns columns{{options.features().begin(), options.features().end()},
+                             options.label(),
+                             {options.classes().begin(), options.classes().end()},
+                             options.group()};
+  auto table = std::make_shared<Table>(read_table(options.path(), columns));
+  const TableSplit split =
+      split_by_group(*table, options.train_groups(), options.test_groups(), options.split_seed());
+  standardize(*table, split.train);
+  const auto side = [&](const char* name, const std::vector<int32_t>& cases) {
+    return std::make_shared<CaseSource>(name, cases, table->num_cases(), table->fingerprint);
+  };
+  RunData data{case_batches(table), {{side("train", split.train), 1.0}}, {}};
+  data.validation.push_back({"train", side("train", split.train)});
+  if (!split.test.empty()) data.validation.push_back({"test", side("test", split.test)});
+  return data;
 }
 
 }  // namespace
 
-Blend training_blend(const config::RunConfig& config) {
-  std::vector<WeightedSource> sources;
-  if (config.data().has_synthetic()) {
-    sources.push_back({synthetic(config, 0), 1.0});
-  }
-  for (const auto& source : config.data().train()) {
-    sources.push_back(
-        {TokenFile::open(source.path(), config.model().vocab_size()), source.weight()});
-  }
-  return Blend(std::move(sources), config.data().sequence_length(), config.seed());
+bool reads_text(const config::RunConfig& config) {
+  return !config.data().has_synthetic() && !config.data().has_table();
 }
 
-std::vector<NamedSource> validation_sources(const config::RunConfig& config) {
-  std::vector<NamedSource> sources;
-  if (config.data().has_synthetic()) sources.push_back({"synthetic", synthetic(config, 1)});
-  for (const auto& source : config.data().validation()) {
-    sources.push_back({source.name(), TokenFile::open(source.path(), config.model().vocab_size())});
+RunData open_data(const config::RunConfig& config, const Tokenizer* tokenizer) {
+  if (config.data().has_table()) return open_table(config);
+  RunData data{text_batches(config, tokenizer), {}, {}};
+  if (config.data().has_synthetic()) {
+    data.train.push_back({synthetic(config, 0), 1.0});
+    data.validation.push_back({"synthetic", synthetic(config, 1)});
   }
-  return sources;
+  for (const auto& source : config.data().train()) {
+    data.train.push_back({open_source(config, tokenizer, source.path()), source.weight()});
+  }
+  for (const auto& source : config.data().validation()) {
+    data.validation.push_back({source.name(), open_source(config, tokenizer, source.path())});
+  }
+  return data;
+}
+
+std::shared_ptr<const TokenSource> open_source(const config::RunConfig& config,
+                                               const Tokenizer* tokenizer,
+                                               const std::string& path) {
+  auto file = TokenFile::open(path, config.model().vocab_size());
+  if (config.data().objective() != config::TRANSLATION) return file;
+  return std::make_shared<PairSource>(file, pair_lengths(config.data()),
+                                      special_tokens(config, tokenizer).end);
 }
 
 }  // namespace switchyard::trainer

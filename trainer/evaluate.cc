@@ -44,18 +44,16 @@ models::StepContext context_of(const config::RunConfig& config, const Batch& bat
 }
 
 SourceResult evaluate_source(const config::RunConfig& config, ModelInstance& instance,
-                             const NamedSource& source, const Tokenizer* tokenizer,
-                             int64_t max_sequences) {
-  parallel::Communicator& data = instance.mesh.data();
-  const EvalLoader loader(source.source,
-                          {config.data().sequence_length(), max_sequences,
-                           batch_sequences(config, data.size()), data.rank(), data.size()});
-  SourceResult result{source.name, 0, 0, 0, {}};
+                             const NamedSource& source, const EvalOptions& rows,
+                             const Tokenizer* tokenizer) {
+  const EvalLoader loader(source.source, rows);
+  SourceResult result{source.name, 0, 0, 0, {}, {}};
   result.layers.resize(config::num_moe_layers(config.model()));
-  double sums[3] = {};  // loss, targets, bytes
+  double sums[6] = {};  // loss, targets, bytes, cases
   for (int64_t i = 0; i < loader.num_batches(); ++i) {
     const Batch batch = loader.batch(i);
-    const auto context = context_of(config, batch, loader.num_sequences(), &result.layers);
+    auto context = context_of(config, batch, loader.num_sequences(), &result.layers);
+    context.cases = &result.cases;
     const at::Tensor loss =
         instance.model.loss(to_tensors(batch), context, 1.0, {}, /*recompute=*/false);
     sums[0] += loss.item<double>();
@@ -63,8 +61,13 @@ SourceResult evaluate_source(const config::RunConfig& config, ModelInstance& ins
         static_cast<double>(std::ranges::count_if(batch.targets, [](int32_t t) { return t >= 0; }));
     if (tokenizer) sums[2] += static_cast<double>(text_bytes(batch, *tokenizer));
   }
-  data.all_reduce(sums, 3, DType::kFloat64, parallel::ReduceOp::kSum, "evaluation");
+  parallel::Communicator& data = instance.mesh.data();
+  sums[3] = result.cases.squared_error;
+  sums[4] = static_cast<double>(result.cases.correct);
+  sums[5] = static_cast<double>(result.cases.count);
+  data.all_reduce(sums, 6, DType::kFloat64, parallel::ReduceOp::kSum, "evaluation");
   models::reduce_stats(result.layers, data);
+  result.cases = {sums[3], static_cast<int64_t>(sums[4]), static_cast<int64_t>(sums[5])};
   result.loss = sums[1] > 0 ? sums[0] / sums[1] : 0;
   result.targets = static_cast<int64_t>(sums[1]);
   result.text_bytes = static_cast<int64_t>(sums[2]);
@@ -79,12 +82,19 @@ double SourceResult::bits_per_byte() const {
 }
 
 std::vector<SourceResult> evaluate(const config::RunConfig& config, ModelInstance& instance,
-                                   const std::vector<NamedSource>& sources,
-                                   const Tokenizer* tokenizer, int64_t max_sequences) {
+                                   const RunData& data, const Tokenizer* tokenizer,
+                                   int64_t max_sequences) {
   const at::NoGradGuard no_grad;
+  const parallel::Communicator& ranks = instance.mesh.data();
+  const EvalOptions rows{data.maker->sample_tokens(),
+                         max_sequences,
+                         batch_sequences(config, ranks.size()),
+                         ranks.rank(),
+                         ranks.size(),
+                         data.maker};
   std::vector<SourceResult> results;
-  for (const NamedSource& source : sources) {
-    results.push_back(evaluate_source(config, instance, source, tokenizer, max_sequences));
+  for (const NamedSource& source : data.validation) {
+    results.push_back(evaluate_source(config, instance, source, rows, tokenizer));
   }
   return results;
 }

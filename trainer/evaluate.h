@@ -19,17 +19,18 @@ struct SourceResult {
   int64_t targets = 0;
   int64_t text_bytes = 0;                    // of the targets' text; 0 without a tokenizer
   std::vector<models::RoutingStats> layers;  // per MoE layer, over all ranks
+  models::CaseStats cases;                   // of a table
 
   // Loss of all targets, end-of-document tokens included, over the bytes of text. 0 without a
   // tokenizer.
   double bits_per_byte() const;
 };
 
-// **Collective** over the mesh. At most `max_sequences` rows of each source (0: all). tokenizer may
-// be null.
+// **Collective** over the mesh. At most `max_sequences` rows of each validation source (0: all).
+// tokenizer may be null.
 std::vector<SourceResult> evaluate(const config::RunConfig& config, ModelInstance& instance,
-                                   const std::vector<NamedSource>& sources,
-                                   const Tokenizer* tokenizer, int64_t max_sequences);
+                                   const RunData& data, const Tokenizer* tokenizer,
+                                   int64_t max_sequences);
 
 // All sources as one, weighted by targets.
 double mean_loss(const std::vector<SourceResult>& results);

@@ -28,6 +28,17 @@ size_t name_width(const std::vector<SourceResult>& results) {
   return width;
 }
 
+// Cases of a table have an error and classes that are right or wrong, and no perplexity.
+std::string case_table(const std::vector<SourceResult>& results, size_t width) {
+  std::string text = fmt::format("{:<{}}  {:>8}  {:>8}  {:>8}  {:>6}\n", "source", width, "loss",
+                                 "error", "accuracy", "cases");
+  for (const SourceResult& r : results) {
+    text += fmt::format("{:<{}}  {:>8.4f}  {:>8.4f}  {:>8.4f}  {:>6}\n", r.name, width, r.loss,
+                        r.cases.mean_error(), r.cases.accuracy(), r.cases.count);
+  }
+  return text;
+}
+
 }  // namespace
 
 double mutual_information(const std::vector<SourceResult>& results, size_t layer) {
@@ -49,6 +60,9 @@ double mutual_information(const std::vector<SourceResult>& results, size_t layer
 }
 
 std::string loss_table(const std::vector<SourceResult>& results) {
+  if (!results.empty() && results[0].cases.count > 0) {
+    return case_table(results, name_width(results));
+  }
   const size_t width = name_width(results);
   std::string text = fmt::format("{:<{}}  {:>8}  {:>10}  {:>9}  {:>8}\n", "source", width, "loss",
                                  "perplexity", "bits/byte", "targets");

@@ -50,15 +50,20 @@ std::string generate(ModelInstance& instance, const Tokenizer& tokenizer, const 
   const at::NoGradGuard no_grad;
   const Random random(options.seed, Stream::kSample);
   std::vector<int32_t> input = tokenizer.encode(prompt);
+  models::Model::State state;
+  if (instance.model.has_encoder()) {
+    input.push_back(tokenizer.end_of_document());
+    state = instance.model.encode(as_row(input), context_of(static_cast<int64_t>(input.size())));
+    input.clear();
+  }
   // An end-of-document token before the text is what a document begins with in training.
   input.insert(input.begin(), tokenizer.end_of_document());
-  std::vector<models::KvCache> caches;
   std::vector<int32_t> generated;
   size_t shown = 0;
   std::string text;
   for (int64_t i = 0; i < options.max_tokens; ++i) {
     const auto length = static_cast<int64_t>(input.size());
-    const at::Tensor logits = instance.model.next_logits(as_row(input), context_of(length), caches);
+    const at::Tensor logits = instance.model.next_logits(as_row(input), context_of(length), state);
     const auto next = static_cast<int32_t>(sample_token(logits[0], options, random.uniform(i)));
     if (next == tokenizer.end_of_document()) break;
     generated.push_back(next);

@@ -19,8 +19,8 @@ struct SamplingOptions {
 };
 
 // **Collective** over the mesh's expert group: all ranks compute the same text. Returns the
-// continuation without the prompt; stops at the end of the document. `on_text` (may be empty) sees
-// each piece as it becomes known.
+// continuation without the prompt (an encoder-decoder's answer to it); stops at the end of the
+// document. `on_text` (may be empty) sees each piece as it becomes known.
 std::string generate(ModelInstance& instance, const Tokenizer& tokenizer, const std::string& prompt,
                      const SamplingOptions& options,
                      const std::function<void(const std::string&)>& on_text);

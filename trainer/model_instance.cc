@@ -1,7 +1,8 @@
 #include "trainer/model_instance.h"
 
+#include <type_traits>
+
 #include "core/tensor/aten.h"
-#include "models/initializers.h"
 
 namespace switchyard::trainer {
 namespace {
@@ -13,10 +14,13 @@ parallel::MeshDegrees degrees(const config::Mesh& mesh) {
   return result;
 }
 
-at::Tensor copy_BS(const std::vector<int32_t>& values, const Batch& batch, at::ScalarType type) {
+// [sequences, rest] of `type`.
+template <typename T>
+at::Tensor copy(const std::vector<T>& values, int64_t sequences, at::ScalarType type) {
+  constexpr at::ScalarType kStored = std::is_same_v<T, float> ? at::kFloat : at::kInt;
   // from_blob only looks; to() with copy makes a tensor of its own.
-  return at::from_blob(const_cast<int32_t*>(values.data()), {batch.num_sequences, batch.length},
-                       at::kInt)
+  return at::from_blob(const_cast<T*>(values.data()),
+                       {sequences, static_cast<int64_t>(values.size()) / sequences}, kStored)
       .to(type, /*non_blocking=*/false, /*copy=*/true);
 }
 
@@ -37,13 +41,20 @@ ModelInstance::ModelInstance(const config::RunConfig& config, parallel::Communic
     : mesh(world, degrees(config.mesh()),
            config.model().has_moe() ? config.model().moe().num_experts() : 0),
       model(parameters, config.model(), mesh) {
-  models::choose_initializers(config.model(), parameters);
   parameters.allocate(compute_type(config));
 }
 
 models::TokenBatch to_tensors(const Batch& batch) {
-  return {copy_BS(batch.tokens, batch, at::kLong), copy_BS(batch.targets, batch, at::kLong),
-          copy_BS(batch.documents, batch, at::kInt)};
+  const int64_t sequences = batch.num_sequences;
+  models::TokenBatch tensors{copy(batch.tokens, sequences, at::kLong),
+                             copy(batch.targets, sequences, at::kLong),
+                             copy(batch.documents, sequences, at::kInt)};
+  if (batch.source_length > 0) {
+    tensors.source_BM = copy(batch.source, sequences, at::kLong);
+    tensors.source_counts_B = copy(batch.source_counts, sequences, at::kLong).flatten();
+  }
+  if (batch.num_features > 0) tensors.features_BF = copy(batch.features, sequences, at::kFloat);
+  return tensors;
 }
 
 }  // namespace switchyard::trainer

@@ -6,7 +6,7 @@
 #include "core/config/run_config.pb.h"
 #include "core/data/batch.h"
 #include "core/tensor/parameter.h"
-#include "models/decoder.h"
+#include "models/model.h"
 #include "parallel/mesh.h"
 
 namespace switchyard::trainer {
@@ -24,7 +24,7 @@ class ModelInstance {
 
   parallel::Mesh mesh;
   ParameterTable parameters;
-  models::Decoder model;
+  models::Model model;
 };
 
 // A loader's batch as tensors.

@@ -87,6 +87,10 @@ std::string console_line(const StepRecord& r) {
   const bool has_experts = !r.layers.empty();
   const LayerHealth moe = summary_of(r.layers);
   std::string line = fmt::format("step: {:>6}/{}  loss: {:>7.4f}", r.step, r.num_steps, r.loss);
+  if (r.cases.count > 0) {
+    line +=
+        fmt::format("  error: {:.4f}  accuracy: {:.4f}", r.cases.mean_error(), r.cases.accuracy());
+  }
   if (has_experts) line += fmt::format("  aux: {:.4f}  z: {:.4f}", moe.balance_loss, moe.z_loss);
   line += fmt::format(
       "  grad_norm: {:>6.3f}  lr: {:.2e}  tokens: {}  tok/s: {}  mfu: {:.1f}%  mem: {:.1f}GiB",
@@ -106,6 +110,10 @@ JsonLinesRecord metrics_of(const StepRecord& r) {
   JsonLinesRecord record{{"step", r.step},           {"loss", r.loss},
                          {"grad_norm", r.grad_norm}, {"lr", r.lr},
                          {"tokens", r.tokens},       {"skipped_steps", r.skipped_steps}};
+  if (r.cases.count > 0) {
+    record.emplace_back("error", r.cases.mean_error());
+    record.emplace_back("accuracy", r.cases.accuracy());
+  }
   if (r.layers.empty()) return record;
   append_layer(record, "moe/", summary_of(r.layers));
   for (size_t i = 0; i < r.layers.size(); ++i)

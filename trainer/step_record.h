@@ -40,6 +40,7 @@ struct StepRecord {
   int64_t tokens = 0;  // trained on so far
   int64_t skipped_steps = 0;
   std::vector<LayerHealth> layers;  // one per MoE layer; empty for a dense model
+  models::CaseStats cases;          // of the step, for a table
 
   // Of this process on this machine.
   double seconds = 0;  // of the step, mean since the last record

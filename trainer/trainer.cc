@@ -33,6 +33,7 @@ ExitCode Trainer::run() {
   speed_.restart();
   while (!is_last()) {
     StepResult result = train_step();
+    if (reached_goal(result)) break;
     update(result);
     speed_.count_step();
     if (is_due(config_.log().every()) || is_last()) log(result);
@@ -56,17 +57,20 @@ Trainer::StepResult Trainer::train_step() {
   result.stats.resize(config::num_moe_layers(config_.model()));
   const std::vector<Batch> batches = next_batches();
   instance_.parameters.zero_gradients();
-  const double loss_share = forward_backward(batches, result.stats);
+  const double loss_share = forward_backward(batches, result);
   reduce(result);
   result.learning_rate =
       optim::learning_rate(config_.optimizer(), state_.step, config_.train().steps());
 
   const bool stop =
       signals_.is_requested() || state_.step + 1 == config_.train().stop_after_steps();
-  double sums[2] = {loss_share, stop ? 1.0 : 0.0};
-  world_.all_reduce(sums, 2, DType::kFloat64, parallel::ReduceOp::kSum, "step loss");
+  models::CaseStats& cases = result.cases;
+  double sums[5] = {loss_share, stop ? 1.0 : 0.0, cases.squared_error,
+                    static_cast<double>(cases.correct), static_cast<double>(cases.count)};
+  world_.all_reduce(sums, 5, DType::kFloat64, parallel::ReduceOp::kSum, "step loss");
   result.loss = sums[0];
   result.stop_requested = sums[1] > 0;
+  cases = {sums[2], static_cast<int64_t>(sums[3]), static_cast<int64_t>(sums[4])};
   return result;
 }
 
@@ -81,14 +85,13 @@ void Trainer::reduce(StepResult& result) {
   result.gradient_norm = parallel::gradient_norm(instance_.parameters.groups(), instance_.mesh);
 }
 
-double Trainer::forward_backward(const std::vector<Batch>& batches,
-                                 std::vector<models::RoutingStats>& stats) {
+double Trainer::forward_backward(const std::vector<Batch>& batches, StepResult& result) {
   const double targets = world_.all_reduce(static_cast<double>(count_targets(batches)),
                                            parallel::ReduceOp::kSum, "number of targets");
   const bool recompute = config_.train().recompute() == config::RECOMPUTE_LAYER;
   double loss_share = 0;
   for (const Batch& batch : batches) {
-    const at::Tensor loss = instance_.model.loss(to_tensors(batch), context_of(batch, stats),
+    const at::Tensor loss = instance_.model.loss(to_tensors(batch), context_of(batch, result),
                                                  1.0 / std::max(1.0, targets), {}, recompute);
     loss.backward();
     loss_share += loss.item<double>();
@@ -96,8 +99,7 @@ double Trainer::forward_backward(const std::vector<Batch>& batches,
   return loss_share;
 }
 
-models::StepContext Trainer::context_of(const Batch& batch,
-                                        std::vector<models::RoutingStats>& stats) const {
+models::StepContext Trainer::context_of(const Batch& batch, StepResult& result) const {
   const auto& train = config_.train();
   models::StepContext context;
   context.training = true;
@@ -109,7 +111,8 @@ models::StepContext Trainer::context_of(const Batch& batch,
     context.group_tokens *= config_.model().moe().capacity().group_sequences();
   context.tokens_in_step = int64_t{train.global_batch()} * batch.length;
   context.tokens_in_micro_batch = context.tokens_in_step / train.accumulation();
-  context.stats = &stats;
+  context.stats = &result.stats;
+  context.cases = &result.cases;
   return context;
 }
 
@@ -154,6 +157,18 @@ void Trainer::track_experts(const std::vector<models::RoutingStats>& stats) {
       if (stats[layer].load[e] > 0) last[e] = state_.step;
     }
   }
+}
+
+// The weights of this moment made the predictions, so they are the ones to keep.
+bool Trainer::reached_goal(const StepResult& result) {
+  const models::CaseStats& cases = result.cases;
+  is_over_ = cases.count > 0 && cases.mean_error() < config_.train().stop_below_error();
+  if (is_over_)
+    say(fmt::format(
+        "done: after {} steps the mean squared error is {:.4f}, below {}; accuracy "
+        "{:.4f}",
+        state_.step, cases.mean_error(), config_.train().stop_below_error(), cases.accuracy()));
+  return is_over_;
 }
 
 bool Trainer::is_due(int64_t every) const { return every > 0 && state_.step % every == 0; }

@@ -49,6 +49,7 @@ class Trainer {
     double gradient_norm = 0;
     double learning_rate = 0;
     bool stop_requested = false;
+    models::CaseStats cases;                  // of all ranks; none but for a table
     std::vector<models::RoutingStats> stats;  // of this rank
     bool is_finite() const;
   };
@@ -64,17 +65,18 @@ class Trainer {
 
   std::vector<Batch> next_batches();
   void reduce(StepResult& result);
-  double forward_backward(const std::vector<Batch>& batches,
-                          std::vector<models::RoutingStats>& stats);
-  models::StepContext context_of(const Batch& batch,
-                                 std::vector<models::RoutingStats>& stats) const;
+  double forward_backward(const std::vector<Batch>& batches, StepResult& result);
+  models::StepContext context_of(const Batch& batch, StepResult& result) const;
   void track_experts(const std::vector<models::RoutingStats>& stats);
 
   void log(StepResult& result);
   void evaluate_now();
   void save();
   bool is_due(int64_t every) const;
-  bool is_last() const { return state_.step >= config_.train().steps(); }
+  // Whether the step's predictions are as good as train.stop_below_error asks; then the run is
+  // over.
+  bool reached_goal(const StepResult& result);
+  bool is_last() const { return is_over_ || state_.step >= config_.train().steps(); }
   void say(const std::string& text);
 
   config::RunConfig config_;
@@ -84,14 +86,15 @@ class Trainer {
   std::unique_ptr<Tokenizer> tokenizer_;  // null with generated tokens
   ModelInstance instance_;
   std::unique_ptr<optim::Optimizer> optimizer_;
+  RunData data_;
   Blend blend_;
-  std::vector<NamedSource> validation_;
   TrainingState state_;
   std::unique_ptr<BatchLoader> loader_;
   std::unique_ptr<MetricsLog> metrics_;  // rank 0
   Speedometer speed_;
   StopSignals signals_;
   int64_t last_saved_ = -1, last_evaluated_ = -1;
+  bool is_over_ = false;  // before its last step
 };
 
 }  // namespace switchyard::trainer

@@ -31,6 +31,7 @@ void Trainer::log(StepResult& result) {
   record.loss = result.loss;
   record.grad_norm = result.gradient_norm;
   record.lr = result.learning_rate;
+  record.cases = result.cases;
   record.tokens = state_.tokens;
   record.skipped_steps = state_.skipped_steps;
   for (size_t layer = 0; layer < result.stats.size(); ++layer) {
@@ -45,10 +46,10 @@ void Trainer::log(StepResult& result) {
 }
 
 void Trainer::evaluate_now() {
-  if (validation_.empty() || last_evaluated_ == state_.step) return;
+  if (data_.validation.empty() || last_evaluated_ == state_.step) return;
   last_evaluated_ = state_.step;
   const auto results =
-      evaluate(config_, instance_, validation_, tokenizer_.get(), config_.eval().sequences());
+      evaluate(config_, instance_, data_, tokenizer_.get(), config_.eval().sequences());
   if (metrics_) {
     metrics_->log_evaluation(state_.step, results);
     if (is_last()) metrics_->say(loss_table(results) + expert_table(results));

@@ -17,7 +17,7 @@ namespace switchyard::trainer {
 namespace {
 
 std::unique_ptr<Tokenizer> open_tokenizer(const config::RunConfig& config) {
-  if (config.data().has_synthetic()) return nullptr;
+  if (!reads_text(config)) return nullptr;
   auto tokenizer = load_tokenizer(config.data().tokenizer());
   if (tokenizer->vocab_size() > config.model().vocab_size()) {
     throw ConfigError(fmt::format(
@@ -29,7 +29,7 @@ std::unique_ptr<Tokenizer> open_tokenizer(const config::RunConfig& config) {
 
 // The run keeps its vocabulary, so that it can be read when data.tokenizer is gone or another.
 void keep_tokenizer(const config::RunConfig& config, const RunFolder& folder) {
-  if (config.data().has_synthetic() || config.data().tokenizer() == "bytes") return;
+  if (!reads_text(config) || config.data().tokenizer() == "bytes") return;
   constexpr uint64_t kLargestModel = uint64_t{1} << 30;  // bytes
   const std::string model = read_text_file(config.data().tokenizer(), kLargestModel);
   write_file_atomically(FileSystem(), folder.tokenizer(), std::as_bytes(std::span(model)));
@@ -49,8 +49,9 @@ std::string summary(const config::RunConfig& config) {
 
 // What must not change under a run that goes on; the rest may, and is reported.
 bool must_stay(const std::string& difference) {
-  for (const char* prefix : {"model.", "seed:", "data.sequence_length", "data.synthetic",
-                             "runtime.compute", "optimizer.kind"}) {
+  for (const char* prefix :
+       {"model.", "seed:", "data.sequence_length", "data.synthetic", "data.table", "data.objective",
+        "data.spans", "data.target_length", "runtime.compute", "optimizer.kind"}) {
     if (difference.starts_with(prefix)) return true;
   }
   return false;
@@ -67,8 +68,8 @@ Trainer::Trainer(const config::RunConfig& config, parallel::Communicator& world,
       instance_(config, world),
       optimizer_(
           optim::make_optimizer(config.optimizer(), instance_.parameters.groups(), instance_.mesh)),
-      blend_(training_blend(config)),
-      validation_(validation_sources(config)),
+      data_(open_data(config, tokenizer_.get())),
+      blend_(data_.train, data_.maker->sample_tokens(), config.seed()),
       speed_(config, instance_.mesh) {
   if (world.rank() == 0) {
     const FileSystem files;
@@ -82,8 +83,12 @@ Trainer::Trainer(const config::RunConfig& config, parallel::Communicator& world,
   state_.tokenizer_fingerprint = tokenizer_ ? tokenizer_->fingerprint() : 0;
   state_.last_active.resize(config::num_moe_layers(config.model()));
   start_from(resume);
-  const LoaderOptions options{config.train().global_batch(), config.train().accumulation(),
-                              instance_.mesh.data().rank(), instance_.mesh.data().size()};
+  const LoaderOptions options{config.train().global_batch(),
+                              config.train().accumulation(),
+                              instance_.mesh.data().rank(),
+                              instance_.mesh.data().size(),
+                              /*prefetch=*/2,
+                              data_.maker};
   loader_ = std::make_unique<BatchLoader>(blend_, options, state_.data);
   if (world.rank() == 0) {
     metrics_ = std::make_unique<MetricsLog>(folder_, state_.step);

@@ -25,6 +25,8 @@ enum class Stream : uint32_t {
   kRouterDropout = 20,  // index = global token * d_model + feature
   kRouterSample = 21,   // sampled selection; index = global token * experts + expert
   kRouterHash = 22,     // hash routing; index = token id * experts + expert
+  kSpanCorruption = 30,  // step = sequence; index = within its segments
+  kSampledSoftmax = 31,  // index = candidate
 };
 
 // One keyed stream. Cheap to copy; thread-safe, since it has no state.

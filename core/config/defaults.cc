@@ -162,8 +162,31 @@ void default_initializer(Model& model) {
   if (model.initializer() == UNIFORM) SY_DEFAULT(model, init_range, 0.05);
 }
 
+void default_lstm_lm(Model& model) {
+  Lstm& lstm = *model.mutable_lstm();
+  SY_DEFAULT(lstm, hidden, model.d_model());
+  SY_DEFAULT(lstm, sampled_softmax, 0);
+  SY_DEFAULT(model, tie_embeddings, false);
+  SY_DEFAULT(model, d_ff, 0);
+}
+
+void default_local_experts(Model& model) {
+  LocalExperts& experts = *model.mutable_local_experts();
+  SY_DEFAULT(experts, num_experts, 4);
+  SY_DEFAULT(experts, hidden_units, 0);
+  SY_DEFAULT(experts, output, LOGISTIC);
+  SY_DEFAULT(experts, error, MIXTURE);
+  SY_DEFAULT(model, initializer, UNIFORM);
+  SY_DEFAULT(model, init_range, 0.5);
+  SY_DEFAULT(model, num_layers, 1);
+  SY_DEFAULT(model, d_ff, 0);
+}
+
 void default_model(Model& model) {
   SY_DEFAULT(model, architecture, DECODER);
+  if (model.architecture() == LSTM_LM) default_lstm_lm(model);
+  if (model.architecture() == LOCAL_EXPERTS) default_local_experts(model);
+  SY_DEFAULT(model, dropout, 0.0);
   SY_DEFAULT(model, ffn, SWIGLU);
   SY_DEFAULT(model, ffn_bias, NO_FFN_BIAS);
   SY_DEFAULT(model, norm, RMS_NORM);
@@ -174,7 +197,7 @@ void default_model(Model& model) {
   SY_DEFAULT(model, output_scale, 1.0);
   SY_DEFAULT(model, tie_embeddings, true);
   default_initializer(model);
-  default_attention(model, *model.mutable_attention());
+  if (has_attention(model)) default_attention(model, *model.mutable_attention());
   if (!model.has_moe()) return;
   default_moe(model, *model.mutable_moe());
   const Moe& moe = model.moe();
@@ -190,11 +213,37 @@ void default_sources(google::protobuf::RepeatedPtrField<Source>& sources) {
   }
 }
 
-void default_data(Data& data) {
+Objective objective_of(Architecture architecture) {
+  switch (architecture) {
+    case ENCODER_DECODER:
+      return SPAN_CORRUPTION;
+    case LOCAL_EXPERTS:
+      return CLASSIFICATION;
+    default:
+      return NEXT_TOKEN;
+  }
+}
+
+void default_table(Data& data, Model& model) {
+  Table& table = *data.mutable_table();
+  SY_DEFAULT(table, split_seed, 1);
+  SY_DEFAULT(data, sequence_length, 1);
+  SY_DEFAULT(model, d_model, table.features_size());
+  SY_DEFAULT(model, vocab_size, table.classes_size());
+}
+
+void default_data(Data& data, Model& model) {
   default_sources(*data.mutable_train());
   default_sources(*data.mutable_validation());
+  if (data.has_table()) default_table(data, model);
   SY_DEFAULT(data, tokenizer, "bytes");
   SY_DEFAULT(data, sequence_length, 256);
+  SY_DEFAULT(data, objective, objective_of(model.architecture()));
+  if (data.objective() == SPAN_CORRUPTION) {
+    SY_DEFAULT(*data.mutable_spans(), density, 0.15);
+    SY_DEFAULT(*data.mutable_spans(), mean_length, 3.0);
+  }
+  if (data.objective() == TRANSLATION) SY_DEFAULT(data, target_length, data.sequence_length());
   if (!data.has_synthetic()) return;
   SY_DEFAULT(*data.mutable_synthetic(), num_tokens, 1 << 20);
 }
@@ -247,6 +296,7 @@ void default_train(Train& train) {
   SY_DEFAULT(train, recompute, RECOMPUTE_NONE);
   SY_DEFAULT(train, stop_after_steps, 0);
   SY_DEFAULT(train, max_skipped_steps, 10);
+  SY_DEFAULT(train, stop_below_error, 0.0);
 }
 
 }  // namespace
@@ -255,7 +305,7 @@ void apply_defaults(RunConfig& config) {
   SY_DEFAULT(config, output_dir, "runs");
   SY_DEFAULT(config, seed, 1);
   default_model(*config.mutable_model());
-  default_data(*config.mutable_data());
+  default_data(*config.mutable_data(), *config.mutable_model());
   default_train(*config.mutable_train());
   default_optimizer(config.train().steps(), *config.mutable_optimizer());
   config.mutable_mesh();

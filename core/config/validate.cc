@@ -150,11 +150,12 @@ void need(const RunConfig& config, const char* path, const char* meaning, Findin
 }
 
 void need_model(const RunConfig& config, Findings& findings) {
-  need(config, "model.num_layers", "the number of transformer layers", findings);
+  need(config, "model.num_layers", "the number of layers", findings);
   need(config, "model.d_model", "the width of the residual stream", findings);
   need(config, "model.vocab_size", "the number of tokens that the tokenizer knows", findings);
-  need(config, "model.attention.num_heads", "the number of attention heads", findings);
   const Model& model = config.model();
+  if (has_attention(model))
+    need(config, "model.attention.num_heads", "the number of attention heads", findings);
   if (model.has_moe()) {
     need(config, "model.moe.num_experts", "the number of experts of a layer", findings);
     need(config, "model.moe.d_ff", "the hidden width of one expert", findings);
@@ -162,6 +163,15 @@ void need_model(const RunConfig& config, Findings& findings) {
   const bool layers_known = !model.has_moe() || model.moe().every_n_layers() > 0;
   if (layers_known && has_dense_ffn(model))
     need(config, "model.d_ff", "the hidden width of the dense layers", findings);
+}
+
+void need_table(const RunConfig& config, Findings& findings) {
+  need(config, "data.table.path", "the CSV file's path", findings);
+  need(config, "data.table.label", "the column of the classes", findings);
+  need(config, "data.table.group", "the column of what must not be on both sides of the split",
+       findings);
+  need(config, "data.table.train_groups", "how many groups to train on", findings);
+  need(config, "data.table.test_groups", "how many groups to evaluate on", findings);
 }
 
 void need_paths(const char* list, const Sources& sources, Findings& findings) {
@@ -180,7 +190,9 @@ std::vector<std::string> missing_fields(const RunConfig& config) {
   need(config, "train.global_batch", "the sequences of one step over all ranks", findings);
   need_paths("data.train", config.data().train(), findings);
   need_paths("data.validation", config.data().validation(), findings);
-  if (config.data().train_size() == 0 && !config.data().has_synthetic())
+  if (config.data().has_table()) need_table(config, findings);
+  if (config.data().train_size() == 0 && !config.data().has_synthetic() &&
+      !config.data().has_table())
     findings.add(
         "data.train is empty; add train {{ path: \"...\" }} sources, or synthetic {{ }} for "
         "generated tokens");
@@ -193,6 +205,7 @@ std::vector<std::string> broken_rules(const RunConfig& config, int num_ranks) {
   check_file_path("output_dir", config.output_dir(), findings);
   check_ranges(config, findings);
   check_model(config.model(), findings);
+  check_architecture(config, findings);
   check_data(config.data(), findings);
   check_synthetic(config, findings);
   check_optimizer(config, findings);

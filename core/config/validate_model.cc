@@ -25,10 +25,11 @@ void check_layers(const Model& model, Findings& findings) {
         "MoE; lower it, or leave model.moe out for a dense model",
         moe.first_layer(), model.num_layers());
   if (!has_dense_ffn(model) || !model.has_d_ff() || model.d_ff() != 0) return;
-  const int dense_layers = model.num_layers() - num_moe_layers(model);
+  const int all_layers = num_stacks(model) * model.num_layers();
+  const int dense_layers = all_layers - num_moe_layers(model);
   if (dense_layers > 0)
     findings.add("model.d_ff (0) must be at least 1, as {} of {} layers are dense; set their width",
-                 dense_layers, model.num_layers());
+                 dense_layers, all_layers);
   else
     findings.add(
         "model.d_ff (0) must be at least 1, as model.moe.stacking puts a dense FFN beside each MoE "

@@ -21,11 +21,12 @@ struct Findings {
   }
 };
 
-void check_ranges(const RunConfig& config, Findings& findings);     // validate_ranges.cc
-void check_model(const Model& model, Findings& findings);           // validate_model.cc
-void check_attention(const Model& model, Findings& findings);       // validate_attention.cc
-void check_routing(const Moe& moe, Findings& findings);             // validate_routing.cc
-void check_optimizer(const RunConfig& config, Findings& findings);  // validate_optimizer.cc
-void check_sizes(const RunConfig& config, Findings& findings);      // validate_model.cc
+void check_ranges(const RunConfig& config, Findings& findings);        // validate_ranges.cc
+void check_model(const Model& model, Findings& findings);              // validate_model.cc
+void check_attention(const Model& model, Findings& findings);          // validate_attention.cc
+void check_routing(const Moe& moe, Findings& findings);                // validate_routing.cc
+void check_optimizer(const RunConfig& config, Findings& findings);     // validate_optimizer.cc
+void check_architecture(const RunConfig& config, Findings& findings);  // validate_architecture.cc
+void check_sizes(const RunConfig& config, Findings& findings);         // validate_model.cc
 
 }  // namespace switchyard::config

@@ -11,7 +11,27 @@ Batch make_batch(int64_t first_sequence, int64_t num_sequences, int64_t length) 
           .length = length,
           .tokens = std::vector<int32_t>(size, 0),
           .targets = std::vector<int32_t>(size, kNoTarget),
-          .documents = std::vector<int32_t>(size, 0)};
+          .documents = std::vector<int32_t>(size, 0),
+          .source = {},
+          .source_counts = {},
+          .features = {}};
+}
+
+void add_source(Batch& batch, int64_t source_length) {
+  batch.source_length = source_length;
+  batch.source.assign(static_cast<size_t>(batch.num_sequences * source_length), 0);
+  batch.source_counts.assign(static_cast<size_t>(batch.num_sequences), 0);
+}
+
+void fill_pair(Batch& batch, int64_t row, const std::vector<int32_t>& source,
+               const std::vector<int32_t>& target, int32_t begin) {
+  const int64_t inputs = std::min(batch.source_length, static_cast<int64_t>(source.size()));
+  const int64_t outputs = std::min(batch.length, static_cast<int64_t>(target.size()));
+  std::copy_n(source.begin(), inputs, batch.source.begin() + row * batch.source_length);
+  batch.source_counts[static_cast<size_t>(row)] = static_cast<int32_t>(inputs);
+  std::copy_n(target.begin(), outputs, batch.targets.begin() + row * batch.length);
+  batch.tokens[static_cast<size_t>(row * batch.length)] = begin;
+  std::copy_n(target.begin(), outputs - 1, batch.tokens.begin() + row * batch.length + 1);
 }
 
 void fill_row(Batch& batch, int64_t row, const TokenSource& source, int64_t first) {

@@ -22,6 +22,16 @@ struct Batch {
   // that ends a document is predicted by that document, and as an input opens the next one: it is
   // what a document's first token is predicted from.
   std::vector<int32_t> documents;
+
+  // For an encoder-decoder, whose decoder the above is: the encoder's rows, [num_sequences *
+  // source_length], and how many tokens of each are not padding, [num_sequences].
+  int64_t source_length = 0;
+  std::vector<int32_t> source;
+  std::vector<int32_t> source_counts;
+
+  // For cases of a table: [num_sequences * num_features].
+  int64_t num_features = 0;
+  std::vector<float> features;
 };
 
 // All rows padding: token 0 without targets.
@@ -30,5 +40,13 @@ Batch make_batch(int64_t first_sequence, int64_t num_sequences, int64_t length);
 // Fills a row with the tokens from `first` on. Where fewer than length + 1 are left in the source,
 // the rest of the row stays padding (with the last document's number).
 void fill_row(Batch& batch, int64_t row, const TokenSource& source, int64_t first);
+
+// Gives a batch of padding its encoder rows, padding too.
+void add_source(Batch& batch, int64_t source_length);
+
+// Fills a row of an encoder-decoder's batch. The decoder's input is the target one later, after
+// `begin`. Both texts are cut where they are longer than the row.
+void fill_pair(Batch& batch, int64_t row, const std::vector<int32_t>& source,
+               const std::vector<int32_t>& target, int32_t begin);
 
 }  // namespace switchyard

@@ -4,16 +4,17 @@
 #include <cstdint>
 #include <memory>
 
-#include "core/data/batch.h"
+#include "core/data/batch_maker.h"
 
 namespace switchyard {
 
 struct EvalOptions {
-  int64_t length = 0;           // tokens per row
+  int64_t length = 0;           // tokens of the source per row
   int64_t max_sequences = 0;    // stop after so many rows; 0 is all
   int64_t batch_sequences = 1;  // rows per rank and batch
   int64_t rank = 0;             // among the data ranks
   int64_t num_ranks = 1;
+  std::shared_ptr<const BatchMaker> maker = {};  // null: next_token_batches
 };
 
 // Row j is tokens [j*length, (j+1)*length) and their targets; the last may be partly padding. Every

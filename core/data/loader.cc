@@ -8,7 +8,9 @@ namespace switchyard {
 namespace {
 
 void check_options(const Blend& blend, const LoaderOptions& options) {
-  const auto& [global, accumulation, rank, num_ranks, prefetch] = options;
+  const auto& [global, accumulation, rank, num_ranks, prefetch, maker] = options;
+  SY_CHECK(!maker || maker->sample_tokens() == blend.length(), "rows of {} tokens, samples of {}",
+           maker->sample_tokens(), blend.length());
   SY_CHECK(num_ranks > 0 && rank >= 0 && rank < num_ranks && prefetch > 0,
            "rank {} of {}, {} steps ahead", rank, num_ranks, prefetch);
   if (accumulation < 1 || global < 1 || global % (accumulation * num_ranks) != 0)
@@ -31,6 +33,7 @@ BatchLoader::BatchLoader(Blend blend, const LoaderOptions& options, Cursor curso
       cursor_(std::move(cursor)),
       steps_(static_cast<size_t>(std::max<int64_t>(1, options.prefetch))) {
   check_options(blend_, options_);
+  if (!options_.maker) options_.maker = next_token_batches(blend_.length());
   blend_.check(cursor_);
   reader_ = std::jthread([this, from = cursor_] { read_ahead(from); });
 }
@@ -39,16 +42,18 @@ BatchLoader::~BatchLoader() { steps_.close(); }
 
 // Every rank draws all G samples, which is cheap, and reads only its own.
 BatchLoader::Step BatchLoader::read_step(Cursor cursor) const {
-  const auto [global, accumulation, rank, num_ranks, prefetch] = options_;
+  const auto& [global, accumulation, rank, num_ranks, prefetch, maker] = options_;
   const int64_t micro = global / accumulation, share = micro / num_ranks;
   Step step;
   for (int64_t m = 0; m < accumulation; ++m) {
-    Batch batch = make_batch(cursor.sequence + rank * share, share, blend_.length());
+    const int64_t first = cursor.sequence;
+    Batch batch = maker->make(first + rank * share, share);
     for (int64_t i = 0; i < micro; ++i) {
       const Draw draw = blend_.next(cursor);
       const int64_t row = i - rank * share;
       if (row >= 0 && row < share)
-        fill_row(batch, row, blend_.source(draw.source), draw.sample * blend_.length());
+        maker->fill(batch, row, blend_.source(draw.source), draw.sample * blend_.length(),
+                    first + i);
     }
     step.batches.push_back(std::move(batch));
   }

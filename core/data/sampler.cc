@@ -51,7 +51,7 @@ Blend::Blend(std::vector<WeightedSource> sources, int64_t length, uint64_t seed)
 }
 
 int64_t Blend::source_samples(size_t i) const {
-  return (sources_[i].source->num_tokens() - 1) / length_;
+  return sources_[i].source->num_sampled() / length_;
 }
 
 int64_t Blend::num_samples() const {

@@ -15,6 +15,8 @@ class TokenSource {
   virtual std::string name() const = 0;
   virtual int64_t num_tokens() const = 0;
   virtual int64_t vocab_size() const = 0;
+  // Tokens that samples are cut from, so many at a time. The last token of a text is only a target.
+  virtual int64_t num_sampled() const { return num_tokens() - 1; }
 
   // Tokens [first, first + tokens.size()) of the stream, each in [0, vocab_size).
   virtual void read(int64_t first, std::span<int32_t> tokens) const = 0;

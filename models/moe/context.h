@@ -50,6 +50,20 @@ struct RoutingDecision {
   bool is_made() const { return plan != nullptr; }
 };
 
+// What predictions of a table's cases came to on this rank. Adds up over micro-batches and ranks.
+struct CaseStats {
+  double squared_error = 0;  // sum over cases of the mean over outputs
+  int64_t correct = 0;
+  int64_t count = 0;
+
+  double mean_error() const {
+    return squared_error / static_cast<double>(std::max<int64_t>(1, count));
+  }
+  double accuracy() const {
+    return static_cast<double>(correct) / static_cast<double>(std::max<int64_t>(1, count));
+  }
+};
+
 struct StepContext {
   bool training = false;  // false: no random draws, evaluation capacity, no auxiliary losses
   uint64_t seed = 0;
@@ -69,6 +83,7 @@ struct StepContext {
   int64_t tokens_in_step = 0;
   int64_t tokens_in_micro_batch = 0;
   std::vector<RoutingStats>* stats = nullptr;  // one per MoE layer, added to; null: not wanted
+  CaseStats* cases = nullptr;                  // of a table, added to; null: not wanted
 };
 
 // 1 for each of `tokens` tokens that is real, 0 for padding; empty: all are real.

@@ -8,7 +8,6 @@
 
 #include "core/base/log.h"
 #include "core/config/layers.h"
-#include "core/data/token_file.h"
 #include "scripts/commands/job.h"
 #include "trainer/checkpoint.h"
 #include "trainer/evaluate.h"
@@ -32,7 +31,7 @@ Loaded load(parallel::World& world, const std::string& path) {
   Loaded loaded{reader.config(), nullptr, nullptr};
   loaded.config.clear_mesh();  // the ranks at hand need not be those of the training
   start_runtime(world, loaded.config);
-  if (!loaded.config.data().has_synthetic()) {
+  if (trainer::reads_text(loaded.config)) {
     // The run keeps its own copy; data.tokenizer is where it came from.
     const std::string copy = trainer::run_of_checkpoint(folder) + "/tokenizer.model";
     const bool has_copy = std::ifstream(copy).good();
@@ -43,14 +42,21 @@ Loaded load(parallel::World& world, const std::string& path) {
   return loaded;
 }
 
-std::vector<trainer::NamedSource> named_sources(const std::vector<std::string>& prefixes,
-                                                int64_t vocab_size) {
-  std::vector<trainer::NamedSource> sources;
+// What to evaluate on: the run's own validation sources, or these token files.
+trainer::RunData data_for(const Loaded& loaded, const std::vector<std::string>& prefixes) {
+  config::RunConfig config = loaded.config;
+  config.mutable_data()->clear_train();
+  if (!prefixes.empty()) {
+    if (config.data().has_table())
+      throw ConfigError("eval: --data names token files, and this run was trained on a table");
+    config.mutable_data()->clear_validation();
+  }
+  trainer::RunData data = trainer::open_data(config, loaded.tokenizer.get());
   for (const std::string& prefix : prefixes) {
     const std::string name = prefix.substr(prefix.find_last_of('/') + 1);
-    sources.push_back({name, TokenFile::open(prefix, vocab_size)});
+    data.validation.push_back({name, trainer::open_source(config, loaded.tokenizer.get(), prefix)});
   }
-  return sources;
+  return data;
 }
 
 nlohmann::ordered_json to_json(const std::vector<trainer::SourceResult>& results) {
@@ -61,6 +67,10 @@ nlohmann::ordered_json to_json(const std::vector<trainer::SourceResult>& results
     entry["loss"] = result.loss;
     entry["targets"] = result.targets;
     if (result.text_bytes > 0) entry["bits_per_byte"] = result.bits_per_byte();
+    if (result.cases.count > 0) {
+      entry["error"] = result.cases.mean_error();
+      entry["accuracy"] = result.cases.accuracy();
+    }
     for (const auto& layer : result.layers) entry["expert_load"].push_back(layer.load);
   }
   const size_t layers = results.empty() ? 0 : results[0].layers.size();
@@ -76,13 +86,11 @@ ExitCode eval(const EvalOptions& options) {
   return run_job(kTimeoutSeconds, [&](parallel::World& world) {
     Loaded loaded = load(world, options.checkpoint);
     // Batches as large as one rank's share of a training step, whatever the number of ranks.
-    const auto sources = options.data.empty()
-                             ? trainer::validation_sources(loaded.config)
-                             : named_sources(options.data, loaded.config.model().vocab_size());
-    if (sources.empty())
+    const trainer::RunData data = data_for(loaded, options.data);
+    if (data.validation.empty())
       throw ConfigError(
           "eval: the run has no validation sources; name token files with --data PREFIX");
-    const auto results = trainer::evaluate(loaded.config, *loaded.instance, sources,
+    const auto results = trainer::evaluate(loaded.config, *loaded.instance, data,
                                            loaded.tokenizer.get(), options.sequences);
     if (world.communicator->rank() == 0) {
       fmt::print("{}", options.json
@@ -97,7 +105,7 @@ ExitCode generate(const GenerateOptions& options) {
   return run_job(kTimeoutSeconds, [&](parallel::World& world) {
     Loaded loaded = load(world, options.checkpoint);
     if (!loaded.tokenizer)
-      throw ConfigError("generate: this run was trained on generated tokens and has no tokenizer");
+      throw ConfigError("generate: this run was not trained on text and has no tokenizer");
     const bool prints = world.communicator->rank() == 0;
     const auto show = [prints](const std::string& piece) {
       if (prints) std::cout << piece << std::flush;

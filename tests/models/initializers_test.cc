@@ -9,11 +9,13 @@ namespace switchyard::models {
 namespace {
 
 struct Table {
-  explicit Table(const config::Model& model) {
+  explicit Table(config::Model model) {
+    model.set_init_std(0.02);
     const Scope root(table);
     embedding = &root.parameter("embedding", {300, 40}, {Init::kNormal, 0.02});
     matrix = &(root / "layers" / 0).parameter("w2", {300, 50}, {Init::kNormal, 0.02});
     experts = &root.expert_parameter("experts", {4, 100, 200}, {0, 4}, {Init::kNormal, 0.02});
+    query = &root.parameter("query", {300, 50}, {Init::kNormal, 0.01});
     norm = &root.parameter("norm", {7}, {Init::kConstant, 1});
     choose_initializers(model, table);
     table.allocate(at::kDouble);
@@ -21,7 +23,7 @@ struct Table {
   }
 
   ParameterTable table;
-  Parameter *embedding, *matrix, *experts, *norm;
+  Parameter *embedding, *matrix, *experts, *query, *norm;
 };
 
 double deviation(const Parameter& parameter) { return parameter.master.std().item<double>(); }
@@ -45,6 +47,7 @@ TEST(Initializers, CutSwitchsNormalAtTwoDeviationsOfTheFanIn) {
   EXPECT_LE(largest(*table.matrix), 2 * sigma);
   EXPECT_GT(largest(*table.matrix), 1.99 * sigma);
   EXPECT_NEAR(deviation(*table.experts), 0.8796 * sigma_expert, 0.02 * sigma_expert);
+  EXPECT_NEAR(deviation(*table.query), deviation(*table.matrix) / 2, 0.02 * sigma);
   EXPECT_NEAR(deviation(*table.embedding), 1, 0.02);
   EXPECT_TRUE(at::equal(table.norm->master, at::ones({7}, at::kDouble)));
 }

@@ -1,10 +1,12 @@
 #include "tests/testing/tiny_model.h"
 
 #include "core/config/layers.h"
+#include "core/data/case_source.h"
 #include "core/data/loader.h"
+#include "core/data/span_corruption.h"
 #include "core/data/synthetic_source.h"
 #include "core/tensor/parameter.h"
-#include "models/decoder.h"
+#include "models/model.h"
 #include "models/moe/selection_bias.h"
 #include "models/moe/stats.h"
 #include "optim/adamw.h"
@@ -26,17 +28,73 @@ at::ScalarType type_of(const config::RunConfig& config) {
   }
 }
 
+struct TinyData {
+  std::shared_ptr<const TokenSource> source;
+  std::shared_ptr<const BatchMaker> maker;
+};
+
+// Two noisy clouds per class, one on either side of the origin: no single linear expert parts them.
+TinyData tiny_cases(const config::Model& model) {
+  auto table = std::make_shared<Table>();
+  table->num_features = model.d_model();
+  table->num_classes = model.vocab_size();
+  const Random random(3, Stream::kSynthetic);
+  std::vector<int32_t> cases;
+  for (int32_t i = 0; i < 64; ++i) {
+    const int64_t label = i % table->num_classes;
+    for (int64_t f = 0; f < table->num_features; ++f) {
+      const double sign = (i / table->num_classes) % 2 == 0 ? 1 : -1;
+      const double center = f == label % table->num_features ? 2 * sign : 0;
+      table->features.push_back(static_cast<float>(center + 0.3 * random.normal(i * 8 + f)));
+    }
+    table->labels.push_back(static_cast<int32_t>(label));
+    cases.push_back(i);
+  }
+  return {std::make_shared<CaseSource>("cases", cases, 64, 0), case_batches(table)};
+}
+
+TinyData tiny_data(const config::RunConfig& config) {
+  const int32_t vocabulary = config.model().vocab_size();
+  const int64_t length = config.data().sequence_length();
+  switch (config.model().architecture()) {
+    case config::LOCAL_EXPERTS:
+      return tiny_cases(config.model());
+    case config::ENCODER_DECODER: {
+      const int32_t words = vocabulary - 4;  // sentinels above
+      return {std::make_shared<SyntheticSource>(100'000, words, 5),
+              span_corruption_batches(length, {}, {words - 1, vocabulary - 1}, config.seed())};
+    }
+    default:
+      return {std::make_shared<SyntheticSource>(100'000, vocabulary, 5),
+              next_token_batches(length)};
+  }
+}
+
 BatchLoader make_loader(const config::RunConfig& config, const parallel::Mesh& mesh) {
-  const auto source = std::make_shared<SyntheticSource>(100'000, config.model().vocab_size(), 5);
-  const Blend blend({{source, 1.0}}, config.data().sequence_length(), config.seed());
+  const TinyData data = tiny_data(config);
+  const Blend blend({{data.source, 1.0}}, data.maker->sample_tokens(), config.seed());
   return BatchLoader(blend,
                      {config.train().global_batch(), config.train().accumulation(),
-                      mesh.data().rank(), mesh.data().size()},
+                      mesh.data().rank(), mesh.data().size(), /*prefetch=*/2, data.maker},
                      blend.start());
 }
 
 at::Tensor to_long(const std::vector<int32_t>& values, const Batch& batch) {
-  return at::tensor(values, at::kInt).to(at::kLong).view({batch.num_sequences, batch.length});
+  return at::tensor(values, at::kInt).to(at::kLong).view({batch.num_sequences, -1});
+}
+
+models::TokenBatch to_tensors(const Batch& batch) {
+  models::TokenBatch tensors{to_long(batch.tokens, batch), to_long(batch.targets, batch),
+                             to_long(batch.documents, batch).to(at::kInt)};
+  if (batch.source_length > 0) {
+    tensors.source_BM = to_long(batch.source, batch);
+    tensors.source_counts_B = to_long(batch.source_counts, batch).flatten();
+  }
+  if (batch.num_features > 0) {
+    tensors.features_BF =
+        at::tensor(batch.features, at::kFloat).view({batch.num_sequences, batch.num_features});
+  }
+  return tensors;
 }
 
 models::StepContext context_of(const config::RunConfig& config, const Batch& batch, int64_t step,
@@ -46,7 +104,8 @@ models::StepContext context_of(const config::RunConfig& config, const Batch& bat
   context.seed = config.seed();
   context.step = step;
   context.first_token = batch.first_sequence * batch.length;
-  context.group_tokens = batch.length * config.model().moe().capacity().group_sequences();
+  context.group_tokens =
+      batch.length * std::max(1, config.model().moe().capacity().group_sequences());
   context.tokens_in_step = config.train().global_batch() * batch.length;
   context.tokens_in_micro_batch = context.tokens_in_step / config.train().accumulation();
   context.stats = &stats;
@@ -129,13 +188,54 @@ config::RunConfig tiny_config() {
   return config;
 }
 
+config::RunConfig tiny_lstm_lm() {
+  config::RunConfig config = tiny_config();
+  config::Model& model = *config.mutable_model();
+  model.set_architecture(config::LSTM_LM);
+  model.mutable_moe()->set_every_n_layers(2);
+  model.mutable_lstm()->set_hidden(20);  // projected to d_model
+  model.mutable_lstm()->set_sampled_softmax(10);
+  model.set_dropout(0.1);
+  model.set_tie_embeddings(false);
+  return config;
+}
+
+config::RunConfig tiny_encoder_decoder() {
+  config::RunConfig config = tiny_config();
+  config::Model& model = *config.mutable_model();
+  model.set_architecture(config::ENCODER_DECODER);
+  model.mutable_moe()->set_every_n_layers(2);
+  model.set_d_ff(24);
+  model.set_dropout(0.1);
+  config.mutable_data()->set_sequence_length(24);
+  return config;
+}
+
+config::RunConfig tiny_local_experts() {
+  config::RunConfig config = tiny_config();
+  config::Model& model = *config.mutable_model();
+  model.set_architecture(config::LOCAL_EXPERTS);
+  model.clear_moe();
+  model.set_d_model(2);
+  model.set_vocab_size(2);
+  model.set_initializer(config::UNIFORM);
+  model.set_init_range(0.5);
+  config::LocalExperts& experts = *model.mutable_local_experts();
+  experts.set_num_experts(4);
+  experts.set_output(config::LOGISTIC);
+  experts.set_error(config::MIXTURE);
+  config.mutable_train()->set_global_batch(64);
+  config.mutable_optimizer()->set_lr(0.1);
+  return config;
+}
+
 TrainingTrace train_tiny(const config::RunConfig& config, parallel::Communicator& world,
                          int steps) {
   parallel::MeshDegrees degrees;
   if (config.mesh().has_expert()) degrees.expert = config.mesh().expert();
   const parallel::Mesh mesh(world, degrees, config.model().moe().num_experts());
   ParameterTable table;
-  const models::Decoder decoder(table, config.model(), mesh);
+  const models::Model model(table, config.model(), mesh);
   table.allocate(type_of(config));
   table.initialize(config.seed());
   optim::AdamW optimizer(config.optimizer(), table.groups());
@@ -152,11 +252,9 @@ TrainingTrace train_tiny(const config::RunConfig& config, parallel::Communicator
     }
     targets = world.all_reduce(targets, parallel::ReduceOp::kSum, "targets");
     for (const Batch& batch : batches) {
-      const models::TokenBatch tokens{to_long(batch.tokens, batch), to_long(batch.targets, batch),
-                                      to_long(batch.documents, batch).to(at::kInt)};
       const at::Tensor share =
-          decoder.loss(tokens, context_of(config, batch, step, stats), 1 / targets, {},
-                       config.train().recompute() == config::RECOMPUTE_LAYER);
+          model.loss(to_tensors(batch), context_of(config, batch, step, stats), 1 / targets, {},
+                     config.train().recompute() == config::RECOMPUTE_LAYER);
       share.backward();
       loss += share.item<double>();
     }
@@ -165,9 +263,11 @@ TrainingTrace train_tiny(const config::RunConfig& config, parallel::Communicator
     trace.gradient_norms.push_back(parallel::gradient_norm(table.groups(), mesh));
     const auto layer_stats = stats;  // of this rank
     models::reduce_stats(stats, world);
-    trace.balance.push_back(stats[0].balance_loss);
-    trace.z.push_back(stats[0].z_loss);
-    trace.dropped.push_back(stats[0].dropped);
+    if (!stats.empty()) {
+      trace.balance.push_back(stats[0].balance_loss);
+      trace.z.push_back(stats[0].z_loss);
+      trace.dropped.push_back(stats[0].dropped);
+    }
     if (step + 1 == steps) {
       for (const Parameter& p : table.parameters())
         trace.gradients[p.name] = assemble(p, p.grad, mesh);

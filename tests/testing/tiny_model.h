@@ -1,5 +1,5 @@
 #pragma once
-// A tiny decoder with experts and a bare training loop, for checks that compare layouts, losses and
+// A tiny model with experts and a bare training loop, for checks that compare layouts, losses and
 // gradients.
 
 #include <map>
@@ -15,6 +15,10 @@ namespace switchyard::testing {
 // 2 layers, d_model 16, 4 experts top-2, sequences of 12 tokens, 8 per step; every field that
 // training reads is set.
 config::RunConfig tiny_config();
+// The other architectures as small, with every kind of randomness that they have.
+config::RunConfig tiny_lstm_lm();
+config::RunConfig tiny_encoder_decoder();
+config::RunConfig tiny_local_experts();
 
 struct TrainingTrace {
   std::vector<double> losses, gradient_norms, balance, z;

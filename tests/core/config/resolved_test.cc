@@ -47,6 +47,9 @@ TEST_F(Resolved, LeavesNothingUnsetButWhatIsUnsetOnPurpose) {
   EXPECT_THAT(unset, UnorderedElementsAre(
                          "model_preset", "data_preset", "model.attention.relative_bias",
                          "mesh.data", "mesh.expert",
+                         // groups and fields of other architectures and objectives
+                         "model.lstm", "model.local_experts", "data.table", "data.spans",
+                         "data.target_length",
                          // what other kinds of initializer, optimizer and schedule use
                          "model.init_scale", "model.init_restore_variance", "model.init_range",
                          "optimizer.momentum", "optimizer.adafactor", "optimizer.hold_steps"));

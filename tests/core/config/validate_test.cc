@@ -192,5 +192,72 @@ TEST_F(Validate, RefusesFieldsThatTheInitializerDoesNotUse) {
   EXPECT_EQ(broken({"model.initializer=TRUNCATED_NORMAL", "model.init_scale=0.1"}), "");
 }
 
+TEST_F(Validate, RefusesWhatTheArchitectureDoesNotUse) {
+  EXPECT_THAT(broken({"model.lstm.hidden=8"}),
+              HasSubstr("model.lstm is set, but model.architecture DECODER does not use it; leave "
+                        "it out or set LSTM_LM"));
+  EXPECT_THAT(broken({"model.local_experts.num_experts=2"}),
+              HasSubstr("model.local_experts is set, but model.architecture DECODER"));
+  EXPECT_THAT(broken({"train.stop_below_error=0.1"}),
+              HasSubstr("train.stop_below_error is set, but model.architecture DECODER"));
+  EXPECT_THAT(broken({"model.dropout=0.1"}), HasSubstr("model.architecture DECODER has none"));
+  EXPECT_THAT(broken({"model.dropout=1"}), HasSubstr("model.dropout (1) must be at least 0"));
+  EXPECT_THAT(broken({"data.objective=TRANSLATION"}),
+              HasSubstr("data.objective (TRANSLATION) does not suit model.architecture DECODER"));
+  EXPECT_THAT(broken({"data.spans.density=0.2"}),
+              HasSubstr("data.spans is set, but objective NEXT_TOKEN hides none"));
+  EXPECT_THAT(broken({"data.target_length=8"}),
+              HasSubstr("data.target_length (8) is set, but objective NEXT_TOKEN"));
+}
+
+TEST_F(Validate, ChecksTheLstmLanguageModel) {
+  const std::vector<std::string> lstm{"model.architecture=LSTM_LM"};
+  EXPECT_EQ(broken(lstm), "");
+  EXPECT_THAT(broken({lstm[0], "model.lstm.sampled_softmax=264"}),
+              HasSubstr("sampled_softmax (264) must be below model.vocab_size (264)"));
+}
+
+TEST_F(Validate, ChecksTheEncoderDecoder) {
+  const std::string architecture = "model.architecture=ENCODER_DECODER";
+  EXPECT_EQ(broken({architecture}), "");
+  EXPECT_THAT(broken({architecture, "data.sequence_length=3"}),
+              HasSubstr("data.sequence_length (3) must be at least 4"));
+  EXPECT_THAT(broken({architecture, "data.spans.density=1"}),
+              HasSubstr("data.spans.density (1) must be above 0 and below 1"));
+  EXPECT_THAT(broken({architecture, "data.objective=TRANSLATION"}),
+              HasSubstr("objective TRANSLATION needs pairs of texts"));
+}
+
+const std::string kTableRun = R"(model { architecture: LOCAL_EXPERTS }
+data {
+  table {
+    path: "t.csv" features: "F1" features: "F2" label: "V" classes: "a" classes: "b" group: "S"
+    train_groups: 5 test_groups: 2
+  }
+}
+train { steps: 10 global_batch: 8 }
+)";
+
+TEST_F(Validate, ChecksLocalExperts) {
+  EXPECT_EQ(error(kTableRun), "");
+  EXPECT_THAT(error(kTableRun, {"model.d_model=3"}),
+              HasSubstr("model.d_model (3) must be the number of data.table.features (2)"));
+  EXPECT_THAT(error(kTableRun, {"model.vocab_size=3"}),
+              HasSubstr("model.vocab_size (3) must be the number of data.table.classes (2)"));
+  EXPECT_THAT(error(kTableRun, {"data.sequence_length=2"}),
+              HasSubstr("data.sequence_length (2) must be 1 or unset"));
+  EXPECT_THAT(error(kTableRun, {"data.synthetic.num_tokens=9"}),
+              HasSubstr("data.table must not be set together with"));
+  EXPECT_THAT(error(kTableRun, {"runtime.compute=BF16"}),
+              HasSubstr("runtime.compute (BF16) must be FP32 or FP64"));
+  EXPECT_THAT(error(kTableRun, {"model.moe.num_experts=4", "model.moe.d_ff=4"}),
+              HasSubstr("model.moe is set, but model.architecture LOCAL_EXPERTS"));
+  EXPECT_THAT(broken({"model.architecture=LOCAL_EXPERTS"}), HasSubstr("data.table is not set"));
+  EXPECT_THAT(
+      error("model { architecture: LOCAL_EXPERTS }\ndata { table { features: \"F\" classes: "
+            "\"a\" } }\ntrain { steps: 1 global_batch: 1 }\n"),
+      HasSubstr("data.table.path is not set"));
+}
+
 }  // namespace
 }  // namespace switchyard::config

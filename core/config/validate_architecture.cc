@@ -1,0 +1,117 @@
+// What each architecture needs and what it has no use for.
+
+#include <string_view>
+
+#include "core/config/validate_rules.h"
+
+namespace switchyard::config {
+
+namespace {
+
+// A group that only one architecture reads.
+void check_owner(const RunConfig& config, bool is_set, std::string_view path, Architecture owner,
+                 Findings& findings) {
+  const Architecture architecture = config.model().architecture();
+  if (is_set && architecture != owner)
+    findings.add("{} is set, but model.architecture {} does not use it; leave it out or set {}",
+                 path, Architecture_Name(architecture), Architecture_Name(owner));
+}
+
+bool suits(Objective objective, Architecture architecture) {
+  switch (architecture) {
+    case ENCODER_DECODER:
+      return objective == SPAN_CORRUPTION || objective == TRANSLATION;
+    case LOCAL_EXPERTS:
+      return objective == CLASSIFICATION;
+    default:
+      return objective == NEXT_TOKEN;
+  }
+}
+
+void check_objective(const RunConfig& config, Findings& findings) {
+  const Data& data = config.data();
+  const Architecture architecture = config.model().architecture();
+  if (data.has_objective() && !suits(data.objective(), architecture))
+    findings.add("data.objective ({}) does not suit model.architecture {}; leave it out",
+                 Objective_Name(data.objective()), Architecture_Name(architecture));
+  if (data.has_spans() && data.objective() != SPAN_CORRUPTION)
+    findings.add("data.spans is set, but objective {} hides none; leave it out",
+                 Objective_Name(data.objective()));
+  if (data.has_target_length() && data.objective() != TRANSLATION)
+    findings.add("data.target_length ({}) is set, but objective {} does not use it; leave it out",
+                 data.target_length(), Objective_Name(data.objective()));
+  constexpr int kShortest = 4;  // a token, a sentinel, a token, the end
+  if (data.objective() == SPAN_CORRUPTION && data.sequence_length() < kShortest)
+    findings.add(
+        "data.sequence_length ({}) must be at least {} with objective SPAN_CORRUPTION; "
+        "raise it",
+        data.sequence_length(), kShortest);
+  if (data.objective() == TRANSLATION && data.has_synthetic())
+    findings.add(
+        "data.synthetic is set, but objective TRANSLATION needs pairs of texts; name them "
+        "in data.train");
+}
+
+void check_lstm_lm(const RunConfig& config, Findings& findings) {
+  const Model& model = config.model();
+  if (model.lstm().sampled_softmax() >= model.vocab_size() && model.vocab_size() > 0)
+    findings.add(
+        "model.lstm.sampled_softmax ({}) must be below model.vocab_size ({}), else the whole "
+        "vocabulary is cheaper; lower it or set 0",
+        model.lstm().sampled_softmax(), model.vocab_size());
+}
+
+void check_table(const RunConfig& config, Findings& findings) {
+  const Table& table = config.data().table();
+  if (config.data().has_synthetic() || config.data().train_size() > 0)
+    findings.add(
+        "data.table must not be set together with data.train or data.synthetic; leave one "
+        "of them out");
+  if (config.data().sequence_length() != 1)
+    findings.add("data.sequence_length ({}) must be 1 or unset with data.table: a case is a row",
+                 config.data().sequence_length());
+  if (config.model().d_model() != table.features_size())
+    findings.add("model.d_model ({}) must be the number of data.table.features ({}) or unset",
+                 config.model().d_model(), table.features_size());
+  if (config.model().vocab_size() != table.classes_size())
+    findings.add("model.vocab_size ({}) must be the number of data.table.classes ({}) or unset",
+                 config.model().vocab_size(), table.classes_size());
+}
+
+void check_local_experts(const RunConfig& config, Findings& findings) {
+  if (config.model().has_moe())
+    findings.add(
+        "model.moe is set, but model.architecture LOCAL_EXPERTS has its experts in "
+        "model.local_experts; leave model.moe out");
+  if (config.runtime().compute() == BF16)
+    findings.add(
+        "runtime.compute (BF16) must be FP32 or FP64 for model.architecture LOCAL_EXPERTS, whose "
+        "few numbers gain nothing from it; change it");
+  if (!config.data().has_table())
+    findings.add(
+        "data.table is not set, and model.architecture LOCAL_EXPERTS learns from a table; name one "
+        "as configs/vowels.textproto does");
+  else
+    check_table(config, findings);
+}
+
+}  // namespace
+
+void check_architecture(const RunConfig& config, Findings& findings) {
+  const Model& model = config.model();
+  check_owner(config, model.has_lstm(), "model.lstm", LSTM_LM, findings);
+  check_owner(config, model.has_local_experts(), "model.local_experts", LOCAL_EXPERTS, findings);
+  check_owner(config, config.data().has_table(), "data.table", LOCAL_EXPERTS, findings);
+  check_owner(config, config.train().stop_below_error() > 0, "train.stop_below_error",
+              LOCAL_EXPERTS, findings);
+  const bool has_dropout =
+      model.architecture() == LSTM_LM || model.architecture() == ENCODER_DECODER;
+  if (model.dropout() > 0 && !has_dropout)
+    findings.add("model.dropout ({}) is set, but model.architecture {} has none; leave it out",
+                 model.dropout(), Architecture_Name(model.architecture()));
+  check_objective(config, findings);
+  if (model.architecture() == LSTM_LM) check_lstm_lm(config, findings);
+  if (model.architecture() == LOCAL_EXPERTS) check_local_experts(config, findings);
+}
+
+}  // namespace switchyard::config

@@ -1,0 +1,33 @@
+#pragma once
+// How samples of a source become rows of a batch: one kind for each objective.
+
+#include <cstdint>
+#include <memory>
+
+#include "core/data/batch.h"
+#include "core/data/table.h"
+
+namespace switchyard {
+
+// Const members are thread-safe.
+class BatchMaker {
+ public:
+  virtual ~BatchMaker() = default;
+
+  // Tokens of a source that one row takes.
+  virtual int64_t sample_tokens() const = 0;
+  // Rows that are all padding.
+  virtual Batch make(int64_t first_sequence, int64_t num_sequences) const = 0;
+  // Fills a row from the source's tokens from `first` on. What is random in it depends on
+  // `sequence`, the row's number in the run or the evaluation, and on nothing else.
+  virtual void fill(Batch& batch, int64_t row, const TokenSource& source, int64_t first,
+                    int64_t sequence) const = 0;
+};
+
+// Language modelling: `length` tokens and those that follow them.
+std::shared_ptr<const BatchMaker> next_token_batches(int64_t length);
+
+// Cases of a table, one per row and of length 1: features, and the class as target.
+std::shared_ptr<const BatchMaker> case_batches(std::shared_ptr<const Table> table);
+
+}  // namespace switchyard

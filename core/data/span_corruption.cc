@@ -1,0 +1,133 @@
+#include "core/data/span_corruption.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/base/errors.h"
+
+namespace switchyard {
+namespace {
+
+// As Python and TensorFlow: halves go to the even neighbour.
+int64_t round_half_even(double value) { return std::llrint(std::nearbyint(value)); }
+
+struct Counts {
+  int64_t hidden, spans;
+};
+
+Counts counts_of(int64_t length, const SpanCorruption& options) {
+  const int64_t hidden = std::clamp<int64_t>(
+      round_half_even(static_cast<double>(length) * options.density), 1, length - 1);
+  const int64_t spans =
+      std::max<int64_t>(1, round_half_even(static_cast<double>(hidden) / options.mean_span));
+  return {hidden, std::min({spans, hidden, length - hidden})};
+}
+
+class SpanRows final : public BatchMaker {
+ public:
+  SpanRows(int64_t input_length, const SpanCorruption& options, const SpecialTokens& special,
+           uint64_t seed)
+      : lengths_(fit_input(input_length, options)),
+        options_(options),
+        special_(special),
+        seed_(seed) {}
+
+  int64_t sample_tokens() const override { return lengths_.tokens; }
+
+  Batch make(int64_t first_sequence, int64_t num_sequences) const override {
+    Batch batch = make_batch(first_sequence, num_sequences, lengths_.target);
+    add_source(batch, lengths_.input);
+    return batch;
+  }
+
+  void fill(Batch& batch, int64_t row, const TokenSource& source, int64_t first,
+            int64_t sequence) const override {
+    const int64_t have = std::min(lengths_.tokens, source.num_tokens() - first);
+    if (have < 2) return;
+    std::vector<int32_t> tokens(static_cast<size_t>(have));
+    source.read(first, tokens);
+    const Random random(seed_, Stream::kSpanCorruption, static_cast<uint64_t>(sequence));
+    const std::vector<bool> mask = noise_mask(have, options_, random);
+    fill_pair(batch, row, replace_spans(tokens, mask, true, special_),
+              replace_spans(tokens, mask, false, special_), special_.end);
+  }
+
+ private:
+  CorruptedLengths lengths_;
+  SpanCorruption options_;
+  SpecialTokens special_;
+  uint64_t seed_;
+};
+
+}  // namespace
+
+CorruptedLengths lengths_of(int64_t tokens, const SpanCorruption& options) {
+  const auto [hidden, spans] = counts_of(tokens, options);
+  return {tokens, spans, tokens - hidden + spans + 1, hidden + spans + 1};
+}
+
+CorruptedLengths fit_input(int64_t input_length, const SpanCorruption& options) {
+  SY_CHECK(input_length >= 4, "an input of {} tokens holds no span", input_length);
+  CorruptedLengths lengths = lengths_of(2, options);
+  for (;;) {
+    const CorruptedLengths longer = lengths_of(lengths.tokens + 1, options);
+    if (longer.input > input_length) return lengths;
+    lengths = longer;
+  }
+}
+
+std::vector<int64_t> random_segments(int64_t total, int64_t segments, const Random& random,
+                                     uint64_t first_index) {
+  SY_CHECK(1 <= segments && segments <= total, "{} segments of {}", segments, total);
+  // A shuffled row of total - 1 marks, segments - 1 of which begin a new segment.
+  std::vector<uint8_t> begins(static_cast<size_t>(total - 1), 0);
+  std::fill_n(begins.begin(), segments - 1, 1);
+  for (size_t i = begins.size(); i > 1; --i) {
+    std::swap(begins[i - 1], begins[random.bits64(first_index + i) % i]);
+  }
+  std::vector<int64_t> lengths{1};
+  for (const uint8_t begin : begins) {
+    if (begin) {
+      lengths.push_back(1);
+    } else {
+      ++lengths.back();
+    }
+  }
+  return lengths;
+}
+
+std::vector<bool> noise_mask(int64_t length, const SpanCorruption& options, const Random& random) {
+  const auto [hidden, spans] = counts_of(length, options);
+  const auto hidden_lengths = random_segments(hidden, spans, random, 0);
+  const auto shown_lengths = random_segments(length - hidden, spans, random, uint64_t{1} << 32);
+  std::vector<bool> mask;
+  for (size_t i = 0; i < hidden_lengths.size(); ++i) {
+    mask.insert(mask.end(), static_cast<size_t>(shown_lengths[i]), false);
+    mask.insert(mask.end(), static_cast<size_t>(hidden_lengths[i]), true);
+  }
+  return mask;
+}
+
+std::vector<int32_t> replace_spans(std::span<const int32_t> tokens, const std::vector<bool>& mask,
+                                   bool hidden, const SpecialTokens& special) {
+  std::vector<int32_t> out;
+  int32_t sentinel = special.first_sentinel;
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (mask[i] != hidden) {
+      out.push_back(tokens[i]);
+    } else if (i == 0 || mask[i - 1] != hidden) {
+      out.push_back(sentinel--);
+    }
+  }
+  out.push_back(special.end);
+  return out;
+}
+
+std::shared_ptr<const BatchMaker> span_corruption_batches(int64_t input_length,
+                                                          const SpanCorruption& options,
+                                                          const SpecialTokens& special,
+                                                          uint64_t seed) {
+  return std::make_shared<SpanRows>(input_length, options, special, seed);
+}
+
+}  // namespace switchyard

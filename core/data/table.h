@@ -1,0 +1,48 @@
+#pragma once
+// Classification cases from a CSV file: numbers as features, a class, and a group (a speaker) whose
+// cases must not be on both sides of a split.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace switchyard {
+
+// Which columns of the file mean what.
+struct TableColumns {
+  std::vector<std::string> features;
+  std::string label;
+  std::vector<std::string> classes;  // labels, in order of their id; rows with others are left out
+  std::string group;
+};
+
+struct Table {
+  int64_t num_features = 0, num_classes = 0;
+  std::vector<float> features;      // [cases, num_features]
+  std::vector<int32_t> labels;      // [cases], in [0, num_classes)
+  std::vector<std::string> groups;  // [cases]
+  uint64_t fingerprint = 0;         // of the cases
+
+  int64_t num_cases() const { return static_cast<int64_t>(labels.size()); }
+};
+
+// Reads a file of comma-separated values whose first line names the columns. DataError with file
+// and line for a missing column, a ragged row, quotes, or a feature that is not a finite number;
+// for a class without a case. ConfigError for none or repeated columns or classes.
+Table read_table(const std::string& path, const TableColumns& columns);
+
+// Case numbers of both sides, in the file's order.
+struct TableSplit {
+  std::vector<int32_t> train, test;
+};
+
+// train_groups and test_groups groups, drawn by `seed`; the rest is left out. DataError if there
+// are fewer groups.
+TableSplit split_by_group(const Table& table, int64_t train_groups, int64_t test_groups,
+                          uint64_t seed);
+
+// Shifts and scales each feature to mean 0 and variance 1 over the given cases. DataError for a
+// feature that is constant over them.
+void standardize(Table& table, const std::vector<int32_t>& cases);
+
+}  // namespace switchyard

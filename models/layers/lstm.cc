@@ -1,0 +1,79 @@
+#include "models/layers/lstm.h"
+
+#include <vector>
+
+#include <ATen/record_function.h>
+
+#include "core/tensor/aten.h"
+#include "core/tensor/ops.h"
+
+namespace switchyard::models {
+namespace {
+
+at::ScalarType exact(at::ScalarType type) { return type == at::kDouble ? at::kDouble : at::kFloat; }
+
+// 1 where a position goes on with the document of the one before it, [B, S] of `type`; the first
+// position goes on with whatever state there is.
+at::Tensor goes_on(const at::Tensor& documents_BS, at::ScalarType type) {
+  at::Tensor same_BS = at::ones(documents_BS.sizes(), type);
+  const int64_t length = documents_BS.size(1);
+  if (length > 1) {
+    same_BS.slice(1, 1).copy_(documents_BS.slice(1, 1).eq(documents_BS.slice(1, 0, length - 1)));
+  }
+  return same_BS;
+}
+
+}  // namespace
+
+Lstm::Lstm(const Scope& scope, const LstmSizes& sizes, double init_std)
+    : sizes_(sizes),
+      input_(scope.parameter("input", {4 * sizes.hidden, sizes.input}, {Init::kNormal, init_std})),
+      recurrent_(scope.parameter("recurrent", {4 * sizes.hidden, sizes.output()},
+                                 {Init::kNormal, init_std})),
+      bias_(scope.parameter("bias", {4 * sizes.hidden}, {Init::kConstant, 0}, false)) {
+  if (sizes.projection > 0) {
+    projection_ =
+        &scope.parameter("projection", {sizes.projection, sizes.hidden}, {Init::kNormal, init_std});
+  }
+}
+
+LstmState Lstm::step(const at::Tensor& input_B4H, const LstmState& state) const {
+  const at::Tensor gates =
+      (input_B4H + linear(state.hidden_BP, recurrent_)).to(state.cell_BH.scalar_type());
+  const auto parts = gates.chunk(4, 1);
+  const at::Tensor cell_BH =
+      (parts[1] + 1).sigmoid() * state.cell_BH + parts[0].sigmoid() * parts[2].tanh();
+  at::Tensor hidden = (parts[3].sigmoid() * cell_BH.tanh()).to(input_B4H.scalar_type());
+  if (projection_) hidden = linear(hidden, *projection_);
+  return {hidden, cell_BH};
+}
+
+at::Tensor Lstm::forward(const at::Tensor& x_TD, int64_t sequences, const at::Tensor& documents_BS,
+                         LstmState* state) const {
+  RECORD_USER_SCOPE("sy::lstm");
+  const at::ScalarType type = x_TD.scalar_type();
+  const int64_t length = x_TD.size(0) / sequences;
+  const at::Tensor input_BS4H =
+      (linear(x_TD, input_) + use(bias_, type)).view({sequences, length, 4 * sizes_.hidden});
+  LstmState now = state ? *state : LstmState{};
+  if (!now.hidden_BP.defined()) {
+    now = {at::zeros({sequences, sizes_.output()}, type),
+           at::zeros({sequences, sizes_.hidden}, exact(type))};
+  }
+  const at::Tensor keep_BS =
+      documents_BS.defined() ? goes_on(documents_BS, exact(type)) : at::Tensor();
+  std::vector<at::Tensor> outputs;
+  outputs.reserve(length);
+  for (int64_t t = 0; t < length; ++t) {
+    if (keep_BS.defined() && t > 0) {
+      const at::Tensor keep = keep_BS.slice(1, t, t + 1);
+      now = {now.hidden_BP * keep.to(type), now.cell_BH * keep};
+    }
+    now = step(input_BS4H.select(1, t), now);
+    outputs.push_back(now.hidden_BP);
+  }
+  if (state) *state = now;
+  return at::stack(outputs, 1).view({x_TD.size(0), sizes_.output()});
+}
+
+}  // namespace switchyard::models

@@ -1,0 +1,31 @@
+#pragma once
+// Importance-sampled softmax (Jean et al., 2015): each target competes with a few sampled words
+// instead of the whole vocabulary. For training only.
+
+#include <cstdint>
+
+#include <ATen/core/Tensor.h>
+
+#include "core/tensor/parameter.h"
+#include "models/moe/context.h"
+
+namespace switchyard::models {
+
+// Words drawn with replacement from P(w) = ln((w + 2) / (w + 1)) / ln(V + 1), which falls with the
+// id as word frequencies do where ids are sorted by frequency. The same for the whole step on every
+// rank.
+struct Candidates {
+  at::Tensor word_N;  // int64
+  int64_t vocabulary = 0;
+};
+Candidates draw_candidates(int64_t vocabulary, int64_t count, const StepContext& context);
+
+// `scale` * sum over targets >= 0 of -log of the target's share among itself and the candidates,
+// each logit lowered by the logarithm of how often its word is expected among the candidates. A
+// candidate that is a row's target does not compete in that row. hidden [T, D]; weight [V, D];
+// targets [T] int64, -1: no loss.
+at::Tensor sampled_softmax_loss(const at::Tensor& hidden_TD, Parameter& weight,
+                                const at::Tensor& targets_T, const Candidates& candidates,
+                                double scale);
+
+}  // namespace switchyard::models

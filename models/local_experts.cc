@@ -1,0 +1,95 @@
+#include "models/local_experts.h"
+#include "core/tensor/aten.h"
+
+namespace switchyard::models {
+namespace {
+
+// Small, so that a part of the graph per parameter costs nothing. Biases are drawn like weights, so
+// that experts differ from the start.
+Parameter& drawn(const Scope& scope, const char* name, std::vector<int64_t> shape,
+                 const config::Model& model, bool decay) {
+  return scope.parameter(name, std::move(shape), {Init::kNormal, model.init_std()}, decay);
+}
+
+// weight [E, out, in] on x [T, in] or [T, E, in] -> [T, E, out].
+at::Tensor experts_linear(const at::Tensor& x, Parameter& weight, Parameter& bias) {
+  const at::ScalarType type = x.scalar_type();
+  const at::Tensor weight_EOI = use(weight, type);
+  const at::Tensor y = x.dim() == 2 ? at::einsum("ti,eoi->teo", {x, weight_EOI})
+                                    : at::einsum("tei,eoi->teo", {x, weight_EOI});
+  return y + use(bias, type);
+}
+
+}  // namespace
+
+at::Tensor expert_error(const at::Tensor& gate_logits_TE, const at::Tensor& output_TEC,
+                        const at::Tensor& target_TC, config::ExpertError error) {
+  if (error == config::COOPERATIVE) {
+    const at::Tensor blended = (gate_logits_TE.softmax(-1).unsqueeze(-1) * output_TEC).sum(1);
+    return (target_TC - blended).square().sum(-1);
+  }
+  const at::Tensor distance_TE = (target_TC.unsqueeze(1) - output_TEC).square().sum(-1);
+  if (error == config::COMPETITIVE) return (gate_logits_TE.softmax(-1) * distance_TE).sum(-1);
+  return -(gate_logits_TE.log_softmax(-1) - distance_TE / 2).logsumexp(-1);
+}
+
+LocalExperts::LocalExperts(ParameterTable& table, const config::Model& model)
+    : options_(model.local_experts()),
+      num_classes_(model.vocab_size()),
+      output_weight_(
+          drawn(Scope(table) / "experts", "output",
+                {options_.num_experts(), num_classes_,
+                 options_.hidden_units() > 0 ? options_.hidden_units() : model.d_model()},
+                model, true)),
+      output_bias_(drawn(Scope(table) / "experts", "output_bias",
+                         {options_.num_experts(), num_classes_}, model, false)) {
+  const Scope experts = Scope(table) / "experts", gate = Scope(table) / "gate";
+  const int64_t num_experts = options_.num_experts(), hidden = options_.hidden_units();
+  if (hidden > 0) {
+    hidden_weight_ = &drawn(experts, "hidden", {num_experts, hidden, model.d_model()}, model, true);
+    hidden_bias_ = &drawn(experts, "hidden_bias", {num_experts, hidden}, model, false);
+  }
+  if (num_experts > 1) {
+    gate_weight_ = &drawn(gate, "weight", {num_experts, model.d_model()}, model, true);
+    gate_bias_ = &drawn(gate, "bias", {num_experts}, model, false);
+  }
+}
+
+at::Tensor LocalExperts::Prediction::blended_TC() const {
+  return (gate_logits_TE.softmax(-1).unsqueeze(-1) * output_TEC).sum(1);
+}
+
+LocalExperts::Prediction LocalExperts::predict(const at::Tensor& features_TF) const {
+  const at::ScalarType type = features_TF.scalar_type();
+  at::Tensor input = features_TF;
+  if (hidden_weight_) input = experts_linear(input, *hidden_weight_, *hidden_bias_).sigmoid();
+  at::Tensor output_TEC = experts_linear(input, output_weight_, output_bias_);
+  if (options_.output() == config::LOGISTIC) output_TEC = output_TEC.sigmoid();
+  if (!gate_weight_) return {at::zeros({features_TF.size(0), 1}, type), output_TEC};
+  return {at::matmul(features_TF, use(*gate_weight_, type).t()) + use(*gate_bias_, type),
+          output_TEC};
+}
+
+at::Tensor LocalExperts::loss(const TokenBatch& batch, const StepContext& context, double scale,
+                              const at::Tensor& nll) const {
+  const at::Tensor labels_T = batch.targets_BS.flatten();
+  const at::Tensor features_TF = batch.features_BF.to(output_weight_.value.scalar_type());
+  const at::Tensor real_T = labels_T.ge(0).to(features_TF.scalar_type());
+  const at::Tensor target_TC =
+      at::one_hot(labels_T.clamp_min(0), num_classes_).to(features_TF.scalar_type());
+  const Prediction prediction = predict(features_TF);
+  const at::Tensor error_T = real_T * expert_error(prediction.gate_logits_TE, prediction.output_TEC,
+                                                   target_TC, options_.error());
+  if (nll.defined()) nll.copy_(error_T.detach());
+  if (context.cases) {
+    const at::Tensor blended = prediction.blended_TC().detach();
+    const at::Tensor correct_T = blended.argmax(-1).eq(labels_T);
+    context.cases->count += labels_T.ge(0).sum().item<int64_t>();
+    context.cases->correct += correct_T.sum().item<int64_t>();
+    context.cases->squared_error +=
+        (real_T * (target_TC - blended).square().mean(-1)).sum().item<double>();
+  }
+  return error_T.sum() * scale;
+}
+
+}  // namespace switchyard::models

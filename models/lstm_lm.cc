@@ -1,0 +1,111 @@
+#include "models/lstm_lm.h"
+
+#include <memory>
+
+#include <ATen/record_function.h>
+
+#include "core/config/layers.h"
+#include "core/tensor/aten.h"
+#include "core/tensor/ops.h"
+#include "core/tensor/recompute.h"
+#include "models/layers/dropout.h"
+#include "models/layers/sampled_softmax.h"
+
+namespace switchyard::models {
+namespace {
+
+// Names of the random streams: dropout after the embedding, after LSTM layer i, after its mixture.
+constexpr uint32_t kEmbeddingDropout = 0;
+uint32_t lstm_dropout(size_t i) { return static_cast<uint32_t>(2 * i + 1); }
+uint32_t moe_dropout(size_t i) { return static_cast<uint32_t>(2 * i + 2); }
+
+LstmSizes sizes_of(const config::Model& model) {
+  const int64_t hidden = model.lstm().hidden();
+  return {model.d_model(), hidden, hidden == model.d_model() ? 0 : model.d_model()};
+}
+
+}  // namespace
+
+struct LstmLm::Pass {
+  const StepContext& context;
+  int64_t sequences;
+  at::Tensor documents_BS;  // undefined in generation
+};
+
+LstmLm::LstmLm(ParameterTable& table, const config::Model& model, const parallel::Mesh& mesh)
+    : model_(model),
+      embedding_(Scope(table).parameter("embedding", {model.vocab_size(), model.d_model()},
+                                        {Init::kNormal, model.init_std()})) {
+  int64_t moe_index = 0;
+  for (int64_t i = 0; i < model.num_layers(); ++i) {
+    const Scope scope = Scope(table) / "layers" / i;
+    Layer& layer = layers_.emplace_back(
+        Layer{Lstm(scope / "lstm", sizes_of(model), model.init_std()), std::nullopt});
+    if (!config::is_moe_layer(model, static_cast<int>(i))) continue;
+    layer.moe.emplace(scope / "moe", model, mesh, static_cast<uint32_t>(i), moe_index++);
+  }
+  if (!model.tie_embeddings()) {
+    output_ = &Scope(table).parameter("output", {model.vocab_size(), model.d_model()},
+                                      {Init::kNormal, model.init_std()});
+  }
+}
+
+at::Tensor LstmLm::run_layer(size_t i, const at::Tensor& x_TD, const Pass& pass, LstmState* state,
+                             RoutingDecision& decision) const {
+  const auto drop = [&](const at::Tensor& y_TD, uint32_t stream) {
+    return dropout(y_TD, model_.dropout(), pass.context, stream);
+  };
+  const Layer& layer = layers_[i];
+  const at::Tensor h_TD =
+      x_TD +
+      drop(layer.lstm.forward(x_TD, pass.sequences, pass.documents_BS, state), lstm_dropout(i));
+  if (!layer.moe) return h_TD;
+  return h_TD + drop(layer.moe->forward(h_TD, pass.context, decision).sigmoid(), moe_dropout(i));
+}
+
+at::Tensor LstmLm::embed(const at::Tensor& tokens_BS, const StepContext& context) const {
+  return dropout(embedding(tokens_BS.flatten(), embedding_), model_.dropout(), context,
+                 kEmbeddingDropout);
+}
+
+at::Tensor LstmLm::loss(const TokenBatch& batch, const StepContext& context, double scale,
+                        const at::Tensor& nll, bool recompute) const {
+  const Pass pass{context, batch.tokens_BS.size(0), batch.documents_BS};
+  at::Tensor x_TD = embed(batch.tokens_BS, context);
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    const auto decision = std::make_shared<RoutingDecision>();  // lives until the layer's backward
+    if (recompute) {
+      x_TD = switchyard::recompute(
+          [this, i, context, pass_sequences = pass.sequences, documents = pass.documents_BS,
+           decision](const at::Tensor& x, bool) {
+            return run_layer(i, x, {context, pass_sequences, documents}, nullptr, *decision);
+          },
+          x_TD);
+    } else {
+      x_TD = run_layer(i, x_TD, pass, nullptr, *decision);
+    }
+  }
+  RECORD_USER_SCOPE("sy::loss");
+  const at::Tensor targets_T = batch.targets_BS.flatten();
+  const int64_t samples = model_.lstm().sampled_softmax();
+  if (context.training && samples > 0) {
+    return sampled_softmax_loss(x_TD, output_weight(), targets_T,
+                                draw_candidates(model_.vocab_size(), samples, context), scale);
+  }
+  return vocabulary_loss(x_TD, output_weight(), targets_T, scale, nll);
+}
+
+at::Tensor LstmLm::next_logits(const at::Tensor& tokens_BS, const StepContext& context,
+                               std::vector<LstmState>& states) const {
+  const int64_t sequences = tokens_BS.size(0), length = tokens_BS.size(1);
+  states.resize(layers_.size());
+  at::Tensor x_TD = embed(tokens_BS, context);
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    RoutingDecision decision;
+    x_TD = run_layer(i, x_TD, {context, sequences, {}}, &states[i], decision);
+  }
+  const at::Tensor last = x_TD.view({sequences, length, -1}).select(1, length - 1);
+  return linear(last, output_weight()).to(at::kFloat);
+}
+
+}  // namespace switchyard::models

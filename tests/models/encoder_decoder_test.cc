@@ -1,0 +1,145 @@
+#include "models/encoder_decoder.h"
+
+#include <gtest/gtest.h>
+
+#include "core/tensor/aten.h"
+#include "parallel/single.h"
+#include "tests/testing/near.h"
+#include "tests/testing/tiny_model.h"
+
+namespace switchyard::models {
+namespace {
+
+using switchyard::testing::is_near;
+
+constexpr int64_t kSource = 9, kTarget = 6, kVocab = 32;
+
+config::Model tiny() {
+  config::Model model = switchyard::testing::tiny_encoder_decoder().model();
+  model.set_dropout(0);
+  return model;
+}
+
+struct Instance {
+  explicit Instance(const config::Model& model)
+      : world(parallel::make_single()),
+        mesh(*world, {}, model.moe().num_experts()),
+        model(table, model, mesh) {
+    table.allocate(at::kDouble);
+    table.initialize(5);
+  }
+
+  at::Tensor losses(const TokenBatch& batch) const {
+    const at::NoGradGuard no_grad;
+    StepContext context;
+    context.group_tokens = kTarget;
+    at::Tensor nll = at::zeros({batch.tokens_BS.numel()}, at::kDouble);
+    model.loss(batch, context, 1, nll, false);
+    return nll.view(batch.tokens_BS.sizes());
+  }
+
+  std::unique_ptr<parallel::Communicator> world;
+  parallel::Mesh mesh;
+  ParameterTable table;
+  EncoderDecoder model;
+};
+
+at::Tensor tokens(int64_t rows, int64_t length, int64_t seed) {
+  return (at::arange(rows * length, at::kLong) * 7 + seed).remainder(kVocab).view({rows, length});
+}
+
+TokenBatch batch_of(int64_t rows) {
+  TokenBatch batch{tokens(rows, kTarget, 3), tokens(rows, kTarget, 10),
+                   at::zeros({rows, kTarget}, at::kInt)};
+  batch.source_BM = tokens(rows, kSource, 5);
+  batch.source_counts_B = at::full({rows}, kSource, at::kLong);
+  return batch;
+}
+
+TEST(EncoderDecoder, SeesTheWholeSourceButNoLaterTarget) {
+  const Instance instance(tiny());
+  const TokenBatch batch = batch_of(1);
+  const at::Tensor before = instance.losses(batch);
+  for (int64_t changed = 0; changed < kTarget; ++changed) {
+    TokenBatch other = batch_of(1);
+    other.tokens_BS[0][changed] = 31 - other.tokens_BS[0][changed].item<int64_t>();
+    const at::Tensor after = instance.losses(other);
+    EXPECT_TRUE(is_near(after.slice(1, 0, changed), before.slice(1, 0, changed), 1e-12));
+    EXPECT_FALSE(is_near(after.select(1, changed), before.select(1, changed), 1e-6)) << changed;
+  }
+  for (int64_t changed = 0; changed < kSource; ++changed) {
+    TokenBatch other = batch_of(1);
+    other.source_BM[0][changed] = 31 - other.source_BM[0][changed].item<int64_t>();
+    EXPECT_FALSE(is_near(instance.losses(other).select(1, 0), before.select(1, 0), 1e-9))
+        << changed;
+  }
+}
+
+TEST(EncoderDecoder, DoesNotSeePaddingOfTheSource) {
+  const Instance instance(tiny());
+  TokenBatch batch = batch_of(2), other = batch_of(2);
+  batch.source_counts_B[1] = other.source_counts_B[1] = 5;
+  other.source_BM[1].slice(0, 5).fill_(1);
+  EXPECT_TRUE(is_near(instance.losses(other), instance.losses(batch), 1e-12));
+  other.source_BM[1][4] = 30;
+  EXPECT_FALSE(is_near(instance.losses(other), instance.losses(batch), 1e-6));
+}
+
+TEST(EncoderDecoder, StaysFiniteForARowOfPadding) {
+  const Instance instance(tiny());
+  TokenBatch batch = batch_of(2);
+  batch.source_counts_B[0] = 0;
+  batch.targets_BS[0].fill_(-1);
+  EXPECT_TRUE(instance.losses(batch).isfinite().all().item<bool>());
+}
+
+TEST(EncoderDecoder, GeneratesWithACacheWhatItScoresAtOnce) {
+  const Instance instance(tiny());
+  const TokenBatch batch = batch_of(2);
+  const at::Tensor nll = instance.losses(batch);
+  const at::NoGradGuard no_grad;
+  StepContext context;
+  context.group_tokens = kSource;
+  EncoderDecoder::State state = instance.model.encode(batch.source_BM, context);
+  context.group_tokens = 1;
+  for (int64_t t = 0; t < kTarget; ++t) {
+    const at::Tensor logits =
+        instance.model.next_logits(batch.tokens_BS.slice(1, t, t + 1), context, state);
+    const at::Tensor expected =
+        -logits.to(at::kDouble).log_softmax(-1).gather(1, batch.targets_BS.slice(1, t, t + 1));
+    EXPECT_TRUE(is_near(nll.slice(1, t, t + 1), expected, 1e-5)) << t;
+  }
+}
+
+TEST(EncoderDecoder, CountsTheMoeLayersOfBothStacks) {
+  const Instance instance(tiny());
+  int routers = 0;
+  for (const Parameter& parameter : instance.table.parameters()) {
+    routers += parameter.name.find("moe.router.weight") != std::string::npos;
+  }
+  EXPECT_EQ(routers, 2);  // every second of two layers, twice
+}
+
+TEST(RelativeBucket, IsExactNearbyAndLogarithmicFarAway) {
+  const RelativeBuckets causal{32, 128, false};
+  EXPECT_EQ(relative_bucket(5, 5, causal), 0);
+  EXPECT_EQ(relative_bucket(5, 9, causal), 0);  // to the right: hidden anyway
+  EXPECT_EQ(relative_bucket(15, 0, causal), 15);
+  EXPECT_EQ(relative_bucket(16, 0, causal), 16);
+  EXPECT_EQ(relative_bucket(32, 0, causal), 21);  // 16 + floor(ln 2 / ln 8 * 16)
+  EXPECT_EQ(relative_bucket(127, 0, causal), 31);
+  EXPECT_EQ(relative_bucket(5000, 0, causal), 31);
+}
+
+TEST(RelativeBucket, GivesHalfOfTheBucketsToEachSide) {
+  const RelativeBuckets both{32, 128, true};
+  EXPECT_EQ(relative_bucket(7, 0, both), 7);
+  EXPECT_EQ(relative_bucket(0, 7, both), 16 + 7);
+  EXPECT_EQ(relative_bucket(8, 0, both), 8);
+  EXPECT_EQ(relative_bucket(20, 0, both), 10);  // 8 + floor(ln 2.5 / ln 16 * 8)
+  EXPECT_EQ(relative_bucket(0, 20, both), 26);
+  EXPECT_EQ(relative_bucket(0, 9999, both), 31);
+}
+
+}  // namespace
+}  // namespace switchyard::models
