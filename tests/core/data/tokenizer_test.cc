@@ -140,7 +140,7 @@ TEST(LoadTokenizer, ReadsAModelFileAndRefusesOtherSpecs) {
   EXPECT_EQ(load_tokenizer(path)->fingerprint(), trained()->fingerprint());
   EXPECT_NE(load_tokenizer(path)->fingerprint(), load_tokenizer("bytes")->fingerprint());
   EXPECT_THAT(message_of<DataError>([] { load_tokenizer("words"); }), HasSubstr("'words'"));
-  EXPECT_THAT(message_of<StorageError>([] { load_tokenizer("/none.model"); }),
+  EXPECT_THAT(message_of<DataError>([] { load_tokenizer("/none.model"); }),
               HasSubstr("/none.model"));
 }
 
