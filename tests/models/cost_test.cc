@@ -24,18 +24,18 @@ Component part(const Census& counts, const std::string& name) {
   return {name, 0, 0, 0};
 }
 
-// Hand arithmetic: 4 layers, D 256, 8 heads of 32 (4 key/value), 8 experts of width 704, V 8192.
+// Hand arithmetic: 4 layers, D 256, 4 heads of 64 (2 key/value), 8 experts of width 608, V 8192.
 TEST(Census, MatchesHandArithmeticOnTheQuickstartModel) {
   const Census counts = census(load("quickstart").model());
   EXPECT_EQ(part(counts, "embedding").total, 2'097'152);  // 8192 * 256
   EXPECT_EQ(part(counts, "attention").total, 786'432);    // 4 * (2 * 256 * 256 + 2 * 256 * 128)
   EXPECT_EQ(part(counts, "router").total, 8'192);         // 4 * 8 * 256
-  EXPECT_EQ(part(counts, "experts").total, 17'301'504);   // 4 * 8 * 3 * 256 * 704
-  EXPECT_EQ(part(counts, "experts").active, 4'325'376);   // a quarter
+  EXPECT_EQ(part(counts, "experts").total, 14'942'208);   // 4 * 8 * 3 * 256 * 608
+  EXPECT_EQ(part(counts, "experts").active, 3'735'552);   // a quarter
   EXPECT_EQ(part(counts, "norms").total, 2'304);          // 9 * 256
-  EXPECT_EQ(part(counts, "output").total, 0);             // tied
-  EXPECT_EQ(counts.total, 20'195'584);
-  EXPECT_EQ(counts.active, 7'219'456);
+  EXPECT_EQ(part(counts, "output").total, 2'097'152);     // 8192 * 256
+  EXPECT_EQ(counts.total, 19'933'440);
+  EXPECT_EQ(counts.active, 8'726'784);
 }
 
 TEST(Census, CountsDenseLayersSharedExpertsAndAnUntiedOutput) {
@@ -44,7 +44,7 @@ TEST(Census, CountsDenseLayersSharedExpertsAndAnUntiedOutput) {
                           "model.moe.shared_expert.count=2", "model.moe.shared_expert.d_ff=10"})
           .model());
   EXPECT_EQ(part(counts, "output").total, 2'097'152);
-  EXPECT_EQ(part(counts, "experts").total, 12'976'128);     // 3 layers
+  EXPECT_EQ(part(counts, "experts").total, 11'206'656);     // 3 layers
   EXPECT_EQ(part(counts, "dense_ffn").total, 76'800);       // 1 * 3 * 256 * 100
   EXPECT_EQ(part(counts, "shared_expert").active, 46'080);  // 3 * 3 * 256 * 20
 }
@@ -56,8 +56,8 @@ TEST(Census, CountsTwoMatrixExpertsBiasesGatesAndStackedLayers) {
                    "model.moe.stacking=DENSE_AFTER", "model.d_ff=100",
                    "model.moe.shared_expert.d_ff=10", "model.moe.shared_expert.sigmoid_gate=true"})
                  .model());
-  EXPECT_EQ(part(counts, "experts").total, 11'556'864);    // 4 * 8 * (2 * 256 + 1) * 704
-  EXPECT_EQ(part(counts, "experts").active, 2'889'216);    // a quarter
+  EXPECT_EQ(part(counts, "experts").total, 9'980'928);     // 4 * 8 * (2 * 256 + 1) * 608
+  EXPECT_EQ(part(counts, "experts").active, 2'495'232);    // a quarter
   EXPECT_EQ(part(counts, "dense_ffn").total, 307'600);     // 4 * (3 * 256 + 1) * 100
   EXPECT_EQ(part(counts, "shared_expert").total, 21'544);  // 4 * (2 * 256 * 10 + 10 + 256)
   EXPECT_EQ(part(counts, "norms").total, 3'328);           // 13 * 256
@@ -118,7 +118,7 @@ TEST(Flops, AreEqualForTheDenseTwinButForTheRouter) {
 
 TEST(Memory, CutsOnlyTheExpertsOverTheExpertDegree) {
   const config::Model model = load("quickstart").model();
-  const int64_t whole = 20'195'584, experts = 17'301'504;
+  const int64_t whole = 19'933'440, experts = 14'942'208;
   EXPECT_EQ(memory_per_rank(model, config::FP32, 1).total_bytes(), whole * 16);
   EXPECT_EQ(memory_per_rank(model, config::BF16, 1).total_bytes(), whole * 18);
   EXPECT_EQ(memory_per_rank(model, config::BF16, 4).parameters, whole - experts * 3 / 4);
@@ -146,25 +146,25 @@ TEST(Losses, NameFirstChoicesAndGroupsWhereTheyAreUsed) {
   const std::string text =
       describe_losses(load("quickstart", {"model.moe.balance_loss.load=FIRST_CHOICE",
                                           "model.moe.balance_loss.statistics=PER_GROUP",
-                                          "model.moe.capacity.group_sequences=4"}));
+                                          "model.moe.capacity.group_sequences=2"}));
   EXPECT_THAT(text, HasSubstr("share of the tokens whose first choice is expert i"));
-  EXPECT_THAT(text, HasSubstr("each routing group of 4 sequence(s), then the mean over groups"));
+  EXPECT_THAT(text, HasSubstr("each routing group of 2 sequence(s), then the mean over groups"));
 }
 
 TEST(Inspect, GivesTheSameNumbersAsTextAndAsJson) {
-  const config::RunConfig config = load("quickstart", {"mesh.expert=2"});
+  const config::RunConfig config = load("quickstart", {"mesh.expert=2", "train.global_batch=4"});
   const auto json = nlohmann::json::parse(inspect_config(config, 4, true));
-  EXPECT_EQ(json["parameters"]["total"], 20'195'584);
-  EXPECT_EQ(json["parameters"]["active"], 7'219'456);
+  EXPECT_EQ(json["parameters"]["total"], 19'933'440);
+  EXPECT_EQ(json["parameters"]["active"], 8'726'784);
   EXPECT_EQ(json["parameters"]["components"]["router"]["total"], 8'192);
   EXPECT_EQ(json["flops_per_token"], flops_per_token(config.model(), 256));
   EXPECT_EQ(json["mesh"]["expert"], 2);
   EXPECT_EQ(json["mesh"]["expert_data"], 2);
-  EXPECT_EQ(json["memory_per_rank"]["parameters"], 20'195'584 - 17'301'504 / 2);
+  EXPECT_EQ(json["memory_per_rank"]["parameters"], 19'933'440 - 14'942'208 / 2);
   EXPECT_EQ(json["losses"].size(), 3);
   const std::string text = inspect_config(config, 4, false);
   for (const char* expected :
-       {"20,195,584", "7,219,456", "4 rank(s): data 4, expert 2, expert_data 2", "balance = 0.01"})
+       {"19,933,440", "8,726,784", "4 rank(s): data 4, expert 2, expert_data 2", "balance = 0.01"})
     EXPECT_THAT(text, HasSubstr(expected));
 }
 
