@@ -1,5 +1,9 @@
 #include "trainer/generate.h"
 
+#include <algorithm>
+
+#include <fmt/format.h>
+
 #include "core/base/random.h"
 #include "core/tensor/aten.h"
 
@@ -26,6 +30,20 @@ size_t whole_characters(const std::string& text) {
     return length > back ? text.size() - back : text.size();
   }
   return text.size();
+}
+
+// A model may know more ids than its tokenizer: sentinels, a vocabulary rounded up. They show as
+// <id>.
+std::string text_of(const std::vector<int32_t>& tokens, const Tokenizer& tokenizer) {
+  std::string text;
+  for (auto from = tokens.begin(); from != tokens.end();) {
+    const auto to =
+        std::find_if(from, tokens.end(), [&](int32_t id) { return id >= tokenizer.vocab_size(); });
+    if (from != to) text += tokenizer.decode(std::vector<int32_t>(from, to));
+    from = to;
+    if (to != tokens.end()) text += fmt::format("<{}>", *from++);
+  }
+  return text;
 }
 
 }  // namespace
@@ -68,7 +86,7 @@ std::string generate(ModelInstance& instance, const Tokenizer& tokenizer, const 
     if (next == tokenizer.end_of_document()) break;
     generated.push_back(next);
     input = {next};
-    text = tokenizer.decode(generated);
+    text = text_of(generated, tokenizer);
     const size_t whole = whole_characters(text);
     if (on_text && whole > shown) on_text(text.substr(shown, whole - shown));
     shown = std::max(shown, whole);

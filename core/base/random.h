@@ -19,12 +19,12 @@ enum class Stream : uint32_t {
   kDrop = 5,  // random drop policy
   kDropout = 6,
   kExpertDropout = 7,
-  kShuffle = 8,         // data order
-  kSample = 9,          // text generation
-  kSynthetic = 10,      // generated tokens
-  kRouterDropout = 20,  // index = global token * d_model + feature
-  kRouterSample = 21,   // sampled selection; index = global token * experts + expert
-  kRouterHash = 22,     // hash routing; index = token id * experts + expert
+  kShuffle = 8,          // data order
+  kSample = 9,           // text generation
+  kSynthetic = 10,       // generated tokens
+  kRouterDropout = 20,   // index = global token * d_model + feature
+  kRouterSample = 21,    // sampled selection; index = global token * experts + expert
+  kRouterHash = 22,      // hash routing; index = token id * experts + expert
   kSpanCorruption = 30,  // step = sequence; index = within its segments
   kSampledSoftmax = 31,  // index = candidate
 };

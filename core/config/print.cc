@@ -47,10 +47,22 @@ void compare_singular(const Message& from, const Message& to, const FieldDescrip
     lines.push_back(fmt::format("{}: {} -> {}", path, text(from), text(to)));
 }
 
+// All values of a list of scalars.
+std::string list_text(const Message& message, const FieldDescriptor* field) {
+  std::string text;
+  for (int i = 0; i < message.GetReflection()->FieldSize(message, field); ++i)
+    text += (i > 0 ? ", " : "") + value_text(message, field, i);
+  return "[" + text + "]";
+}
+
 void compare_list(const Message& from, const Message& to, const FieldDescriptor* field,
                   const std::string& path, std::vector<std::string>& lines) {
   const Reflection& reflection = *from.GetReflection();
-  SY_CHECK(is_group(*field), "{}: lists of scalars are not in the schema", path);
+  if (!is_group(*field)) {
+    const std::string before = list_text(from, field), after = list_text(to, field);
+    if (before != after) lines.push_back(fmt::format("{}: {} -> {}", path, before, after));
+    return;
+  }
   const int from_size = reflection.FieldSize(from, field);
   const int to_size = reflection.FieldSize(to, field);
   const std::unique_ptr<Message> empty(google::protobuf::MessageFactory::generated_factory()

@@ -1,6 +1,7 @@
 #include "models/moe/assignment.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "core/base/errors.h"
@@ -147,9 +148,22 @@ int64_t count_dropped(const Asking& asking, const std::vector<int64_t>& position
   return dropped;
 }
 
-std::vector<double> to_vector(const at::Tensor& weight_TK) {
+// 16 significant bits. Equal tokens in equal contexts have equal weights but for the last bits,
+// which depend on how a matrix product was cut, hence on the number of ranks: those must not
+// decide.
+double coarse(double weight) {
+  constexpr double kSteps = 1 << 16;
+  int exponent = 0;
+  const double mantissa = std::frexp(weight, &exponent);
+  return std::ldexp(std::nearbyint(mantissa * kSteps) / kSteps, exponent);
+}
+
+std::vector<double> ranking_weights(const at::Tensor& weight_TK) {
   const at::Tensor weight = weight_TK.detach().to(at::kDouble).contiguous();
-  return {weight.const_data_ptr<double>(), weight.const_data_ptr<double>() + weight.numel()};
+  std::vector<double> values(weight.numel());
+  std::transform(weight.const_data_ptr<double>(), weight.const_data_ptr<double>() + values.size(),
+                 values.begin(), coarse);
+  return values;
 }
 
 }  // namespace
@@ -163,7 +177,7 @@ Assignment assign(const at::Tensor& expert_TK, const at::Tensor& weight_TK,
                          options.policy == config::BY_PROBABILITY ||
                          options.policy == config::DEVICE_BUDGET;
   Asking asking{options, expert_TK.const_data_ptr<int64_t>(), choices, admitted,
-                by_weight ? to_vector(weight_TK) : std::vector<double>()};
+                by_weight ? ranking_weights(weight_TK) : std::vector<double>()};
   Assignment result;
   result.position.assign(tokens * choices, -1);
   for (; asking.first < tokens; asking.first += group) place(asking, result.position);

@@ -35,7 +35,8 @@ struct Assignment {
 
 // expert [T, K] int64, choices in order of preference; weight [T, K] float, read by
 // BATCH_PRIORITIZED, BY_PROBABILITY and DEVICE_BUDGET; admitted [T*K] or empty: slots with 0 never
-// ask for a place, hence take none (see admission.h). Equal weights rank by choice, then by token.
+// ask for a place, hence take none (see admission.h). Weights are compared to 16 bits;
+// equal ones rank by choice, then by token.
 Assignment assign(const at::Tensor& expert_TK, const at::Tensor& weight_TK,
                   const std::vector<uint8_t>& admitted, const AssignOptions& options);
 

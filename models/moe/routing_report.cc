@@ -1,5 +1,7 @@
 #include "models/moe/routing_report.h"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
@@ -40,7 +42,20 @@ void complete_draws(const config::Moe& moe, const StepContext& context, ReportIn
   if (input.lots.exempt.empty()) input.lots.exempt = std::move(lots.exempt);
 }
 
-Json tokens_of(const Routing& routing, const Placement& placement, const at::Tensor& weight_TK) {
+// Why a slot has no place.
+const char* reason(const config::Moe& moe, const Placement& placement, int64_t slot,
+                   int64_t choices) {
+  if (!placement.admitted.empty() && !placement.admitted[slot]) return "rejected";
+  if (moe.router().selection() == config::EXPERT_CHOICE) return "not chosen";
+  if (moe.capacity().policy() == config::DEVICE_BUDGET) return "over budget";
+  const auto token = placement.assignment.position.begin() + slot / choices * choices;
+  const bool has_place =
+      std::any_of(token, token + slot % choices, [](int64_t p) { return p >= 0; });
+  return moe.capacity().policy() == config::NEXT_FREE && has_place ? "not needed" : "no room";
+}
+
+Json tokens_of(const Routing& routing, const config::Moe& moe, const Placement& placement,
+               const at::Tensor& weight_TK) {
   const int64_t tokens = routing.expert_TK.size(0), choices = routing.expert_TK.size(1);
   const int64_t* expert = routing.expert_TK.const_data_ptr<int64_t>();
   const at::Tensor weights = weight_TK.to(at::kDouble).contiguous();
@@ -50,11 +65,10 @@ Json tokens_of(const Routing& routing, const Placement& placement, const at::Ten
     Json row = Json::array();
     for (int64_t n = t * choices; n < (t + 1) * choices; ++n) {
       Json choice = {{"expert", expert[n]}, {"weight", weight[n]}};
-      const bool asked = placement.admitted.empty() || placement.admitted[n];
       if (placement.assignment.position[n] >= 0) {
         choice["slot"] = placement.assignment.position[n];
       } else {
-        choice["without_slot"] = asked ? "no room" : "rejected";
+        choice["without_slot"] = reason(moe, placement, n, choices);
       }
       row.push_back(std::move(choice));
     }
@@ -85,7 +99,7 @@ std::string as_text(const Json& report) {
     text += fmt::format("{:>5} ", t);
     for (const Json& choice : report["tokens"][t]) {
       text += fmt::format(
-          " {:>4} {:.6f} {:<8}", choice["expert"].get<int64_t>(), choice["weight"].get<double>(),
+          " {:>4} {:.6f} {:<11}", choice["expert"].get<int64_t>(), choice["weight"].get<double>(),
           choice.contains("slot") ? fmt::format("[{}]", choice["slot"].get<int64_t>())
                                   : choice["without_slot"].get<std::string>());
     }
@@ -113,7 +127,7 @@ std::string routing_report(const config::Moe& moe, ReportInput input, uint64_t s
   const RoutingStats stats = stats_of(routing, placement, moe, context);
   const at::Tensor scale = token_scale(placement, moe, routing.weight_TK.scalar_type());
   Json report;
-  report["tokens"] = tokens_of(routing, placement,
+  report["tokens"] = tokens_of(routing, moe, placement,
                                scale.defined() ? routing.weight_TK * scale : routing.weight_TK);
   report["load"] = stats.load;
   const auto policy = policy_of(moe.capacity(), input.training);

@@ -25,6 +25,23 @@ void best_of_row(const T* row, int64_t experts, int64_t k, int64_t* id) {
   }
 }
 
+// One group by itself, so that it ends after the same rounds whatever other groups its rank has.
+at::Tensor sinkhorn_group(const at::Tensor& mass_SE) {
+  constexpr int kMostRounds = 100;
+  constexpr double kTolerance = 1e-4, kTiny = 1e-30;
+  const at::Tensor tokens = mass_SE.sum(1).gt(0).sum().clamp_min(1);
+  at::Tensor row = at::ones({mass_SE.size(0), 1}, at::kDouble), column;
+  for (int round = 0; round < kMostRounds; ++round) {
+    column = ((mass_SE * row).sum(0, true) * mass_SE.size(1)).clamp_min(kTiny).reciprocal();
+    const at::Tensor next =
+        ((mass_SE * column).sum(1, true) * tokens).clamp_min(kTiny).reciprocal();
+    const bool settled = ((next - row).abs() / next).max().item<double>() < kTolerance;
+    row = next;
+    if (settled) break;
+  }
+  return mass_SE * row * column;
+}
+
 }  // namespace
 
 int64_t num_choices(const config::Moe& moe) {
@@ -90,25 +107,14 @@ at::Tensor hash_choice(const at::Tensor& token_ids_T, int64_t num_experts, int64
 
 at::Tensor sinkhorn(const at::Tensor& logits_TE, int64_t group_tokens,
                     const std::vector<uint8_t>& real) {
-  constexpr int kMostRounds = 100;
-  constexpr double kTolerance = 1e-4, kTiny = 1e-30;
-  const int64_t experts = logits_TE.size(1);
-  const at::Tensor logits = logits_TE.detach().to(at::kDouble);
-  at::Tensor mass = (logits - logits.amax(-1, true)).exp();
-  if (!real.empty()) mass = mass * at::tensor(real, at::kByte).unsqueeze(1);
-  mass = mass.view({-1, group_tokens, experts});
-  const at::Tensor tokens_G11 = mass.sum(-1, true).gt(0).sum(1, true).clamp_min(1);
-  at::Tensor row = at::ones({mass.size(0), group_tokens, 1}, at::kDouble), column;
-  for (int round = 0; round < kMostRounds; ++round) {
-    column = ((mass * row).sum(1, true) * experts).clamp_min(kTiny).reciprocal();
-    const at::Tensor next =
-        ((mass * column).sum(2, true) * tokens_G11).clamp_min(kTiny).reciprocal();
-    const bool settled =
-        mass.numel() == 0 || ((next - row).abs() / next).max().item<double>() < kTolerance;
-    row = next;
-    if (settled) break;
+  at::Tensor mass_TE = logits_TE.detach().to(at::kDouble);
+  mass_TE = (mass_TE - mass_TE.amax(-1, true)).exp();
+  if (!real.empty()) mass_TE = mass_TE * at::tensor(real, at::kByte).unsqueeze(1);
+  for (int64_t first = 0; first < mass_TE.size(0); first += group_tokens) {
+    at::Tensor group = mass_TE.narrow(0, first, group_tokens);
+    group.copy_(sinkhorn_group(group));
   }
-  return (mass * row * column).view({-1, experts});
+  return mass_TE;
 }
 
 at::Tensor forced_choice(const ForcedChoice& options) {

@@ -30,6 +30,12 @@ TEST(DropPolicy, ByProbabilityKeepsTheGreatestWeightsOfEachExpert) {
   EXPECT_THAT(a.order.slot, ElementsAre(1, 2, 3, 5));
 }
 
+TEST(DropPolicy, ByProbabilityIgnoresTheLastBits) {
+  const Assignment a =
+      assign(column({0, 0}), weights({.5, .5 + 1e-12}), {}, {config::BY_PROBABILITY, 1, 2, 1});
+  EXPECT_THAT(a.position, ElementsAre(0, -1));
+}
+
 TEST(DropPolicy, ByProbabilityLooksAtAllChoicesAlike) {
   const at::Tensor ids = at::tensor({0, 1, 1, 0}, at::kLong).view({2, 2});
   const at::Tensor w = at::tensor({.6, .4, .45, .7}, at::kDouble).view({2, 2});

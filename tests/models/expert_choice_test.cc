@@ -13,8 +13,8 @@ namespace switchyard::models {
 namespace {
 
 using switchyard::testing::is_near;
-using testing::Each;
-using testing::ElementsAre;
+using ::testing::Each;
+using ::testing::ElementsAre;
 
 struct ExpertChoice : ::testing::Test {
   config::Moe moe;

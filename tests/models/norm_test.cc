@@ -16,7 +16,7 @@ struct Instance {
     table.allocate(type);
     table.initialize(1);
     for (Parameter& parameter : table.parameters()) {
-      parameter.master.copy_(at::linspace(0.5, 2, 12));
+      parameter.master.copy_(at::linspace(0.5, 2, 12, at::kDouble));
       parameter.value.detach().copy_(parameter.master);
     }
   }
@@ -43,7 +43,8 @@ TEST(Norm, OfAllKindsEqualsItsFormula) {
 }
 
 TEST(Norm, RoundsWhereItsCastOrderSays) {
-  const at::Tensor x = rows().to(at::kBFloat16), w = at::linspace(0.5, 2, 12).to(at::kBFloat16);
+  const at::Tensor x = rows().to(at::kBFloat16),
+                   w = at::linspace(0.5, 2, 12, at::kDouble).to(at::kBFloat16);
   const at::Tensor wide = x.to(at::kFloat);
   const at::Tensor unit = wide * (wide.square().mean(1, true) + 1e-5).rsqrt();
   const auto forward = [&](config::NormCast cast) {

@@ -77,6 +77,8 @@ TEST(RoutingReport, ShowsTheNextFreeExpert) {
   }
   EXPECT_EQ(expert, (Slots{0, 0, 1, 1, 2, 2}));
   EXPECT_EQ(slot, (Slots{0, 1, 1, 0, 1, 0}));
+  EXPECT_EQ(r["tokens"][2][0]["without_slot"], "no room");
+  EXPECT_EQ(r["tokens"][2][2]["without_slot"], "not needed");
 }
 
 TEST(RoutingReport, ShowsTheGshardExampleWithItsPolicies) {

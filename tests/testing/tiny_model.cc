@@ -123,6 +123,31 @@ at::Tensor assemble(const Parameter& parameter, const at::Tensor& local,
   return whole;
 }
 
+config::Moe tiny_moe(double init_std) {
+  config::Moe moe;
+  moe.set_num_experts(4);
+  moe.set_top_k(2);
+  moe.set_d_ff(24);
+  moe.set_first_layer(0);
+  moe.set_every_n_layers(1);
+  moe.mutable_router()->set_score(config::SOFTMAX);
+  moe.mutable_router()->set_selection(config::TOP_K);
+  moe.mutable_router()->set_weighting(config::RENORMALIZE);
+  moe.mutable_router()->set_weight_norm(1);
+  moe.mutable_router()->set_route_scale(1);
+  moe.mutable_router()->set_init_std(init_std);
+  moe.mutable_router()->set_second_choice(config::ALWAYS);
+  moe.mutable_capacity()->set_policy(config::NO_DROP);
+  moe.mutable_capacity()->set_group_sequences(1);
+  moe.mutable_balance_loss()->set_coefficient(0.05);
+  moe.mutable_balance_loss()->set_statistics(config::GLOBAL_BATCH);
+  moe.mutable_balance_loss()->set_load(config::ALL_CHOICES);
+  moe.set_z_loss_coefficient(0.01);
+  moe.set_ffn(config::SWIGLU);
+  moe.set_stacking(config::NO_STACKING);
+  return moe;
+}
+
 }  // namespace
 
 config::RunConfig tiny_config() {
@@ -149,27 +174,7 @@ config::RunConfig tiny_config() {
   model.mutable_attention()->set_position(config::ROPE);
   model.mutable_attention()->set_qk_norm(config::NO_QK_NORM);
   model.mutable_attention()->set_scale(0.5);
-  config::Moe& moe = *model.mutable_moe();
-  moe.set_num_experts(4);
-  moe.set_top_k(2);
-  moe.set_d_ff(24);
-  moe.set_first_layer(0);
-  moe.set_every_n_layers(1);
-  moe.mutable_router()->set_score(config::SOFTMAX);
-  moe.mutable_router()->set_selection(config::TOP_K);
-  moe.mutable_router()->set_weighting(config::RENORMALIZE);
-  moe.mutable_router()->set_weight_norm(1);
-  moe.mutable_router()->set_route_scale(1);
-  moe.mutable_router()->set_init_std(model.init_std());
-  moe.mutable_router()->set_second_choice(config::ALWAYS);
-  moe.mutable_capacity()->set_policy(config::NO_DROP);
-  moe.mutable_capacity()->set_group_sequences(1);
-  moe.mutable_balance_loss()->set_coefficient(0.05);
-  moe.mutable_balance_loss()->set_statistics(config::GLOBAL_BATCH);
-  moe.mutable_balance_loss()->set_load(config::ALL_CHOICES);
-  moe.set_z_loss_coefficient(0.01);
-  moe.set_ffn(config::SWIGLU);
-  moe.set_stacking(config::NO_STACKING);
+  *model.mutable_moe() = tiny_moe(model.init_std());
   config.mutable_data()->set_sequence_length(12);
   config.mutable_train()->set_global_batch(8);
   config.mutable_train()->set_accumulation(1);

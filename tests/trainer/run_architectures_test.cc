@@ -86,7 +86,7 @@ TEST_F(Architectures, TheEncoderDecoderNeedsRoomForSentinels) {
   const std::string config = config_of(
       "architecture: ENCODER_DECODER num_layers: 1 d_model: 16 d_ff: 16 vocab_size: 264 "
       "attention { num_heads: 2 }",
-      text_data(64), 2);
+      text_data(64), 20);
   EXPECT_THAT(train({.run = "run", .config = config}),
               EndsWithCode(2, "model.vocab_size (264) must be at least 268"));
 }
