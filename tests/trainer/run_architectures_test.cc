@@ -88,7 +88,7 @@ TEST_F(Architectures, TheEncoderDecoderNeedsRoomForSentinels) {
       "attention { num_heads: 2 }",
       text_data(64), 20);
   EXPECT_THAT(train({.run = "run", .config = config}),
-              EndsWithCode(2, "model.vocab_size (264) must be at least 268"));
+              EndsWithCode(2, "model.vocab_size (264) must be at least 267"));
 }
 
 TEST_F(Architectures, TheEncoderDecoderLearnsPairsOfTexts) {
