@@ -171,7 +171,7 @@ std::vector<LossTerm> losses(const config::RunConfig& config) {
 std::string describe_losses(const config::RunConfig& config) {
   std::string text;
   for (const LossTerm& term : losses(config)) {
-    text += fmt::format("  {:<8}= {}\n", term.name, term.formula);
+    text += fmt::format("  {:<7} = {}\n", term.name, term.formula);
     for (const std::string& line : term.detail) text += fmt::format("            {}\n", line);
   }
   return text;
