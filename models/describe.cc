@@ -162,7 +162,6 @@ LossTerm main_loss(const config::RunConfig& config) {
 }  // namespace
 
 std::vector<LossTerm> losses(const config::RunConfig& config) {
-  const config::Model& model = config.model();
   std::vector<LossTerm> terms = {main_loss(config)};
   add_router_losses(config, terms);
   return terms;
