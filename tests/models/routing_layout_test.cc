@@ -13,7 +13,7 @@
 namespace switchyard::testing {
 namespace {
 
-constexpr int kSteps = 1;
+constexpr int kSteps = 4;
 
 struct Case {
   const char* name;
