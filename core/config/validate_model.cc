@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <limits>
+#include <string>
 
 #include "core/config/layers.h"
 #include "core/config/validate_rules.h"
@@ -101,6 +102,29 @@ void check_parameter_counts(const Model& model, Findings& findings) {
                 findings);
 }
 
+// Rules between the router and the architecture around it.
+void check_routing_suits(const Model& model, Findings& findings) {
+  const Moe& moe = model.moe();
+  const std::string& architecture = Architecture_Name(model.architecture());
+  if (moe.router().selection() == EXPERT_CHOICE)
+    findings.add(
+        "model.moe.router.selection (EXPERT_CHOICE) must not be used with architecture {}: "
+        "whether an expert takes a token depends on later tokens, which a causal model must not "
+        "see; use TOP_K",
+        architecture);
+  if (model.architecture() == DECODER) return;
+  if (moe.router().selection() == HASH)
+    findings.add(
+        "model.moe.router.selection (HASH) must be used with architecture DECODER, got {}: others "
+        "do not hand token ids to their routers; use TOP_K",
+        architecture);
+  if (moe.layer_aggregation() == POOLED_LAYERS)
+    findings.add(
+        "model.moe.layer_aggregation (POOLED_LAYERS) must be used with architecture DECODER, got "
+        "{}: others do not pool their layers' tokens; use SUM_OVER_LAYERS or MEAN_OVER_LAYERS",
+        architecture);
+}
+
 }  // namespace
 
 void check_model(const Model& model, Findings& findings) {
@@ -108,11 +132,7 @@ void check_model(const Model& model, Findings& findings) {
   check_layers(model, findings);
   if (!model.has_moe()) return;
   check_routing(model.moe(), findings);
-  if (model.architecture() == DECODER && model.moe().router().selection() == EXPERT_CHOICE)
-    findings.add(
-        "model.moe.router.selection (EXPERT_CHOICE) must not be used with architecture DECODER: "
-        "whether an expert takes a token depends on later tokens, which a causal model must not "
-        "see; use TOP_K");
+  check_routing_suits(model, findings);
 }
 
 void check_sizes(const RunConfig& config, Findings& findings) {

@@ -116,6 +116,18 @@ TEST_F(ValidateRouting, RefusesExpertChoiceInACausalDecoder) {
               HasSubstr("depends on later tokens, which a causal model must not see; use TOP_K"));
 }
 
+TEST_F(ValidateRouting, RefusesWhatOtherArchitecturesDoNotServe) {
+  const auto of_lstm = [&](const std::string& change) {
+    return error(kSmallRun, {"model.architecture=LSTM_LM", change});
+  };
+  EXPECT_THAT(of_lstm("model.moe.router.selection=EXPERT_CHOICE"),
+              HasSubstr("must not be used with architecture LSTM_LM"));
+  EXPECT_THAT(of_lstm("model.moe.router.selection=HASH"),
+              HasSubstr("(HASH) must be used with architecture DECODER, got LSTM_LM"));
+  EXPECT_THAT(of_lstm("model.moe.layer_aggregation=POOLED_LAYERS"),
+              HasSubstr("(POOLED_LAYERS) must be used with architecture DECODER, got LSTM_LM"));
+}
+
 TEST_F(ValidateRouting, ChecksExpertChoice) {
   EXPECT_THAT(broken({"router.score=SOFTMAX_OVER_TOKENS"}),
               HasSubstr("must be used with selection EXPERT_CHOICE, got TOP_K"));
