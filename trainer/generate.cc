@@ -6,6 +6,7 @@
 
 #include "core/base/random.h"
 #include "core/tensor/aten.h"
+#include "trainer/model_instance.h"
 
 namespace switchyard::trainer {
 namespace {

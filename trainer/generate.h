@@ -5,11 +5,15 @@
 #include <functional>
 #include <string>
 
-#include "core/config/run_config.pb.h"
 #include "core/data/tokenizer.h"
-#include "trainer/model_instance.h"
+
+namespace at {
+class Tensor;
+}
 
 namespace switchyard::trainer {
+
+class ModelInstance;
 
 struct SamplingOptions {
   int64_t max_tokens = 128;

@@ -11,6 +11,7 @@
 #include "scripts/commands/job.h"
 #include "trainer/checkpoint.h"
 #include "trainer/evaluate.h"
+#include "trainer/model_instance.h"
 #include "trainer/run_folder.h"
 
 namespace switchyard::commands {
