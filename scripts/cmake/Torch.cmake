@@ -27,13 +27,3 @@ target_compile_definitions(switchyard_torch INTERFACE AT_PER_OPERATOR_HEADERS)
 target_link_libraries(switchyard_torch INTERFACE ${SY_TORCH_ROOT}/lib/libtorch_cpu.so ${SY_TORCH_ROOT}/lib/libc10.so)
 # A CUDA wheel's libtorch_cpu names CUDA libraries that its own RPATH finds at run time.
 target_link_options(switchyard_torch INTERFACE -Wl,-rpath,${SY_TORCH_ROOT}/lib -Wl,--allow-shlib-undefined)
-
-# One precompiled header for every source that includes LibTorch. The generated config header costs each of them a
-# second more and is in it too; switchyard_config_proto (core/config) generates it first.
-file(WRITE ${CMAKE_BINARY_DIR}/pch/empty.cc "")
-add_library(switchyard_pch OBJECT ${CMAKE_BINARY_DIR}/pch/empty.cc)
-target_link_libraries(switchyard_pch PUBLIC switchyard_flags switchyard_torch fmt::fmt)
-target_include_directories(switchyard_pch SYSTEM PRIVATE ${SY_GENERATED_DIR})
-target_precompile_headers(switchyard_pch PRIVATE
-  ${CMAKE_SOURCE_DIR}/core/tensor/aten.h ${SY_GENERATED_DIR}/core/config/run_config.pb.h <fmt/format.h>)
-add_dependencies(switchyard_pch switchyard_config_proto)
