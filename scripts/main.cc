@@ -102,6 +102,11 @@ void add_inspect_routing(CLI::App& inspect, Command& command) {
                  "CSV, one row a token: draws for each choice after the first");
   sub.add_option("--lots", options->lots, "CSV, one row a token: draws of AT_RANDOM_ORDER");
   sub.add_option("--token-ids", options->token_ids, "CSV, one a token; default: 0, 1, ...");
+  sub.add_option("--group-logits", options->group_logits,
+                 "CSV, one row a token, one column a group: TWO_LEVEL; default: zeros");
+  sub.add_option("--group-noise", options->group_noise, "CSV as --group-logits: normal draws");
+  sub.add_option("--thresholds", options->thresholds,
+                 "CSV, one an expert: STRICTLY_BALANCED; default: 1 / experts");
   sub.add_option("--group-tokens", options->group_tokens,
                  "Tokens of a routing group; default: all");
   sub.add_flag("--evaluation", options->evaluation, "Without draws, evaluation capacity");

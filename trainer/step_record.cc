@@ -23,6 +23,7 @@ void append_layer(JsonLinesRecord& record, const std::string& prefix, const Laye
   record.emplace_back(prefix + "communication", health.communication_loss);
   record.emplace_back(prefix + "importance", health.importance_loss);
   record.emplace_back(prefix + "load", health.load_loss);
+  record.emplace_back(prefix + "threshold", health.threshold_loss);
   record.emplace_back(prefix + "reject", health.reject_share);
   record.emplace_back(prefix + "drop", health.drop_share);
   record.emplace_back(prefix + "load_max_mean", health.load_max_mean);
@@ -42,6 +43,7 @@ LayerHealth health_of(const models::RoutingStats& stats) {
   health.communication_loss = stats.communication_loss;
   health.importance_loss = stats.importance_loss;
   health.load_loss = stats.load_loss;
+  health.threshold_loss = stats.threshold_loss;
   const auto ratio = [](double part, double whole) { return whole > 0 ? part / whole : 0.0; };
   health.drop_share = ratio(static_cast<double>(stats.dropped), static_cast<double>(stats.slots));
   health.reject_share =
@@ -72,6 +74,7 @@ LayerHealth summary_of(const std::vector<LayerHealth>& layers) {
     sum.communication_loss += layer.communication_loss / count;
     sum.importance_loss += layer.importance_loss / count;
     sum.load_loss += layer.load_loss / count;
+    sum.threshold_loss += layer.threshold_loss / count;
     sum.reject_share += layer.reject_share / count;
     sum.drop_share += layer.drop_share / count;
     sum.load_cv += layer.load_cv / count;

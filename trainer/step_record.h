@@ -19,6 +19,7 @@ struct LayerHealth {
   double communication_loss = 0;
   double importance_loss = 0;
   double load_loss = 0;
+  double threshold_loss = 0;
   double reject_share = 0;    // later choices not let ask for a place, of all choices
   double drop_share = 0;      // dropped of the admitted slots
   double load_max_mean = 0;   // busiest expert's slots over the mean

@@ -9,6 +9,7 @@
 #include "core/base/log.h"
 #include "core/config/layers.h"
 #include "core/tensor/aten.h"
+#include "models/moe/dead_experts.h"
 #include "models/moe/selection_bias.h"
 #include "models/moe/stats.h"
 #include "optim/schedule.h"
@@ -130,6 +131,7 @@ void Trainer::update(const StepResult& result) {
     models::update_selection_bias(instance_.parameters, config_.model().moe(), result.stats,
                                   world_);
     optimizer_->step(result.learning_rate, result.gradient_norm);
+    revive_experts(result.stats);
     state_.skipped_in_a_row = 0;
     return;
   }
@@ -157,6 +159,35 @@ void Trainer::track_experts(const std::vector<models::RoutingStats>& stats) {
       if (stats[layer].load[e] > 0) last[e] = state_.step;
     }
   }
+}
+
+void Trainer::revive_experts(const std::vector<models::RoutingStats>& stats) {
+  const config::Moe& moe = config_.model().moe();
+  if (moe.dead_expert_action() <= config::LEAVE || stats.empty()) return;
+  agree_on_activity();
+  models::DeadExperts dead;
+  for (const auto& last : state_.last_active) {
+    dead.ids.emplace_back();
+    for (size_t e = 0; e < last.size(); ++e) {
+      if (is_dead(last[e])) dead.ids.back().push_back(static_cast<int64_t>(e));
+    }
+  }
+  if (std::ranges::all_of(dead.ids, [](const auto& ids) { return ids.empty(); })) return;
+  dead.load = models::total_load(stats, moe.num_experts(), world_);
+  dead.seed = config_.seed();
+  dead.step = state_.step;
+  for (const models::Revival& r : models::revive(instance_.parameters, moe, dead, instance_.mesh)) {
+    state_.last_active[r.moe_layer][r.expert] = state_.step;
+    say(fmt::format("step {}: expert {} of MoE layer {} had no token for {} steps; {}", state_.step,
+                    r.expert, r.moe_layer, config_.log().dead_after_steps(),
+                    moe.dead_expert_action() == config::REINITIALIZE
+                        ? fmt::format("it is a copy of expert {} now, with noise", r.busiest)
+                        : "its selection bias is the greatest now"));
+  }
+}
+
+bool Trainer::is_dead(int64_t last_active) const {
+  return state_.step - last_active >= config_.log().dead_after_steps();
 }
 
 // The weights of this moment made the predictions, so they are the ones to keep.

@@ -68,6 +68,11 @@ class Trainer {
   double forward_backward(const std::vector<Batch>& batches, StepResult& result);
   models::StepContext context_of(const Batch& batch, StepResult& result) const;
   void track_experts(const std::vector<models::RoutingStats>& stats);
+  // **Collective** with an action on dead experts; else nothing.
+  void revive_experts(const std::vector<models::RoutingStats>& stats);
+  bool is_dead(int64_t last_active) const;
+  // **Collective.** The latest step over all ranks at which each expert had a token.
+  void agree_on_activity();
 
   void log(StepResult& result);
   void evaluate_now();

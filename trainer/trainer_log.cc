@@ -9,22 +9,17 @@
 #include "trainer/trainer.h"
 
 namespace switchyard::trainer {
-namespace {
 
-// **Collective.** The latest step over all ranks at which each expert had a token.
-void agree_on_activity(std::vector<std::vector<int64_t>>& last_active,
-                       parallel::Communicator& world) {
-  for (auto& layer : last_active) {
-    world.all_reduce(layer.data(), static_cast<int64_t>(layer.size()), DType::kInt64,
-                     parallel::ReduceOp::kMax, "active experts");
+void Trainer::agree_on_activity() {
+  for (auto& layer : state_.last_active) {
+    world_.all_reduce(layer.data(), static_cast<int64_t>(layer.size()), DType::kInt64,
+                      parallel::ReduceOp::kMax, "active experts");
   }
 }
 
-}  // namespace
-
 void Trainer::log(StepResult& result) {
   models::reduce_stats(result.stats, world_);
-  agree_on_activity(state_.last_active, world_);
+  agree_on_activity();
   StepRecord record;
   record.step = state_.step;
   record.num_steps = config_.train().steps();
@@ -37,8 +32,7 @@ void Trainer::log(StepResult& result) {
   for (size_t layer = 0; layer < result.stats.size(); ++layer) {
     record.layers.push_back(health_of(result.stats[layer]));
     record.layers.back().dead_experts = std::ranges::count_if(
-        state_.last_active[layer],
-        [&](int64_t last) { return state_.step - last >= config_.log().dead_after_steps(); });
+        state_.last_active[layer], [&](int64_t last) { return is_dead(last); });
   }
   speed_.fill(record);
   if (metrics_) metrics_->log_step(record);
@@ -60,7 +54,7 @@ void Trainer::evaluate_now() {
 void Trainer::save() {
   if (last_saved_ == state_.step) return;
   last_saved_ = state_.step;
-  agree_on_activity(state_.last_active, world_);
+  agree_on_activity();
   state_.optimizer_steps = optimizer_->num_steps();
   save_checkpoint(FileSystem(), folder_.checkpoints(),
                   {config_, instance_.parameters, *optimizer_, state_}, instance_.mesh,

@@ -25,6 +25,8 @@ enum class Stream : uint32_t {
   kRouterDropout = 20,   // index = global token * d_model + feature
   kRouterSample = 21,    // sampled selection; index = global token * experts + expert
   kRouterHash = 22,      // hash routing; index = token id * experts + expert
+  kGroupNoise = 23,      // of a two-level gate; index = global token * groups + group
+  kDeadExpert = 24,      // index = element of the global tensor
   kSpanCorruption = 30,  // step = sequence; index = within its segments
   kSampledSoftmax = 31,  // index = candidate
 };

@@ -70,12 +70,14 @@ void default_attention(const Model& model, Attention& attention) {
 // Whether the router's losses and a weight of 1 for a single choice make sense: not where the
 // router has nothing to learn, nor where balance is given.
 bool wants_losses(const Router& router) {
-  return router.weighting() != EQUAL && router.selection() != EXPERT_CHOICE;
+  return router.weighting() != EQUAL && router.selection() != EXPERT_CHOICE &&
+         router.selection() != STRICTLY_BALANCED;
 }
 
 Weighting default_weighting(const Moe& moe) {
   const Selection selection = moe.router().selection();
   if (selection == HASH) return EQUAL;
+  if (selection == STRICTLY_BALANCED) return RENORMALIZE_KEPT;
   // One chosen expert renormalised always weighs 1, and the router would learn nothing.
   const bool one =
       moe.top_k() == 1 || selection == EXPERT_CHOICE || moe.capacity().policy() == NEXT_FREE;
@@ -96,6 +98,7 @@ void default_router(const Moe& moe, double init_std, Router& router) {
   SY_DEFAULT(router, second_choice_threshold,
              0.5);  // GShard: kept with probability min(1, 2 weight)
   SY_DEFAULT(router, later_choice_threshold, router.second_choice_threshold());
+  SY_DEFAULT(router, hierarchy, ONE_LEVEL);
   SY_DEFAULT(router, num_groups, 1);
   SY_DEFAULT(router, group_top_k, router.num_groups());
   SY_DEFAULT(router, group_score_experts, 1);
@@ -104,11 +107,13 @@ void default_router(const Moe& moe, double init_std, Router& router) {
 }
 
 void default_capacity(const Moe& moe, Capacity& capacity) {
-  SY_DEFAULT(capacity, policy,
-             moe.router().selection() == EXPERT_CHOICE ? BY_PROBABILITY : NO_DROP);
+  const Selection selection = moe.router().selection();
+  const bool experts_choose = selection == EXPERT_CHOICE || selection == STRICTLY_BALANCED;
+  SY_DEFAULT(capacity, policy, experts_choose ? BY_PROBABILITY : NO_DROP);
   SY_DEFAULT(capacity, group_sequences, 1);
   if (capacity.policy() == NO_DROP) return;
-  SY_DEFAULT(capacity, train_factor, capacity.policy() == DEVICE_BUDGET ? 1.0 : 1.25);
+  const bool exact = capacity.policy() == DEVICE_BUDGET || selection == STRICTLY_BALANCED;
+  SY_DEFAULT(capacity, train_factor, exact ? 1.0 : 1.25);
   SY_DEFAULT(capacity, eval_factor, 2.0);
   SY_DEFAULT(capacity, counts_k, true);
   SY_DEFAULT(capacity, minimum, 4);
@@ -142,7 +147,10 @@ void default_moe(const Model& model, Moe& moe) {
   SY_DEFAULT(balance, communication_coefficient, 0.0);
   SY_DEFAULT(moe, num_devices, moe.router().num_groups());
   SY_DEFAULT(moe, layer_aggregation, SUM_OVER_LAYERS);
-  SY_DEFAULT(moe, z_loss_coefficient, losses ? 1e-3 : 0.0);
+  SY_DEFAULT(moe, dead_expert_action, LEAVE);
+  SY_DEFAULT(moe, dead_expert_noise, 0.1);
+  const bool one_level = moe.router().hierarchy() == ONE_LEVEL;
+  SY_DEFAULT(moe, z_loss_coefficient, losses && one_level ? 1e-3 : 0.0);
   SY_DEFAULT(moe, importance_loss_coefficient, 0.0);
   SY_DEFAULT(moe, load_loss_coefficient, 0.0);
   SY_DEFAULT(moe, ffn, model.ffn());

@@ -134,6 +134,7 @@ constexpr RealRange kReals[] = {
     not_negative("model.moe.balance_loss.communication_coefficient"),
     not_negative("model.moe.z_loss_coefficient"),
     share_below_one("model.moe.expert_dropout"),
+    not_negative("model.moe.dead_expert_noise"),
     not_negative("model.moe.importance_loss_coefficient"),
     not_negative("model.moe.load_loss_coefficient"),
     above_zero("optimizer.lr"),

@@ -54,39 +54,6 @@ void check_second_choice(const Moe& moe, Findings& findings) {
         "num_groups: it draws from the scores themselves; use ALWAYS or leave them out");
 }
 
-void check_groups(const Moe& moe, Findings& findings) {
-  const Router& router = moe.router();
-  const int groups = router.num_groups(), kept = router.group_top_k(), experts = moe.num_experts();
-  if (groups <= 1 || experts < 1 || kept < 1) return;
-  if (router.selection() != TOP_K)
-    findings.add(
-        "model.moe.router.num_groups ({}) must be 1 with selection {}, which does not go by scores "
-        "within groups; use TOP_K",
-        groups, Selection_Name(router.selection()));
-  if (kept > groups)
-    findings.add(
-        "model.moe.router.group_top_k ({}) must be at most model.moe.router.num_groups ({}); lower "
-        "it",
-        kept, groups);
-  if (experts % groups != 0) {
-    findings.add(
-        "model.moe.router.num_groups ({}) must divide model.moe.num_experts ({}); choose a divisor",
-        groups, experts);
-    return;
-  }
-  const int size = experts / groups;
-  if (kept * size < moe.top_k())
-    findings.add(
-        "model.moe.router.group_top_k ({}) groups of {} experts hold fewer than model.moe.top_k "
-        "({}) experts; raise group_top_k or lower num_groups",
-        kept, size, moe.top_k());
-  if (router.group_score_experts() > size)
-    findings.add(
-        "model.moe.router.group_score_experts ({}) must be at most the {} experts of a group; "
-        "lower it",
-        router.group_score_experts(), size);
-}
-
 void check_randomness(const Moe& moe, Findings& findings) {
   const Router& router = moe.router();
   const bool goes_by_scores = router.selection() == TOP_K;
@@ -104,6 +71,10 @@ void check_randomness(const Moe& moe, Findings& findings) {
         "model.moe.router.selection_bias must be used with selection TOP_K, got {}; leave it out "
         "or use TOP_K",
         Selection_Name(router.selection()));
+  if (moe.dead_expert_action() == RAISE_BIAS && !router.selection_bias())
+    findings.add(
+        "model.moe.dead_expert_action (RAISE_BIAS) must be used with router.selection_bias; set "
+        "that, or use REINITIALIZE");
   if (router.selection_bias() && router.noise() == LEARNED_NOISE)
     findings.add(
         "model.moe.router.selection_bias must not be used with noise LEARNED_NOISE: the load "
@@ -130,7 +101,7 @@ void check_losses(const Moe& moe, Findings& findings) {
         "model.moe.load_loss_coefficient ({}) must be 0 without noise LEARNED_NOISE: a counted "
         "load has no gradient; set router.noise or use balance_loss",
         moe.load_loss_coefficient());
-  if (moe.load_loss_coefficient() > 0 && router.num_groups() > 1)
+  if (moe.load_loss_coefficient() > 0 && router.num_groups() > 1 && router.hierarchy() == ONE_LEVEL)
     findings.add(
         "model.moe.load_loss_coefficient ({}) must be 0 with num_groups ({}): the load estimate "
         "knows no groups; use balance_loss",
@@ -186,26 +157,6 @@ void check_balance_loss(const Moe& moe, Findings& findings) {
         "takes the same number of tokens; leave it out");
 }
 
-void check_expert_choice(const Moe& moe, Findings& findings) {
-  const bool expert_choice = moe.router().selection() == EXPERT_CHOICE;
-  if (moe.router().score() == SOFTMAX_OVER_TOKENS && !expert_choice)
-    findings.add(
-        "model.moe.router.score (SOFTMAX_OVER_TOKENS) must be used with selection EXPERT_CHOICE, "
-        "got {}; use SOFTMAX",
-        Selection_Name(moe.router().selection()));
-  if (!expert_choice) return;
-  if (moe.capacity().policy() != BY_PROBABILITY)
-    findings.add(
-        "model.moe.capacity.policy ({}) must be BY_PROBABILITY with selection EXPERT_CHOICE: each "
-        "expert takes its best tokens, as many as its capacity; leave policy out",
-        DropPolicy_Name(moe.capacity().policy()));
-  if (moe.router().weighting() != RAW)
-    findings.add(
-        "model.moe.router.weighting ({}) must be RAW with selection EXPERT_CHOICE: a token may be "
-        "chosen by any number of experts; leave it out",
-        Weighting_Name(moe.router().weighting()));
-}
-
 void check_rounds(const Moe& moe, Findings& findings) {
   const Capacity& capacity = moe.capacity();
   if (capacity.policy() == NEXT_FREE && moe.num_experts() > 0 &&
@@ -250,7 +201,7 @@ void check_routing(const Moe& moe, Findings& findings) {
   check_losses(moe, findings);
   check_balance_loss(moe, findings);
   check_devices(moe, findings);
-  check_expert_choice(moe, findings);
+  check_balanced_selection(moe, findings);
   check_rounds(moe, findings);
   check_capacity(moe.capacity(), findings);
 }

@@ -25,6 +25,8 @@ void check_ranges(const RunConfig& config, Findings& findings);        // valida
 void check_model(const Model& model, Findings& findings);              // validate_model.cc
 void check_attention(const Model& model, Findings& findings);          // validate_attention.cc
 void check_routing(const Moe& moe, Findings& findings);                // validate_routing.cc
+void check_groups(const Moe& moe, Findings& findings);                 // validate_groups.cc
+void check_balanced_selection(const Moe& moe, Findings& findings);     // validate_balanced.cc
 void check_optimizer(const RunConfig& config, Findings& findings);     // validate_optimizer.cc
 void check_architecture(const RunConfig& config, Findings& findings);  // validate_architecture.cc
 void check_sizes(const RunConfig& config, Findings& findings);         // validate_model.cc

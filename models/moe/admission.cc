@@ -3,6 +3,14 @@
 #include "core/tensor/aten.h"
 
 namespace switchyard::models {
+namespace {
+
+std::vector<uint8_t> to_bytes(const at::Tensor& is_true) {
+  const at::Tensor bytes = is_true.to(at::kByte).contiguous();
+  return {bytes.const_data_ptr<uint8_t>(), bytes.const_data_ptr<uint8_t>() + bytes.numel()};
+}
+
+}  // namespace
 
 std::vector<uint8_t> admit_later_choices(const at::Tensor& weight_TK, const config::Router& router,
                                          const std::vector<float>& uniform) {
@@ -25,6 +33,19 @@ std::vector<uint8_t> admit_later_choices(const at::Tensor& weight_TK, const conf
     }
   }
   return admitted;
+}
+
+std::vector<uint8_t> admit_by_importance(const at::Tensor& weight_TK,
+                                         const config::Router& router) {
+  const int64_t tokens = weight_TK.size(0), groups = router.group_top_k();
+  const at::Tensor weight_TGk = weight_TK.detach().to(at::kDouble).view({tokens, groups, -1});
+  const at::Tensor share_TG1 = weight_TGk.sum(2, true) / weight_TGk.sum({1, 2}, true);
+  const at::Tensor is_best = at::arange(weight_TGk.size(2), at::kLong).eq(0);
+  return to_bytes(share_TG1.gt(0.5).logical_or(is_best));
+}
+
+std::vector<uint8_t> admit_above(const at::Tensor& weight_TE, const at::Tensor& threshold_E) {
+  return to_bytes(weight_TE.detach().gt(threshold_E.detach()));
 }
 
 }  // namespace switchyard::models

@@ -39,15 +39,17 @@ int64_t device_budget(const config::Moe& moe, int64_t group_tokens) {
   return static_cast<int64_t>(std::floor(moe.capacity().train_factor() * even));
 }
 
-config::DropPolicy policy_of(const config::Capacity& capacity, bool training) {
-  if (training) return capacity.policy();
-  switch (capacity.policy()) {
+config::DropPolicy policy_of(const config::Moe& moe, bool training) {
+  const config::DropPolicy policy = moe.capacity().policy();
+  if (training) return policy;
+  if (moe.router().selection() == config::STRICTLY_BALANCED) return config::NO_DROP;
+  switch (policy) {
     case config::AT_RANDOM_ORDER:
       return config::BY_POSITION;
     case config::DEVICE_BUDGET:
       return config::NO_DROP;
     default:
-      return capacity.policy();
+      return policy;
   }
 }
 

@@ -20,6 +20,6 @@ int64_t device_budget(const config::Moe& moe, int64_t group_tokens);
 
 // The policy that holds: those that draw at random or are for training alone give way in
 // evaluation.
-config::DropPolicy policy_of(const config::Capacity& capacity, bool training);
+config::DropPolicy policy_of(const config::Moe& moe, bool training);
 
 }  // namespace switchyard::models

@@ -26,6 +26,7 @@ struct RoutingStats {
   double communication_loss = 0;
   double importance_loss = 0;
   double load_loss = 0;
+  double threshold_loss = 0;
   double router_entropy = 0;  // sum over tokens of the probabilities' entropy, in nats
 
   RoutingStats& operator+=(const RoutingStats& other);
@@ -43,8 +44,9 @@ class PooledBalance;
 struct RoutingDecision {
   at::Tensor expert_TK;       // int64
   at::Tensor token_scale_T1;  // EXPERT_CHOICE over tokens: 1 / experts that chose the token
+  at::Tensor kept_TK;         // RENORMALIZE_KEPT: 1 for the slots that have a place, else 0
   BalanceSlopes balance;
-  at::Tensor importance_E, load_E;  // totals over ranks; undefined where the loss is off
+  at::Tensor importance_E, load_terms;  // totals over ranks; undefined where the loss is off
   std::shared_ptr<const parallel::ExchangePlan> plan;
 
   bool is_made() const { return plan != nullptr; }

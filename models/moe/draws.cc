@@ -52,6 +52,11 @@ RouterDraws draw_for_router(const config::Moe& moe, int64_t tokens, const StepCo
     const Random random = stream(Stream::kRouterNoise);
     draws.normal_TE = fill(tokens, moe.num_experts(), context.first_token, type,
                            [&](int64_t i) { return random.normal(i); });
+    if (router.hierarchy() > config::ONE_LEVEL) {
+      const Random of_groups = stream(Stream::kGroupNoise);
+      draws.group_normal_TA = fill(tokens, router.num_groups(), context.first_token, type,
+                                   [&](int64_t i) { return of_groups.normal(i); });
+    }
   }
   if (router.selection() == config::SAMPLED || router.second_choice() == config::SAMPLED_SECOND) {
     const Random random = stream(Stream::kRouterSample);

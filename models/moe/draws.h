@@ -14,8 +14,9 @@ namespace switchyard::models {
 // What the random stages of one forward pass use. Undefined: the stage does nothing, as always in
 // evaluation.
 struct RouterDraws {
-  at::Tensor normal_TE;  // standard normal: LEARNED_NOISE
-  at::Tensor gumbel_TE;  // standard Gumbel: SAMPLED, SAMPLED_SECOND
+  at::Tensor normal_TE;             // standard normal: LEARNED_NOISE
+  at::Tensor gumbel_TE;             // standard Gumbel: SAMPLED, SAMPLED_SECOND
+  at::Tensor group_normal_TA = {};  // standard normal: LEARNED_NOISE of a two-level gate
 };
 
 // In training, what the config's stages need; else nothing. `type`: of the router, float32 or

@@ -130,9 +130,19 @@ void add_router_losses(const config::RunConfig& config, std::vector<LossTerm>& t
     terms.push_back(cv_term(layers, "importance", moe.importance_loss_coefficient(), 'I',
                             "sum of the weights of the tokens that chose expert i"));
   if (moe.load_loss_coefficient() > 0)
-    terms.push_back(cv_term(layers, "load", moe.load_loss_coefficient(), 'L',
-                            "sum of the probability that a token chooses expert i when the noise "
-                            "on i is drawn again"));
+    terms.push_back(cv_term(
+        layers, "load", moe.load_loss_coefficient(), 'L',
+        moe.router().hierarchy() > config::ONE_LEVEL
+            ? "expected tokens of the group of expert i * expected share of them that i takes, "
+              "each when the noise on one logit is drawn again"
+            : "sum of the probability that a token chooses expert i when the noise on i is drawn "
+              "again"));
+  if (moe.router().selection() == config::STRICTLY_BALANCED)
+    terms.push_back(layers.term(
+        "threshold", 1,
+        "the mean over all tokens of the step of sum_i (above_i - took_i) (p_i - threshold_i)",
+        {"above_i = 1 where p_i > threshold_i, took_i = 1 where expert i took the token, else 0",
+         "gradient to the thresholds alone; 0 when they make the same choices"}));
 }
 
 }  // namespace switchyard::models

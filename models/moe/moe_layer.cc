@@ -49,9 +49,8 @@ at::Tensor MoeLayer::forward(const at::Tensor& x_TD, const StepContext& context,
   const at::Tensor mask_RF =
       expert_dropout_mask(moe_, context, layer_, decision.plan, held_.begin, x_TD.scalar_type());
   const at::Tensor out_RD = experts_.forward(rows_RD, decision.plan->offsets, mask_RF);
-  const at::Tensor weight_TK = decision.token_scale_T1.defined()
-                                   ? routing.weight_TK * decision.token_scale_T1
-                                   : routing.weight_TK;
+  const at::Tensor weight_TK =
+      weights_after_drops(routing.weight_TK, decision.token_scale_T1, decision.kept_TK);
   at::Tensor y_TD = parallel::combine(out_RD, weight_TK, decision.plan);
   if (shared_expert_) y_TD = y_TD + shared_expert_->forward(x_TD);
   return attach_losses(y_TD, routing, context, decision, first_run);
@@ -65,6 +64,7 @@ void MoeLayer::decide(const Routing& routing, const StepContext& context,
       place_slots(routing, moe_, context, draw_for_assignment(moe_, tokens, context, layer_));
   decision.expert_TK = routing.expert_TK;
   decision.token_scale_T1 = token_scale(placement, moe_, routing.weight_TK.scalar_type());
+  decision.kept_TK = kept_slots(placement, moe_, routing.weight_TK.scalar_type());
   if (context.training) decide_losses(routing, moe_, context, mesh_->data(), decision);
   decision.plan = parallel::make_plan(placement.assignment.order, mesh_->expert(), kRowBucket);
   if (context.stats) {

@@ -5,18 +5,22 @@
 #include "core/tensor/aten.h"
 #include "models/moe/admission.h"
 #include "models/moe/capacity.h"
+#include "models/moe/selection.h"
 
 namespace switchyard::models {
 namespace {
 
-bool experts_choose(const config::Moe& moe) {
-  return moe.router().selection() == config::EXPERT_CHOICE;
-}
-
-std::vector<uint8_t> admit(const at::Tensor& weight_TK, const config::Moe& moe,
+std::vector<uint8_t> admit(const Routing& routing, const config::Moe& moe,
                            const StepContext& context, const std::vector<float>& uniform) {
-  const int64_t tokens = weight_TK.size(0), choices = weight_TK.size(1);
-  std::vector<uint8_t> admitted = admit_later_choices(weight_TK, moe.router(), uniform);
+  const int64_t tokens = routing.weight_TK.size(0), choices = routing.weight_TK.size(1);
+  std::vector<uint8_t> admitted;
+  if (routing.threshold_E.defined()) {
+    if (!context.training) admitted = admit_above(routing.weight_TK, routing.threshold_E);
+  } else if (moe.router().hierarchy() == config::TWO_LEVEL_BY_IMPORTANCE) {
+    admitted = admit_by_importance(routing.weight_TK, moe.router());
+  } else {
+    admitted = admit_later_choices(routing.weight_TK, moe.router(), uniform);
+  }
   if (const auto real = real_tokens(context, tokens); !real.empty()) {
     admitted.resize(tokens * choices, 1);
     for (int64_t n = 0; n < tokens * choices; ++n) admitted[n] &= real[n / choices];
@@ -36,9 +40,9 @@ double entropy(const at::Tensor& probability_TE, const std::vector<uint8_t>& rea
 Placement place_slots(const Routing& routing, const config::Moe& moe, const StepContext& context,
                       const AssignDraws& draws) {
   Placement placement;
-  placement.admitted = admit(routing.weight_TK, moe, context, draws.uniform);
+  placement.admitted = admit(routing, moe, context, draws.uniform);
   AssignOptions options;
-  options.policy = policy_of(moe.capacity(), context.training);
+  options.policy = policy_of(moe, context.training);
   options.num_experts = moe.num_experts();
   options.group_tokens = context.group_tokens;
   options.num_devices = std::max(1, moe.num_devices());
@@ -59,6 +63,24 @@ at::Tensor token_scale(const Placement& placement, const config::Moe& moe, at::S
   auto* chosen = chosen_T1.mutable_data_ptr<double>();
   for (const int64_t slot : order.slot) ++chosen[slot / order.top_k];
   return chosen_T1.clamp_min(1).reciprocal().to(type);
+}
+
+at::Tensor kept_slots(const Placement& placement, const config::Moe& moe, at::ScalarType type) {
+  if (moe.router().weighting() != config::RENORMALIZE_KEPT) return {};
+  const std::vector<int64_t>& position = placement.assignment.position;
+  return at::tensor(position, at::kLong)
+      .ge(0)
+      .to(type)
+      .view({-1, placement.assignment.order.top_k});
+}
+
+at::Tensor weights_after_drops(const at::Tensor& weight_TK, const at::Tensor& token_scale_T1,
+                               const at::Tensor& kept_TK) {
+  if (token_scale_T1.defined()) return weight_TK * token_scale_T1;
+  if (!kept_TK.defined()) return weight_TK;
+  constexpr double kTiny = 1e-30;  // a token without a place
+  const at::Tensor kept_weight_TK = weight_TK * kept_TK;
+  return kept_weight_TK / kept_weight_TK.sum(-1, true).clamp_min(kTiny);
 }
 
 RoutingStats stats_of(const Routing& routing, const Placement& placement, const config::Moe& moe,

@@ -28,8 +28,16 @@ Placement place_slots(const Routing& routing, const config::Moe& moe, const Step
 // SOFTMAX_OVER_TOKENS one over the number of experts that chose the token.
 at::Tensor token_scale(const Placement& placement, const config::Moe& moe, at::ScalarType type);
 
-// Without the losses. With EXPERT_CHOICE the load is what the experts took, and dropped counts the
-// tokens that none did.
+// [T, K]: 1 for the slots that have a place, else 0. Defined with RENORMALIZE_KEPT, which needs it.
+at::Tensor kept_slots(const Placement& placement, const config::Moe& moe, at::ScalarType type);
+
+// The weights of the slots after assignment: token_scale and RENORMALIZE_KEPT applied. A token
+// without a place has weights 0.
+at::Tensor weights_after_drops(const at::Tensor& weight_TK, const at::Tensor& token_scale_T1,
+                               const at::Tensor& kept_TK);
+
+// Without the losses. Where experts choose, the load is what the experts took, and dropped counts
+// the tokens that none did.
 RoutingStats stats_of(const Routing& routing, const Placement& placement, const config::Moe& moe,
                       const StepContext& context);
 

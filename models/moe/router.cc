@@ -1,18 +1,16 @@
 #include "models/moe/router.h"
 
-#include <cmath>
-#include <numbers>
-
 #include <ATen/record_function.h>
 
 #include "core/base/errors.h"
 #include "core/tensor/aten.h"
+#include "models/moe/balanced_assignment.h"
+#include "models/moe/gate_noise.h"
 #include "models/moe/selection.h"
+#include "models/moe/two_level.h"
 
 namespace switchyard::models {
 namespace {
-
-constexpr double kLeastNoise = 1e-2;  // in the reference code, not in the paper
 
 at::Tensor select_by_score(const at::Tensor& score_TE, const RouterInput& input,
                            const config::Moe& moe, const RouterDraws& draws) {
@@ -42,11 +40,15 @@ at::Tensor select(const at::Tensor& score_TE, const RouterInput& input, const co
       return forced_choice({tokens, choices, moe.num_experts(), input.first_token,
                             moe.router().selection() == config::FORCED_SKEWED});
     case config::EXPERT_CHOICE:
+    case config::STRICTLY_BALANCED:
       return at::arange(choices, at::kLong).expand({tokens, choices}).contiguous();
     case config::SINKHORN:
       return top_k_lowest_id(
           input.training ? sinkhorn(input.logits_TE, input.group_tokens, input.real) : score_TE,
           choices);
+    case config::BALANCED_ASSIGNMENT:
+      return input.training ? balanced_assignment(input.logits_TE, input.group_tokens, input.real)
+                            : top_k_lowest_id(score_TE, choices);
     default:
       return select_by_score(score_TE, input, moe, draws);
   }
@@ -61,50 +63,42 @@ at::Tensor softmax_over_tokens(const at::Tensor& logits_TE, const RouterInput& i
   return logits.view({-1, input.group_tokens, logits.size(1)}).softmax(1).view(logits.sizes());
 }
 
-// Phi((clean - threshold) / sigma), where the threshold is the best noisy logit that an expert must
-// beat: the (k+1)-th for those that are chosen, the k-th for the others. Gradients pass through the
-// clean logits, sigma and the threshold.
-at::Tensor chance_of_choice(const at::Tensor& clean_TE, const at::Tensor& noisy_TE,
-                            const at::Tensor& sigma_TE, int64_t k) {
-  const at::Tensor best = std::get<0>(noisy_TE.topk(k + 1, -1));
-  const at::Tensor if_in = best.narrow(1, k, 1), if_out = best.narrow(1, k - 1, 1);
-  const at::Tensor threshold = at::where(noisy_TE > if_in, if_in, if_out);
-  return 0.5 * (1 + ((clean_TE - threshold) / (sigma_TE * std::numbers::sqrt2)).erf());
-}
-
 }  // namespace
 
 Routing route_logits(const RouterInput& input, const config::Moe& moe, const RouterDraws& draws) {
+  if (moe.router().hierarchy() > config::ONE_LEVEL) return route_two_levels(input, moe, draws);
   Routing routing;
   routing.logits_TE = input.logits_TE;
-  at::Tensor sigma_TE, noisy_TE = input.logits_TE;
-  if (draws.normal_TE.defined()) {
-    sigma_TE = at::softplus(input.noise_logits_TE) + kLeastNoise;
-    noisy_TE = input.logits_TE + draws.normal_TE * sigma_TE;
-  }
+  routing.threshold_E = input.threshold_E;
+  const NoisyLogits noise = add_noise(input.logits_TE, input.noise_logits_TE, draws.normal_TE);
   const bool sigmoid = moe.router().score() == config::SIGMOID;
-  at::Tensor score_TE = sigmoid ? noisy_TE.sigmoid() : noisy_TE.softmax(-1);
+  at::Tensor score_TE = sigmoid ? noise.noisy_TE.sigmoid() : noise.noisy_TE.softmax(-1);
   routing.probability_TE = sigmoid ? score_TE / score_TE.sum(-1, true) : score_TE;
   if (moe.router().score() == config::SOFTMAX_OVER_TOKENS) {
-    score_TE = softmax_over_tokens(noisy_TE, input);
+    score_TE = softmax_over_tokens(noise.noisy_TE, input);
   }
   routing.expert_TK =
       input.chosen_TK.defined() ? input.chosen_TK : select(score_TE, input, moe, draws);
   routing.weight_TK = choice_weights(score_TE.gather(-1, routing.expert_TK), moe.router());
-  if (sigma_TE.defined() && moe.top_k() < moe.num_experts()) {
-    routing.chance_TE = chance_of_choice(input.logits_TE, noisy_TE, sigma_TE, moe.top_k());
-  }
+  routing.chance_TE = chance_of_choice(input.logits_TE, noise, moe.top_k());
   return routing;
 }
 
-at::Tensor choice_weights(const at::Tensor& chosen_score_TK, const config::Router& router) {
-  at::Tensor weight = chosen_score_TK;
-  if (router.weighting() == config::RENORMALIZE) {
-    weight = weight / (router.weight_norm() == 1 ? weight.sum(-1, true)
-                                                 : weight.norm(router.weight_norm(), {-1}, true));
-  } else if (router.weighting() == config::EQUAL) {
-    weight = at::full_like(weight, 1.0 / static_cast<double>(weight.size(1)));
+at::Tensor normalize_choices(const at::Tensor& chosen_score, const config::Router& router) {
+  switch (router.weighting()) {
+    case config::RENORMALIZE:
+      return chosen_score / (router.weight_norm() == 1
+                                 ? chosen_score.sum(-1, true)
+                                 : chosen_score.norm(router.weight_norm(), {-1}, true));
+    case config::EQUAL:
+      return at::full_like(chosen_score, 1.0 / static_cast<double>(chosen_score.size(-1)));
+    default:  // RENORMALIZE_KEPT waits for the drops
+      return chosen_score;
   }
+}
+
+at::Tensor choice_weights(const at::Tensor& chosen_score_TK, const config::Router& router) {
+  const at::Tensor weight = normalize_choices(chosen_score_TK, router);
   return router.route_scale() == 1 ? weight : weight * router.route_scale();
 }
 
@@ -116,8 +110,17 @@ Router::Router(const Scope& scope, const config::Moe& moe, int64_t d_model, uint
   if (moe.router().weighting() != config::EQUAL) {  // which needs no logits
     weight_ = &scope.parameter("weight", {moe.num_experts(), d_model}, init);
   }
-  if (moe.router().noise() == config::LEARNED_NOISE) {
-    noise_weight_ = &scope.parameter("noise_weight", {moe.num_experts(), d_model}, init);
+  const bool noisy = moe.router().noise() == config::LEARNED_NOISE;
+  if (noisy) noise_weight_ = &scope.parameter("noise_weight", {moe.num_experts(), d_model}, init);
+  if (moe.router().hierarchy() > config::ONE_LEVEL) {
+    const std::vector<int64_t> shape = {moe.router().num_groups(), d_model};
+    group_weight_ = &scope.parameter("group_weight", shape, init);
+    if (noisy) group_noise_weight_ = &scope.parameter("group_noise_weight", shape, init);
+  }
+  if (moe.router().selection() == config::STRICTLY_BALANCED) {  // starts at the even probability
+    threshold_ =
+        &scope.parameter("threshold", {moe.num_experts()},
+                         {Init::kConstant, 1.0 / static_cast<double>(moe.num_experts())}, false);
   }
   if (moe.router().selection_bias()) {
     selection_bias_ =
@@ -135,6 +138,11 @@ Routing Router::route(const at::Tensor& x_TD, const StepContext& context,
   input.logits_TE =
       weight_ ? logits_of(*weight_) : at::zeros({x_TD.size(0), moe_.num_experts()}, type);
   if (noise_weight_ && context.training) input.noise_logits_TE = logits_of(*noise_weight_);
+  if (group_weight_) input.group_logits_TA = logits_of(*group_weight_);
+  if (group_noise_weight_ && context.training) {
+    input.group_noise_logits_TA = logits_of(*group_noise_weight_);
+  }
+  if (threshold_) input.threshold_E = use(*threshold_, type);
   // The master copy: in bf16 a step of 0.001 would be lost.
   if (selection_bias_) input.bias_E = selection_bias_->master.to(type);
   input.token_ids_T = context.token_ids_T;

@@ -11,6 +11,8 @@
 //   noisy top-k (2017)   noise LEARNED_NOISE, init_std 0, importance and load losses
 //   GShard, ST-MoE       second_choice AT_RANDOM        Switch   top_k 1, RAW, input_jitter
 //   expert choice        selection EXPERT_CHOICE, policy BY_PROBABILITY, RAW
+//   2017, hierarchical   hierarchy TWO_LEVEL, num_groups, group_top_k 2, top_k 4
+//   2017, appendix F     selection STRICTLY_BALANCED
 //   DeepSeek-V2          num_groups, group_top_k, RAW, route_scale
 //   DeepSeek-V3          score SIGMOID, selection_bias, num_groups, group_score_experts 2
 
@@ -32,24 +34,34 @@ struct Routing {
   at::Tensor weight_TK;       // float32, differentiable: what each choice's output is multiplied by
   // Differentiable: the probability that an expert is chosen when its noise is drawn again and the
   // others' is kept (2017, appendix A). Undefined without noise or when every expert is chosen.
+  // With two levels: within the expert's group.
   at::Tensor chance_TE;
+  // With two levels: the same of the groups, and 1 for the groups that a token chose, else 0.
+  at::Tensor group_chance_TA = {}, in_group_TA = {};
+  at::Tensor threshold_E = {};  // STRICTLY_BALANCED: differentiable, of the scores
 };
 
 struct RouterInput {
   at::Tensor logits_TE;
   at::Tensor noise_logits_TE;  // x W_noise; read when there are draws of noise
-  at::Tensor bias_E;           // added for the selection alone; undefined: none
-  at::Tensor token_ids_T;      // HASH
-  at::Tensor chosen_TK;        // made choices to obey; undefined: select
-  int64_t first_token = 0;     // global index of the first row
+  at::Tensor group_logits_TA, group_noise_logits_TA;  // two levels: of the gate over groups
+  at::Tensor threshold_E;                             // STRICTLY_BALANCED
+  at::Tensor bias_E;        // added for the selection alone; undefined: none
+  at::Tensor token_ids_T;   // HASH
+  at::Tensor chosen_TK;     // made choices to obey; undefined: select
+  int64_t first_token = 0;  // global index of the first row
   uint64_t seed = 0;
-  int64_t group_tokens = 0;   // of one routing group: SOFTMAX_OVER_TOKENS, SINKHORN
+  int64_t group_tokens = 0;   // of one routing group: SOFTMAX_OVER_TOKENS, SINKHORN, assignment
   std::vector<uint8_t> real;  // padding, as from real_tokens(); empty: none
-  bool training = false;      // SINKHORN
+  bool training = false;      // SINKHORN, BALANCED_ASSIGNMENT
 };
 
 // The stages from the logits on.
 Routing route_logits(const RouterInput& input, const config::Moe& moe, const RouterDraws& draws);
+
+// The scores of the chosen, [..., K], divided by their norm over the last axis as the weighting
+// says.
+at::Tensor normalize_choices(const at::Tensor& chosen_score, const config::Router& router);
 
 // Weights of the chosen experts from their scores [T, K], before any drop.
 at::Tensor choice_weights(const at::Tensor& chosen_score_TK, const config::Router& router);
@@ -57,8 +69,9 @@ at::Tensor choice_weights(const at::Tensor& chosen_score_TK, const config::Route
 class Router {
  public:
   // Registers, each where the config needs it: <scope>.weight and <scope>.noise_weight
-  // [num_experts, d_model]; <scope>.selection_bias [num_experts], whose gradient is always zero:
-  // models/moe/selection_bias.h moves it.
+  // [num_experts, d_model], <scope>.group_weight and <scope>.group_noise_weight [num_groups,
+  // d_model]; <scope>.threshold [num_experts]; <scope>.selection_bias [num_experts], whose gradient
+  // is always zero: models/moe/selection_bias.h moves it.
   Router(const Scope& scope, const config::Moe& moe, int64_t d_model, uint32_t layer);
 
   // x [T, d_model] in any compute type. `chosen` undefined: select; else the ids to use again, [T,
@@ -70,7 +83,10 @@ class Router {
   uint32_t layer_;  // keys this layer's random streams
   Parameter* weight_ = nullptr;
   Parameter* noise_weight_ = nullptr;
+  Parameter* group_weight_ = nullptr;
+  Parameter* group_noise_weight_ = nullptr;
   Parameter* selection_bias_ = nullptr;
+  Parameter* threshold_ = nullptr;
 };
 
 }  // namespace switchyard::models

@@ -13,7 +13,7 @@ void decide_losses(const Routing& routing, const config::Moe& moe, const StepCon
     decision.importance_E = total_over(importance_of(routing, context), data);
   }
   if (moe.load_loss_coefficient() > 0) {
-    decision.load_E = total_over(load_of(routing, context), data);
+    decision.load_terms = total_over(load_terms(routing, context), data);
   }
 }
 
@@ -43,13 +43,19 @@ at::Tensor router_losses(const Routing& routing, const config::Moe& moe, const S
         values.communication_loss);
   }
   add(router_z_loss(routing.logits_TE, context), moe.z_loss_coefficient(), values.z_loss);
+  const auto add_cv = [&](const at::Tensor& total_E, double coefficient, double& value) {
+    add(cv_loss(total_E, context, ranks), coefficient, value);
+  };
   if (decision.importance_E.defined()) {
-    add(cv_loss(importance_of(routing, context), decision.importance_E, context, ranks),
-        moe.importance_loss_coefficient(), values.importance_loss);
+    add_cv(total_with_gradient(decision.importance_E, importance_of(routing, context)),
+           moe.importance_loss_coefficient(), values.importance_loss);
   }
-  if (decision.load_E.defined()) {
-    add(cv_loss(load_of(routing, context), decision.load_E, context, ranks),
-        moe.load_loss_coefficient(), values.load_loss);
+  if (decision.load_terms.defined()) {
+    const at::Tensor terms = total_with_gradient(decision.load_terms, load_terms(routing, context));
+    add_cv(load_from(terms, moe), moe.load_loss_coefficient(), values.load_loss);
+  }
+  if (routing.threshold_E.defined()) {
+    add(threshold_loss(routing, decision.kept_TK, context), 1, values.threshold_loss);
   }
   return total;
 }

@@ -9,6 +9,7 @@
 #include "models/moe/capacity.h"
 #include "models/moe/placement.h"
 #include "models/moe/router_losses.h"
+#include "models/moe/selection.h"
 #include "parallel/single.h"
 
 namespace switchyard::models {
@@ -36,6 +37,7 @@ void complete_draws(const config::Moe& moe, const StepContext& context, ReportIn
     return;
   }
   if (!input.noise.normal_TE.defined()) input.noise.normal_TE = noise.normal_TE;
+  if (!input.noise.group_normal_TA.defined()) input.noise.group_normal_TA = noise.group_normal_TA;
   if (!input.noise.gumbel_TE.defined()) input.noise.gumbel_TE = noise.gumbel_TE;
   if (input.lots.uniform.empty()) input.lots.uniform = std::move(lots.uniform);
   if (input.lots.lot.empty()) input.lots.lot = std::move(lots.lot);
@@ -46,7 +48,7 @@ void complete_draws(const config::Moe& moe, const StepContext& context, ReportIn
 const char* reason(const config::Moe& moe, const Placement& placement, int64_t slot,
                    int64_t choices) {
   if (!placement.admitted.empty() && !placement.admitted[slot]) return "rejected";
-  if (moe.router().selection() == config::EXPERT_CHOICE) return "not chosen";
+  if (experts_choose(moe)) return "not chosen";
   if (moe.capacity().policy() == config::DEVICE_BUDGET) return "over budget";
   const auto token = placement.assignment.position.begin() + slot / choices * choices;
   const bool has_place =
@@ -77,9 +79,11 @@ Json tokens_of(const Routing& routing, const config::Moe& moe, const Placement& 
   return list;
 }
 
-Json losses_of(const Routing& routing, const config::Moe& moe, const StepContext& context) {
+Json losses_of(const Routing& routing, const config::Moe& moe, const StepContext& context,
+               const at::Tensor& kept_TK) {
   const auto world = parallel::make_single();
   RoutingDecision decision;
+  decision.kept_TK = kept_TK;
   decide_losses(routing, moe, context, *world, decision);
   RoutingStats values;
   router_losses(routing, moe, context, decision, 1, values);
@@ -89,7 +93,8 @@ Json losses_of(const Routing& routing, const config::Moe& moe, const StepContext
     losses["communication"] = values.communication_loss;
   }
   if (decision.importance_E.defined()) losses["importance"] = values.importance_loss;
-  if (decision.load_E.defined()) losses["load"] = values.load_loss;
+  if (decision.load_terms.defined()) losses["load"] = values.load_loss;
+  if (routing.threshold_E.defined()) losses["threshold"] = values.threshold_loss;
   return losses;
 }
 
@@ -125,12 +130,14 @@ std::string routing_report(const config::Moe& moe, ReportInput input, uint64_t s
   const Routing routing = route_logits(input.router, moe, input.noise);
   const Placement placement = place_slots(routing, moe, context, input.lots);
   const RoutingStats stats = stats_of(routing, placement, moe, context);
-  const at::Tensor scale = token_scale(placement, moe, routing.weight_TK.scalar_type());
+  const auto type = routing.weight_TK.scalar_type();
+  const at::Tensor kept_TK = kept_slots(placement, moe, type);
+  const at::Tensor weight_TK =
+      weights_after_drops(routing.weight_TK, token_scale(placement, moe, type), kept_TK);
   Json report;
-  report["tokens"] = tokens_of(routing, moe, placement,
-                               scale.defined() ? routing.weight_TK * scale : routing.weight_TK);
+  report["tokens"] = tokens_of(routing, moe, placement, weight_TK);
   report["load"] = stats.load;
-  const auto policy = policy_of(moe.capacity(), input.training);
+  const auto policy = policy_of(moe, input.training);
   report["capacity"] = nullptr;
   if (policy == config::DEVICE_BUDGET) {
     report["capacity"] = device_budget(moe, context.group_tokens);
@@ -139,7 +146,7 @@ std::string routing_report(const config::Moe& moe, ReportInput input, uint64_t s
   }
   report["dropped"] = stats.dropped;
   report["rejected"] = stats.rejected;
-  report["losses"] = losses_of(routing, moe, context);
+  report["losses"] = losses_of(routing, moe, context, kept_TK);
   return json ? report.dump(2) + "\n" : as_text(report);
 }
 

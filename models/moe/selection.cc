@@ -47,8 +47,13 @@ at::Tensor sinkhorn_group(const at::Tensor& mass_SE) {
 
 }  // namespace
 
+bool experts_choose(const config::Moe& moe) {
+  const config::Selection selection = moe.router().selection();
+  return selection == config::EXPERT_CHOICE || selection == config::STRICTLY_BALANCED;
+}
+
 int64_t num_choices(const config::Moe& moe) {
-  if (moe.router().selection() == config::EXPERT_CHOICE) return moe.num_experts();
+  if (experts_choose(moe)) return moe.num_experts();
   const bool tries = moe.capacity().policy() == config::NEXT_FREE && moe.capacity().rounds() > 0;
   return tries ? moe.capacity().rounds() : moe.top_k();
 }

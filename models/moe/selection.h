@@ -11,8 +11,10 @@
 
 namespace switchyard::models {
 
-// Experts that each token names: top_k; NEXT_FREE: its rounds; EXPERT_CHOICE: all, of which the
-// experts choose.
+// EXPERT_CHOICE, STRICTLY_BALANCED: tokens name every expert, and the experts choose.
+bool experts_choose(const config::Moe& moe);
+
+// Experts that each token names: top_k; NEXT_FREE: its rounds; all where experts choose.
 int64_t num_choices(const config::Moe& moe);
 
 // The k largest scores of each row, largest first.

@@ -1,10 +1,10 @@
 #include "models/moe/selection_bias.h"
 
-#include <algorithm>
 #include <numeric>
 
 #include "core/base/errors.h"
 #include "core/tensor/aten.h"
+#include "models/moe/stats.h"
 
 namespace switchyard::models {
 namespace {
@@ -39,15 +39,9 @@ void update_selection_bias(ParameterTable& table, const config::Moe& moe,
   const std::vector<Parameter*> biases = biases_of(table);
   SY_CHECK(biases.size() == stats.size(), "{} selection biases, but statistics of {} MoE layers",
            biases.size(), stats.size());
-  const int64_t experts = moe.num_experts();
-  std::vector<int64_t> load(stats.size() * experts);  // a rank without tokens has counted nothing
-  for (size_t i = 0; i < stats.size(); ++i) {
-    std::copy(stats[i].load.begin(), stats[i].load.end(), load.begin() + i * experts);
-  }
-  ranks.all_reduce(load.data(), static_cast<int64_t>(load.size()), DType::kInt64,
-                   parallel::ReduceOp::kSum, "load of the selection bias");
+  const auto load = total_load(stats, moe.num_experts(), ranks);
   for (size_t i = 0; i < biases.size(); ++i) {
-    move(load.data() + i * experts, moe.router().bias_update_rate(), biases[i]->master);
+    move(load[i].data(), moe.router().bias_update_rate(), biases[i]->master);
   }
 }
 

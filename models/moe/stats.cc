@@ -24,6 +24,7 @@ void for_each_number(RoutingStats& stats, const F& f) {
   f(stats.communication_loss);
   f(stats.importance_loss);
   f(stats.load_loss);
+  f(stats.threshold_loss);
   f(stats.router_entropy);
 }
 
@@ -42,6 +43,7 @@ RoutingStats& RoutingStats::operator+=(const RoutingStats& other) {
   communication_loss += other.communication_loss;
   importance_loss += other.importance_loss;
   load_loss += other.load_loss;
+  threshold_loss += other.threshold_loss;
   router_entropy += other.router_entropy;
   return *this;
 }
@@ -73,6 +75,21 @@ void reduce_stats(std::vector<RoutingStats>& layers, parallel::Communicator& ran
       number = static_cast<std::decay_t<decltype(number)>>(numbers[next++]);
     });
   }
+}
+
+std::vector<std::vector<int64_t>> total_load(const std::vector<RoutingStats>& layers,
+                                             int64_t num_experts, parallel::Communicator& ranks) {
+  std::vector<int64_t> load(layers.size() * num_experts);
+  for (size_t i = 0; i < layers.size(); ++i) {
+    std::copy(layers[i].load.begin(), layers[i].load.end(), load.begin() + i * num_experts);
+  }
+  ranks.all_reduce(load.data(), static_cast<int64_t>(load.size()), DType::kInt64,
+                   parallel::ReduceOp::kSum, "load of the experts");
+  std::vector<std::vector<int64_t>> totals;
+  for (auto first = load.begin(); first != load.end(); first += num_experts) {
+    totals.emplace_back(first, first + num_experts);
+  }
+  return totals;
 }
 
 }  // namespace switchyard::models

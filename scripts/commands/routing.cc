@@ -93,6 +93,27 @@ config::RunConfig load_router(const RoutingOptions& options, int64_t num_experts
                                   "inspect_routing.textproto", overrides);
 }
 
+// What the two-level gate and the learned thresholds need beside the logits.
+void read_extras(const RoutingOptions& options, const config::Moe& moe,
+                 models::ReportInput& input) {
+  const int64_t tokens = input.router.logits_TE.size(0), experts = moe.num_experts();
+  if (moe.router().hierarchy() > config::ONE_LEVEL) {
+    const int64_t groups = moe.router().num_groups();
+    const auto or_zeros = [&](at::Tensor values) {
+      return values.defined() ? values : at::zeros({tokens, groups}, at::kDouble);
+    };
+    input.router.group_logits_TA = or_zeros(read_sized(options.group_logits, tokens, groups));
+    input.router.group_noise_logits_TA = or_zeros({});
+    input.noise.group_normal_TA = read_sized(options.group_noise, tokens, groups);
+  }
+  if (moe.router().selection() == config::STRICTLY_BALANCED) {
+    const at::Tensor threshold = read_sized(options.thresholds, 1, experts);
+    input.router.threshold_E =
+        threshold.defined() ? threshold.flatten()
+                            : at::full({experts}, 1.0 / static_cast<double>(experts), at::kDouble);
+  }
+}
+
 }  // namespace
 
 ExitCode inspect_routing(const RoutingOptions& options) {
@@ -118,6 +139,7 @@ ExitCode inspect_routing(const RoutingOptions& options) {
   input.router.token_ids_T =
       ids.defined() ? ids.flatten().to(at::kLong) : at::arange(tokens, at::kLong);
   input.noise.normal_TE = read_sized(options.noise, tokens, experts);
+  read_extras(options, moe, input);
   const int64_t choices = models::num_choices(moe);
   input.lots.uniform = to_floats(read_sized(options.uniforms, tokens, moe.top_k() - 1));
   input.lots.lot = to_floats(read_sized(options.lots, tokens, choices));

@@ -63,14 +63,17 @@ TEST(Capacity, OfADeviceIsItsShareOfAllAssignments) {
 }
 
 TEST(Capacity, PoliciesThatDrawGiveWayInEvaluation) {
-  config::Capacity capacity;
+  config::Moe moe;
+  config::Capacity& capacity = *moe.mutable_capacity();
   capacity.set_policy(config::AT_RANDOM_ORDER);
-  EXPECT_EQ(policy_of(capacity, true), config::AT_RANDOM_ORDER);
-  EXPECT_EQ(policy_of(capacity, false), config::BY_POSITION);
+  EXPECT_EQ(policy_of(moe, true), config::AT_RANDOM_ORDER);
+  EXPECT_EQ(policy_of(moe, false), config::BY_POSITION);
   capacity.set_policy(config::DEVICE_BUDGET);
-  EXPECT_EQ(policy_of(capacity, false), config::NO_DROP);
+  EXPECT_EQ(policy_of(moe, false), config::NO_DROP);
   capacity.set_policy(config::BY_PROBABILITY);
-  EXPECT_EQ(policy_of(capacity, false), config::BY_PROBABILITY);
+  EXPECT_EQ(policy_of(moe, false), config::BY_PROBABILITY);
+  moe.mutable_router()->set_selection(config::STRICTLY_BALANCED);
+  EXPECT_EQ(policy_of(moe, false), config::NO_DROP);
 }
 
 }  // namespace

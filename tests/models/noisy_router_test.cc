@@ -38,8 +38,7 @@ struct NoisyRouter : ::testing::Test {
   }
   at::Tensor load_loss() const {
     const Routing routing = route_logits(input, moe, draws);
-    const at::Tensor load = load_of(routing, context);
-    return cv_loss(load, load.detach(), context, 1);
+    return cv_loss(load_terms(routing, context), context, 1);
   }
 };
 
@@ -58,7 +57,8 @@ TEST_F(NoisyRouter, HasItsKnownChancesAndLosses) {
                       matrix({.791343, .470765, .371965, .112931, .159741, .751735, .704622,
                               .127614, .573164, .340504, .290027, .774367}),
                       2e-6));
-  const at::Tensor importance = importance_of(routing, context), load = load_of(routing, context);
+  const at::Tensor importance = importance_of(routing, context),
+                   load = load_terms(routing, context);
   EXPECT_TRUE(
       is_near(importance, at::tensor({1.183689, .542476, .814375, .459460}, at::kDouble), 2e-6));
   EXPECT_TRUE(
@@ -71,8 +71,8 @@ TEST_F(NoisyRouter, CountsItsLoadWithoutNoise) {
   draws.normal_TE = at::Tensor();
   const Routing routing = route_logits(input, moe, draws);
   EXPECT_FALSE(routing.chance_TE.defined());
-  EXPECT_TRUE(at::equal(load_of(routing, context), at::tensor({2., 2., 1., 1.}, at::kDouble)));
-  EXPECT_FALSE(load_of(routing, context).requires_grad());
+  EXPECT_TRUE(at::equal(load_terms(routing, context), at::tensor({2., 2., 1., 1.}, at::kDouble)));
+  EXPECT_FALSE(load_terms(routing, context).requires_grad());
 }
 
 TEST_F(NoisyRouter, LoadLossHasItsGradientThroughLogitsNoiseAndThreshold) {
@@ -97,7 +97,7 @@ TEST_F(NoisyRouter, LoadLossHasItsGradientThroughLogitsNoiseAndThreshold) {
 TEST_F(NoisyRouter, SharesOfTheLossAddUpOverRanks) {
   const Routing routing = route_logits(input, moe, draws);
   const at::Tensor first = importance_of(routing, context) * 0.25, rest = first.detach() * 3;
-  const at::Tensor share = cv_loss(first, first.detach() + rest, context, 2);
+  const at::Tensor share = cv_loss(total_with_gradient(first.detach() + rest, first), context, 2);
   EXPECT_NEAR(2 * share.item<double>(), .142093, 1e-6);
 }
 

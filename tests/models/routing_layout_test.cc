@@ -110,7 +110,22 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"ExpertChoice",
              "router { selection: EXPERT_CHOICE weighting: RAW score: SOFTMAX_OVER_TOKENS } "
              "capacity { policy: BY_PROBABILITY train_factor: 1 counts_k: true }"},
-        Case{"Sinkhorn", "router { selection: SINKHORN }"}),
+        Case{"Sinkhorn", "router { selection: SINKHORN }"},
+        Case{"TwoLevel",
+             "top_k: 2 router { hierarchy: TWO_LEVEL num_groups: 2 group_top_k: 1 noise: "
+             "LEARNED_NOISE } importance_loss_coefficient: 0.1 load_loss_coefficient: 0.1 "
+             "z_loss_coefficient: 0"},
+        Case{"ByImportance",
+             "top_k: 4 router { hierarchy: TWO_LEVEL_BY_IMPORTANCE num_groups: 2 group_top_k: 2 } "
+             "balance_loss { load: FIRST_CHOICE } z_loss_coefficient: 0"},
+        Case{"StrictlyBalanced",
+             "router { selection: STRICTLY_BALANCED weighting: RENORMALIZE_KEPT } "
+             "capacity { policy: BY_PROBABILITY train_factor: 1 counts_k: true }"},
+        Case{"BalancedAssignment",
+             "top_k: 1 router { selection: BALANCED_ASSIGNMENT weighting: RAW }"},
+        Case{"RenormalizeKept",
+             "router { weighting: RENORMALIZE_KEPT } "
+             "capacity { policy: BY_POSITION train_factor: 0.7 counts_k: true }"}),
     [](const auto& instance) { return instance.param.name; });
 
 }  // namespace

@@ -152,5 +152,38 @@ TEST_F(ValidateRouting, RefusesCapacityWhereNothingIsDropped) {
   EXPECT_EQ(broken({"capacity.train_factor=1.5", "capacity.policy=BY_POSITION"}), "");
 }
 
+TEST_F(ValidateRouting, ChecksTheTwoLevelGate) {
+  EXPECT_EQ(broken({"router.hierarchy=TWO_LEVEL", "router.num_groups=2"}), "");
+  EXPECT_EQ(broken({"router.hierarchy=TWO_LEVEL", "router.num_groups=2",
+                    "router.noise=LEARNED_NOISE", "load_loss_coefficient=0.1"}),
+            "");
+  EXPECT_THAT(broken({"router.hierarchy=TWO_LEVEL"}),
+              HasSubstr("must be used with model.moe.router.num_groups of at least 2, got 1"));
+  EXPECT_THAT(broken({"router.hierarchy=TWO_LEVEL", "router.num_groups=2", "top_k=3"}),
+              HasSubstr("needs a model.moe.top_k (3) that group_top_k (2) divides"));
+  EXPECT_THAT(broken({"router.hierarchy=TWO_LEVEL", "router.num_groups=2", "top_k=4",
+                      "router.group_top_k=1"}),
+              HasSubstr("asks 4 experts of each chosen group, which has 2"));
+  EXPECT_THAT(
+      broken({"router.hierarchy=TWO_LEVEL", "router.num_groups=2", "z_loss_coefficient=0.001"}),
+      HasSubstr("must be used with model.moe.z_loss_coefficient 0"));
+}
+
+TEST_F(ValidateRouting, ChecksBalancedSelections) {
+  EXPECT_EQ(broken({"router.selection=STRICTLY_BALANCED"}), "");
+  EXPECT_THAT(broken({"router.selection=STRICTLY_BALANCED", "router.weighting=RENORMALIZE"}),
+              HasSubstr("weighting (RENORMALIZE) must be RENORMALIZE_KEPT"));
+  EXPECT_THAT(broken({"router.selection=STRICTLY_BALANCED", "capacity.policy=BY_POSITION"}),
+              HasSubstr("capacity.policy (BY_POSITION) must be BY_PROBABILITY"));
+  EXPECT_EQ(broken({"router.selection=BALANCED_ASSIGNMENT", "top_k=1"}), "");
+  EXPECT_THAT(broken({"router.selection=BALANCED_ASSIGNMENT"}),
+              HasSubstr("top_k (2) must be 1 with router.selection BALANCED_ASSIGNMENT"));
+}
+
+TEST_F(ValidateRouting, RaisingABiasNeedsOne) {
+  EXPECT_THAT(broken({"dead_expert_action=RAISE_BIAS"}),
+              HasSubstr("must be used with router.selection_bias"));
+}
+
 }  // namespace
 }  // namespace switchyard::config

@@ -1,0 +1,81 @@
+// Rules about groups of experts: DeepSeek's, and the two-level gate's.
+
+#include "core/config/validate_rules.h"
+
+namespace switchyard::config {
+namespace {
+
+void check_group_sizes(const Moe& moe, Findings& findings) {
+  const Router& router = moe.router();
+  const int groups = router.num_groups(), kept = router.group_top_k(), experts = moe.num_experts();
+  if (groups <= 1 || experts < 1 || kept < 1) return;
+  if (router.selection() != TOP_K)
+    findings.add(
+        "model.moe.router.num_groups ({}) must be 1 with selection {}, which does not go by scores "
+        "within groups; use TOP_K",
+        groups, Selection_Name(router.selection()));
+  if (kept > groups)
+    findings.add(
+        "model.moe.router.group_top_k ({}) must be at most model.moe.router.num_groups ({}); lower "
+        "it",
+        kept, groups);
+  if (experts % groups != 0) {
+    findings.add(
+        "model.moe.router.num_groups ({}) must divide model.moe.num_experts ({}); choose a divisor",
+        groups, experts);
+    return;
+  }
+  const int size = experts / groups;
+  if (kept * size < moe.top_k())
+    findings.add(
+        "model.moe.router.group_top_k ({}) groups of {} experts hold fewer than model.moe.top_k "
+        "({}) experts; raise group_top_k or lower num_groups",
+        kept, size, moe.top_k());
+  if (router.group_score_experts() > size)
+    findings.add(
+        "model.moe.router.group_score_experts ({}) must be at most the {} experts of a group; "
+        "lower it",
+        router.group_score_experts(), size);
+}
+
+void check_hierarchy(const Moe& moe, Findings& findings) {
+  const Router& router = moe.router();
+  if (router.hierarchy() <= ONE_LEVEL) return;
+  const std::string hierarchy = "model.moe.router.hierarchy (" + Hierarchy_Name(router.hierarchy());
+  const int groups = router.num_groups(), kept = router.group_top_k(), experts = moe.num_experts();
+  if (groups < 2)
+    findings.add(
+        "{}) must be used with model.moe.router.num_groups of at least 2, got {}; set num_groups "
+        "and group_top_k",
+        hierarchy, groups);
+  if (kept > 0 && moe.top_k() % kept != 0)
+    findings.add(
+        "{}) needs a model.moe.top_k ({}) that group_top_k ({}) divides: each chosen group gives "
+        "equally many experts; change one of them",
+        hierarchy, moe.top_k(), kept);
+  else if (kept > 0 && groups > 0 && moe.top_k() / kept > experts / groups)
+    findings.add("{}) asks {} experts of each chosen group, which has {}; lower model.moe.top_k",
+                 hierarchy, moe.top_k() / kept, experts / groups);
+  const auto only = [&](bool holds, const char* field, const char* value) {
+    if (!holds)
+      findings.add("{}) must be used with model.moe.{} {}; leave {} out", hierarchy, field, value,
+                   field);
+  };
+  only(router.score() == SOFTMAX, "router.score", "SOFTMAX");
+  only(!router.selection_bias(), "router.selection_bias", "false");
+  only(router.second_choice() <= ALWAYS, "router.second_choice", "ALWAYS");
+  only(router.group_score_experts() == 1, "router.group_score_experts", "1");
+  only(moe.capacity().policy() != NEXT_FREE, "capacity.policy", "other than NEXT_FREE");
+  only(moe.balance_loss().load() != UNBIASED_CHOICES, "balance_loss.load",
+       "other than UNBIASED_CHOICES");
+  only(moe.z_loss_coefficient() == 0, "z_loss_coefficient", "0");
+}
+
+}  // namespace
+
+void check_groups(const Moe& moe, Findings& findings) {
+  check_group_sizes(moe, findings);
+  check_hierarchy(moe, findings);
+}
+
+}  // namespace switchyard::config

@@ -1,0 +1,223 @@
+// The two-level gate against a reference that goes token by token, group by group, in plain loops.
+
+#include "models/moe/two_level.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "models/moe/admission.h"
+#include "models/moe/losses.h"
+#include "tests/testing/near.h"
+
+namespace switchyard::models {
+namespace {
+
+using switchyard::testing::is_near;
+using ::testing::ElementsAre;
+
+constexpr int64_t kTokens = 7, kGroups = 3, kSize = 4, kExperts = kGroups * kSize;
+constexpr int kKeptGroups = 2, kEach = 2;
+
+using Row = std::vector<double>;
+
+Row row_of(const at::Tensor& values) {
+  const at::Tensor flat = values.detach().contiguous();
+  return {flat.const_data_ptr<double>(), flat.const_data_ptr<double>() + flat.numel()};
+}
+
+std::vector<int64_t> best(const Row& row, int64_t k) {
+  std::vector<int64_t> ids(row.size());
+  std::iota(ids.begin(), ids.end(), 0);
+  std::stable_sort(ids.begin(), ids.end(), [&](int64_t a, int64_t b) { return row[a] > row[b]; });
+  ids.resize(k);
+  return ids;
+}
+
+// Softmax over the kept alone: the paper's way, with the others at -infinity.
+Row softmax_over(const Row& row, const std::vector<int64_t>& kept) {
+  Row weights;
+  double sum = 0;
+  for (const int64_t i : kept) sum += std::exp(row[i]);
+  for (const int64_t i : kept) weights.push_back(std::exp(row[i]) / sum);
+  return weights;
+}
+
+double chance(const Row& clean, const Row& noisy, const Row& sigma, int64_t i, int64_t k) {
+  Row others = noisy;
+  others.erase(others.begin() + i);
+  std::sort(others.rbegin(), others.rend());
+  return 0.5 * std::erfc(-(clean[i] - others[k - 1]) / (sigma[i] * std::sqrt(2.0)));
+}
+
+struct TwoLevel : ::testing::Test {
+  config::Moe moe;
+  RouterInput input;
+  RouterDraws draws;
+  StepContext context;
+
+  void SetUp() override {
+    at::manual_seed(5);
+    moe.set_num_experts(kExperts);
+    moe.set_top_k(kKeptGroups * kEach);
+    config::Router& router = *moe.mutable_router();
+    router.set_hierarchy(config::TWO_LEVEL);
+    router.set_num_groups(kGroups);
+    router.set_group_top_k(kKeptGroups);
+    router.set_weighting(config::RENORMALIZE);
+    router.set_weight_norm(1);
+    router.set_route_scale(1);
+    router.set_noise(config::LEARNED_NOISE);
+    const auto normal = [](int64_t width) { return at::randn({kTokens, width}, at::kDouble); };
+    input.logits_TE = normal(kExperts).requires_grad_();
+    input.noise_logits_TE = normal(kExperts).requires_grad_();
+    input.group_logits_TA = normal(kGroups).requires_grad_();
+    input.group_noise_logits_TA = normal(kGroups).requires_grad_();
+    draws.normal_TE = normal(kExperts);
+    draws.group_normal_TA = normal(kGroups);
+    context.tokens_in_step = context.tokens_in_micro_batch = kTokens;
+  }
+  Routing route() const { return route_logits(input, moe, draws); }
+  at::Tensor load(const Routing& routing) const {
+    return load_from(load_terms(routing, context), moe);
+  }
+  at::Tensor loss() const {
+    const Routing routing = route();
+    return cv_loss(load(routing), context, 1) +
+           cv_loss(importance_of(routing, context), context, 1);
+  }
+};
+
+// The gates of one token, one after another.
+struct Reference {
+  Row weight = Row(kExperts);  // 0 where not chosen
+  Row group_chance;
+  std::vector<int64_t> groups;
+  Row chance_within = Row(kExperts);  // of the experts of chosen groups
+
+  Reference(const TwoLevel& test, int64_t t) {
+    const auto& [input, draws] = std::pair{test.input, test.draws};
+    const Gate outer(input.group_logits_TA[t], input.group_noise_logits_TA[t],
+                     draws.group_normal_TA[t]);
+    groups = best(outer.noisy, kKeptGroups);
+    const Row group_weight = softmax_over(outer.noisy, groups);
+    for (int64_t g = 0; g < kGroups; ++g) {
+      group_chance.push_back(chance(outer.clean, outer.noisy, outer.sigma, g, kKeptGroups));
+    }
+    for (int j = 0; j < kKeptGroups; ++j) {
+      const int64_t first = groups[j] * kSize;
+      const auto part = [&](const at::Tensor& rows) { return rows[t].narrow(0, first, kSize); };
+      const Gate inner(part(input.logits_TE), part(input.noise_logits_TE), part(draws.normal_TE));
+      const auto experts = best(inner.noisy, kEach);
+      const Row expert_weight = softmax_over(inner.noisy, experts);
+      for (int i = 0; i < kEach; ++i) {
+        weight[first + experts[i]] = group_weight[j] * expert_weight[i];
+      }
+      for (int64_t e = 0; e < kSize; ++e) {
+        chance_within[first + e] = chance(inner.clean, inner.noisy, inner.sigma, e, kEach);
+      }
+    }
+  }
+
+ private:
+  struct Gate {
+    Row clean, noisy, sigma;
+    Gate(const at::Tensor& logits, const at::Tensor& noise_logits, const at::Tensor& normal)
+        : clean(row_of(logits)), noisy(clean), sigma(row_of(noise_logits)) {
+      const Row draw = row_of(normal);
+      for (size_t i = 0; i < clean.size(); ++i) {
+        sigma[i] = std::log1p(std::exp(sigma[i])) + 0.01;
+        noisy[i] += sigma[i] * draw[i];
+      }
+    }
+  };
+};
+
+TEST_F(TwoLevel, WeighsAsTheReference) {
+  const Routing routing = route();
+  const at::Tensor gates = at::zeros({kTokens, kExperts}, at::kDouble)
+                               .scatter(1, routing.expert_TK, routing.weight_TK.detach());
+  for (int64_t t = 0; t < kTokens; ++t) {
+    const Reference expected(*this, t);
+    EXPECT_TRUE(is_near(gates[t], at::tensor(expected.weight, at::kDouble), 1e-12)) << t;
+    EXPECT_NEAR(gates[t].sum().item<double>(), 1, 1e-12);
+  }
+  EXPECT_TRUE(is_near(routing.probability_TE.sum(1), at::ones({kTokens}, at::kDouble), 1e-12));
+}
+
+TEST_F(TwoLevel, LoadIsThatOfTheGroupTimesTheShareWithin) {
+  Row group_load(kGroups), group_tokens(kGroups), within(kExperts), expected(kExperts);
+  for (int64_t t = 0; t < kTokens; ++t) {
+    const Reference token(*this, t);
+    for (int64_t g = 0; g < kGroups; ++g) group_load[g] += token.group_chance[g];
+    for (const int64_t g : token.groups) ++group_tokens[g];
+    for (int64_t e = 0; e < kExperts; ++e) within[e] += token.chance_within[e];
+  }
+  for (int64_t e = 0; e < kExperts; ++e) {
+    expected[e] = group_load[e / kSize] * within[e] / std::max(1.0, group_tokens[e / kSize]);
+  }
+  EXPECT_TRUE(is_near(load(route()), at::tensor(expected, at::kDouble), 1e-12));
+}
+
+TEST_F(TwoLevel, WithoutNoiseTheLoadIsTheCount) {
+  draws = {};
+  const Routing routing = route();
+  const at::Tensor count = at::zeros({kExperts}, at::kDouble)
+                               .scatter_add(0, routing.expert_TK.flatten(),
+                                            at::ones({kTokens * moe.top_k()}, at::kDouble));
+  EXPECT_TRUE(is_near(load(routing), count, 1e-12));
+}
+
+TEST_F(TwoLevel, PaddingCountsNowhere) {
+  context.num_real_tokens = 4;
+  const at::Tensor with_padding = load(route());
+  for (at::Tensor* rows :
+       {&input.logits_TE, &input.noise_logits_TE, &input.group_logits_TA,
+        &input.group_noise_logits_TA, &draws.normal_TE, &draws.group_normal_TA}) {
+    *rows = rows->narrow(0, 0, 4);
+  }
+  context.num_real_tokens = -1;
+  EXPECT_TRUE(is_near(with_padding, load(route()), 1e-12));
+}
+
+TEST_F(TwoLevel, LossesHaveTheirGradientsThroughBothGates) {
+  loss().backward();
+  constexpr double kStep = 1e-6;
+  for (at::Tensor* leaf : {&input.logits_TE, &input.noise_logits_TE, &input.group_logits_TA,
+                           &input.group_noise_logits_TA}) {
+    const at::Tensor grad = leaf->grad().flatten();
+    EXPECT_GT(grad.abs().max().item<double>(), 1e-3);
+    const at::NoGradGuard no_grad;
+    const at::Tensor flat = leaf->view(-1);
+    for (int64_t i = 0; i < flat.numel(); ++i) {
+      flat[i] += kStep;
+      const double above = loss().item<double>();
+      flat[i] -= 2 * kStep;
+      const double below = loss().item<double>();
+      flat[i] += kStep;
+      EXPECT_NEAR((above - below) / (2 * kStep), grad[i].item<double>(), 1e-7) << i;
+    }
+  }
+}
+
+TEST_F(TwoLevel, ReplaysChoices) {
+  const Routing first = route();
+  input.chosen_TK = first.expert_TK.flip(0);
+  const Routing again = route();
+  EXPECT_TRUE(at::equal(again.expert_TK, input.chosen_TK));
+  EXPECT_TRUE(is_near(again.weight_TK.sum(1), at::ones({kTokens}, at::kDouble), 1e-12));
+}
+
+TEST(ByImportance, AGroupOfHalfTheWeightOrLessAdmitsOnlyItsBestExpert) {
+  config::Router router;
+  router.set_group_top_k(2);
+  const at::Tensor weight =
+      at::tensor({.5, .2, .2, .1, .3, .2, .3, .2, .2, .1, .4, .3}, at::kDouble).view({3, 4});
+  EXPECT_THAT(admit_by_importance(weight, router), ElementsAre(1, 1, 1, 0, 1, 0, 1, 0, 1, 0, 1, 1));
+}
+
+}  // namespace
+}  // namespace switchyard::models
