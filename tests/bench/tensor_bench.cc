@@ -1,12 +1,8 @@
-// The hot operations against their limit in the same run. Each iteration times the limit and then
-// the operation, so that a busy machine slows both; the counter "fraction" is the median over
-// iterations of limit / operation (1: as fast as the plain matrix products), and Time is the
-// operation's. Usage: tensor_bench [--benchmark_filter=...]
+// The hot operations against their limit, the plain matrix products, in the same run. Usage:
+// tensor_bench [--benchmark_filter=...]
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
-#include <functional>
 #include <vector>
 
 #include <benchmark/benchmark.h>
@@ -15,35 +11,10 @@
 #include "core/tensor/gemm.h"
 #include "core/tensor/ops.h"
 #include "core/tensor/runtime.h"
+#include "tests/bench/compare.h"
 
 namespace switchyard {
 namespace {
-
-using Action = std::function<void()>;
-
-double seconds_of(const Action& action) {
-  const auto start = std::chrono::steady_clock::now();
-  action();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
-  return values[values.size() / 2];
-}
-
-void compare(benchmark::State& state, const Action& limit, const Action& action) {
-  for (int warm_up = 0; warm_up < 2; ++warm_up) seconds_of(limit), seconds_of(action);
-  std::vector<double> fractions, limits;
-  for (auto _ : state) {
-    limits.push_back(seconds_of(limit));
-    const double seconds = seconds_of(action);
-    state.SetIterationTime(seconds);
-    fractions.push_back(limits.back() / seconds);
-  }
-  state.counters["fraction"] = median(fractions);
-  state.counters["limit_ms"] = 1e3 * median(limits);
-}
 
 Parameter& add(ParameterTable& table, std::vector<int64_t> shape) {
   return Scope(table).parameter(std::to_string(table.parameters().size()), std::move(shape),
