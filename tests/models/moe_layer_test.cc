@@ -301,5 +301,42 @@ TEST(Router, JitterIsAFunctionOfTheGlobalToken) {
   EXPECT_FALSE(at::equal(router.route(x.slice(0, 10), c, {}).logits_TE, whole.slice(0, 10)));
 }
 
+// A dense FFN cut into four shards, twice: with equal router logits the four shards of one copy are
+// chosen, and the layer is the FFN over `factor` (Nvidia's virtual groups, 2024).
+double dense_over_sharded(config::Weighting weighting) {
+  constexpr int64_t kShards = 4, kCopies = 2, kHidden = 8, kWidth = 16;
+  config::Model model = model_with(config::NO_DROP, 1, false);
+  model.mutable_moe()->set_num_experts(kShards * kCopies);
+  model.mutable_moe()->set_top_k(kShards);
+  model.mutable_moe()->set_d_ff(kHidden / kShards);
+  model.mutable_moe()->mutable_router()->set_weighting(weighting);
+  const auto world = parallel::make_single();
+  Layer sharded(model, *world);
+  const at::Tensor gate = at::randn({kHidden, kWidth}, at::kDouble),
+                   up = at::randn({kHidden, kWidth}, at::kDouble),
+                   down = at::randn({kWidth, kHidden}, at::kDouble);
+  const at::NoGradGuard no_grad;
+  for (int64_t e = 0; e < kShards * kCopies; ++e) {
+    const int64_t rows = kHidden / kShards, first = e % kShards * rows;
+    const auto slice = [&](const at::Tensor& m, int64_t axis) {
+      return m.narrow(axis, first, rows);
+    };
+    sharded.parameter("moe.experts.w13").master[e].copy_(at::cat({slice(gate, 0), slice(up, 0)}));
+    sharded.parameter("moe.experts.w2").master[e].copy_(slice(down, 1));
+  }
+  sharded.parameter("moe.router.weight").master.zero_();
+  RoutingDecision decision;
+  const at::Tensor x = input();
+  const at::Tensor dense = at::mm(at::silu(at::mm(x, gate.t())) * at::mm(x, up.t()), down.t());
+  const at::Tensor ratio = dense / sharded.layer.forward(x, context(), decision);
+  EXPECT_TRUE(is_near(ratio, at::full_like(ratio, ratio[0][0].item<double>()), 1e-10));
+  return ratio[0][0].item<double>();
+}
+
+TEST(MoeLayer, AShardedFfnIsTheFfnOverAKnownFactor) {
+  EXPECT_NEAR(dense_over_sharded(config::RENORMALIZE), 4, 1e-10);  // shards
+  EXPECT_NEAR(dense_over_sharded(config::RAW), 8, 1e-10);          // copies * shards^2 / top_k
+}
+
 }  // namespace
 }  // namespace switchyard::models
