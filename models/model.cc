@@ -38,6 +38,17 @@ Overloads(F...) -> Overloads<F...>;
 
 }  // namespace
 
+at::ScalarType compute_type(const config::RunConfig& config) {
+  switch (config.runtime().compute()) {
+    case config::BF16:
+      return at::kBFloat16;
+    case config::FP64:
+      return at::kDouble;
+    default:
+      return at::kFloat;
+  }
+}
+
 Model::Model(ParameterTable& table, const config::Model& model, const parallel::Mesh& mesh)
     : model_(make(table, model, mesh)) {
   choose_initializers(model, table);

@@ -17,6 +17,9 @@
 
 namespace switchyard::models {
 
+// That of runtime.compute.
+at::ScalarType compute_type(const config::RunConfig& config);
+
 class Model {
  public:
   // Registers all parameters in `table`, with the initialisation that the config asks for. The

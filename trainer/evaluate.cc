@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numbers>
+#include <span>
 
 #include "core/config/layers.h"
 #include "core/data/evaluation.h"
@@ -65,7 +66,7 @@ SourceResult evaluate_source(const config::RunConfig& config, ModelInstance& ins
   sums[3] = result.cases.squared_error;
   sums[4] = static_cast<double>(result.cases.correct);
   sums[5] = static_cast<double>(result.cases.count);
-  data.all_reduce(sums, 6, DType::kFloat64, parallel::ReduceOp::kSum, "evaluation");
+  data.all_reduce(std::span<double>(sums), parallel::ReduceOp::kSum, "evaluation");
   models::reduce_stats(result.layers, data);
   result.cases = {sums[3], static_cast<int64_t>(sums[4]), static_cast<int64_t>(sums[5])};
   result.loss = sums[1] > 0 ? sums[0] / sums[1] : 0;

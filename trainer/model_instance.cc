@@ -26,22 +26,11 @@ at::Tensor copy(const std::vector<T>& values, int64_t sequences, at::ScalarType 
 
 }  // namespace
 
-at::ScalarType compute_type(const config::RunConfig& config) {
-  switch (config.runtime().compute()) {
-    case config::BF16:
-      return at::kBFloat16;
-    case config::FP64:
-      return at::kDouble;
-    default:
-      return at::kFloat;
-  }
-}
-
 ModelInstance::ModelInstance(const config::RunConfig& config, parallel::Communicator& world)
     : mesh(world, degrees(config.mesh()),
            config.model().has_moe() ? config.model().moe().num_experts() : 0),
       model(parameters, config.model(), mesh) {
-  parameters.allocate(compute_type(config));
+  parameters.allocate(models::compute_type(config));
 }
 
 models::TokenBatch to_tensors(const Batch& batch) {

@@ -11,8 +11,6 @@
 
 namespace switchyard::trainer {
 
-at::ScalarType compute_type(const config::RunConfig& config);
-
 // The parts refer to each other, so the whole stays where it is made.
 class ModelInstance {
  public:

@@ -22,9 +22,9 @@ double seconds_since(Clock::time_point start) {
 
 double measured_matmul_rate(const config::RunConfig& config) {
   constexpr int64_t kM = 512, kK = 512, kN = 1024;
-  const at::Tensor a = at::ones({kM, kK}, compute_type(config)),
-                   b = at::ones({kK, kN}, compute_type(config));
-  at::Tensor out = at::empty({kM, kN}, compute_type(config));
+  const at::Tensor a = at::ones({kM, kK}, models::compute_type(config)),
+                   b = at::ones({kK, kN}, models::compute_type(config));
+  at::Tensor out = at::empty({kM, kN}, models::compute_type(config));
   double best = 0;
   for (int round = 0; round < 8; ++round) {
     const auto start = Clock::now();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 #include <ATen/record_function.h>
 #include <fmt/format.h>
@@ -68,7 +69,7 @@ Trainer::StepResult Trainer::train_step() {
   models::CaseStats& cases = result.cases;
   double sums[5] = {loss_share, stop ? 1.0 : 0.0, cases.squared_error,
                     static_cast<double>(cases.correct), static_cast<double>(cases.count)};
-  world_.all_reduce(sums, 5, DType::kFloat64, parallel::ReduceOp::kSum, "step loss");
+  world_.all_reduce(std::span<double>(sums), parallel::ReduceOp::kSum, "step loss");
   result.loss = sums[0];
   result.stop_requested = sums[1] > 0;
   cases = {sums[2], static_cast<int64_t>(sums[3]), static_cast<int64_t>(sums[4])};

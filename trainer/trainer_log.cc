@@ -1,6 +1,7 @@
 // What a run reports and saves. See trainer/trainer.h.
 
 #include <algorithm>
+#include <span>
 
 #include <fmt/format.h>
 
@@ -12,8 +13,7 @@ namespace switchyard::trainer {
 
 void Trainer::agree_on_activity() {
   for (auto& layer : state_.last_active) {
-    world_.all_reduce(layer.data(), static_cast<int64_t>(layer.size()), DType::kInt64,
-                      parallel::ReduceOp::kMax, "active experts");
+    world_.all_reduce(std::span(layer), parallel::ReduceOp::kMax, "active experts");
   }
 }
 

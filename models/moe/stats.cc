@@ -1,8 +1,8 @@
 #include "models/moe/stats.h"
 
 #include <algorithm>
+#include <span>
 
-#include "core/base/dtype.h"
 #include "core/base/errors.h"
 #include "core/tensor/aten.h"
 
@@ -67,8 +67,7 @@ void reduce_stats(std::vector<RoutingStats>& layers, parallel::Communicator& ran
   for (RoutingStats& stats : layers) {
     for_each_number(stats, [&](auto& number) { numbers.push_back(static_cast<double>(number)); });
   }
-  ranks.all_reduce(numbers.data(), static_cast<int64_t>(numbers.size()), DType::kFloat64,
-                   parallel::ReduceOp::kSum, "routing statistics");
+  ranks.all_reduce(std::span(numbers), parallel::ReduceOp::kSum, "routing statistics");
   size_t next = 0;
   for (RoutingStats& stats : layers) {
     for_each_number(stats, [&](auto& number) {
@@ -83,8 +82,7 @@ std::vector<std::vector<int64_t>> total_load(const std::vector<RoutingStats>& la
   for (size_t i = 0; i < layers.size(); ++i) {
     std::copy(layers[i].load.begin(), layers[i].load.end(), load.begin() + i * num_experts);
   }
-  ranks.all_reduce(load.data(), static_cast<int64_t>(load.size()), DType::kInt64,
-                   parallel::ReduceOp::kSum, "load of the experts");
+  ranks.all_reduce(std::span(load), parallel::ReduceOp::kSum, "load of the experts");
   std::vector<std::vector<int64_t>> totals;
   for (auto first = load.begin(); first != load.end(); first += num_experts) {
     totals.emplace_back(first, first + num_experts);

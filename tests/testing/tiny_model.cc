@@ -17,17 +17,6 @@
 namespace switchyard::testing {
 namespace {
 
-at::ScalarType type_of(const config::RunConfig& config) {
-  switch (config.runtime().compute()) {
-    case config::BF16:
-      return at::kBFloat16;
-    case config::FP64:
-      return at::kDouble;
-    default:
-      return at::kFloat;
-  }
-}
-
 struct TinyData {
   std::shared_ptr<const TokenSource> source;
   std::shared_ptr<const BatchMaker> maker;
@@ -241,7 +230,7 @@ TrainingTrace train_tiny(const config::RunConfig& config, parallel::Communicator
   const parallel::Mesh mesh(world, degrees, config.model().moe().num_experts());
   ParameterTable table;
   const models::Model model(table, config.model(), mesh);
-  table.allocate(type_of(config));
+  table.allocate(models::compute_type(config));
   table.initialize(config.seed());
   optim::AdamW optimizer(config.optimizer(), table.groups());
   BatchLoader loader = make_loader(config, mesh);
