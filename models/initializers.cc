@@ -9,13 +9,20 @@ namespace {
 // Standard deviation of a normal of unit scale that is cut at +-2.
 constexpr double kCutDeviation = 0.87962566103423978;
 
-bool is_embedding(std::string_view name) {
-  return name == "embedding" || name.ends_with(".embedding");
+// Whether the last part of the parameter's name is this.
+bool has_name(const Parameter& parameter, std::string_view name) {
+  return std::string_view(parameter.name).substr(parameter.name.rfind('.') + 1) == name;
+}
+
+// Of fan_avg: variance 2 / (buckets + heads).
+double relative_bias_range(const Parameter& parameter) {
+  return std::sqrt(6.0 / static_cast<double>(parameter.shape[0] + parameter.shape[1]));
 }
 
 Init init_of(const config::Model& model, const Parameter& parameter) {
   if (model.initializer() == config::UNIFORM) return {Init::kUniform, model.init_range()};
-  if (is_embedding(parameter.name)) return {Init::kNormal, 1.0};
+  if (has_name(parameter, "embedding")) return {Init::kNormal, 1.0};
+  if (has_name(parameter, "relative_bias")) return {Init::kUniform, relative_bias_range(parameter)};
   const double inputs = static_cast<double>(parameter.shape.back());
   const double own = parameter.init.value / model.init_std();
   const double deviation = own * std::sqrt(model.init_scale() / inputs);

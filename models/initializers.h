@@ -13,7 +13,8 @@ namespace switchyard::models {
 // TRUNCATED_NORMAL: standard deviation sqrt(init_scale / inputs), where a weight [..., out, in] has
 // `in` inputs; a parameter that asked for a multiple of model.init_std gets that multiple of it.
 // The cut narrows the distribution to 0.88 of that, which init_restore_variance undoes. Token
-// embeddings are looked up, not multiplied, and start as N(0, 1).
+// embeddings are looked up, not multiplied, and start as N(0, 1); relative position biases as
+// Mesh-TensorFlow has them, uniform with variance 2 / (buckets + heads).
 void choose_initializers(const config::Model& model, ParameterTable& table);
 
 }  // namespace switchyard::models

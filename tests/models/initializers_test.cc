@@ -16,6 +16,7 @@ struct Table {
     matrix = &(root / "layers" / 0).parameter("w2", {300, 50}, {Init::kNormal, 0.02});
     experts = &root.expert_parameter("experts", {4, 100, 200}, {0, 4}, {Init::kNormal, 0.02});
     query = &root.parameter("query", {300, 50}, {Init::kNormal, 0.01});
+    bias = &(root / "encoder").parameter("relative_bias", {32, 8}, {Init::kNormal, 0.02});
     norm = &root.parameter("norm", {7}, {Init::kConstant, 1});
     choose_initializers(model, table);
     table.allocate(at::kDouble);
@@ -23,7 +24,7 @@ struct Table {
   }
 
   ParameterTable table;
-  Parameter *embedding, *matrix, *experts, *query, *norm;
+  Parameter *embedding, *matrix, *experts, *query, *bias, *norm;
 };
 
 double deviation(const Parameter& parameter) { return parameter.master.std().item<double>(); }
@@ -50,6 +51,17 @@ TEST(Initializers, CutSwitchsNormalAtTwoDeviationsOfTheFanIn) {
   EXPECT_NEAR(deviation(*table.query), deviation(*table.matrix) / 2, 0.02 * sigma);
   EXPECT_NEAR(deviation(*table.embedding), 1, 0.02);
   EXPECT_TRUE(at::equal(table.norm->master, at::ones({7}, at::kDouble)));
+}
+
+TEST(Initializers, DrawT5sPositionBiasUniformlyByItsBucketsAndHeads) {
+  config::Model model;
+  model.set_initializer(config::TRUNCATED_NORMAL);
+  model.set_init_scale(0.1);
+  const Table table(model);
+  const double range = std::sqrt(6.0 / (32 + 8));
+  EXPECT_LE(largest(*table.bias), range);
+  EXPECT_GT(largest(*table.bias), 0.95 * range);
+  EXPECT_NEAR(deviation(*table.bias), std::sqrt(2.0 / (32 + 8)), 0.1 * range);
 }
 
 TEST(Initializers, RestoreTheVarianceOfTheCutNormalWhereAsked) {
