@@ -1,8 +1,8 @@
 #include "models/encoder_decoder.h"
 
 #include <cmath>
-#include <limits>
 #include <memory>
+#include <utility>
 
 #include <ATen/record_function.h>
 
@@ -11,6 +11,7 @@
 #include "core/tensor/ops.h"
 #include "core/tensor/recompute.h"
 #include "models/layers/dropout.h"
+#include "models/layers/position.h"
 
 namespace switchyard::models {
 namespace {
@@ -19,40 +20,34 @@ namespace {
 enum Part : uint32_t { kSelf = 0, kCross = 1, kFfn = 2, kExtra = 3, kParts = 4 };
 constexpr uint32_t kSourceDropout = 1u << 30, kTargetDropout = kSourceDropout + 1;
 
-constexpr double kHidden = -std::numeric_limits<double>::infinity();
-
-// 0 where a source position holds a token, -inf in padding. A row without any sees its first
-// position, so that the softmax has something to share out.
-at::Tensor source_mask(const at::Tensor& counts_B, int64_t length) {
-  const at::Tensor beyond =
-      at::arange(length, at::kLong).unsqueeze(0).ge(counts_B.clamp_min(1).unsqueeze(1));
-  return at::zeros(beyond.sizes(), at::kFloat)
-      .masked_fill_(beyond, kHidden)
-      .unsqueeze(1)
-      .unsqueeze(1);
+at::ScalarType mask_type(const at::Tensor& x) {
+  return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
 }
 
-// 0 for keys not later than the query, -inf for others: queries first .. first+queries-1.
-at::Tensor causal_mask(int64_t first, int64_t queries) {
-  const at::Tensor later =
-      at::ones({queries, first + queries}, at::kBool).tril(first).logical_not();
-  return at::zeros({1, 1, queries, first + queries}, at::kFloat).masked_fill_(later, kHidden);
+at::Tensor is_real_source(const TokenBatch& batch) {
+  const at::Tensor position = at::arange(batch.source_BM.size(1), at::kLong).unsqueeze(0);
+  return position < batch.source_counts_B.unsqueeze(1);
 }
 
-// The encoder sees rows of another length than the decoder, whose batch the context describes.
-StepContext for_source(StepContext context, int64_t source_length, int64_t length) {
-  for (int64_t* tokens : {&context.first_token, &context.group_tokens, &context.tokens_in_step,
-                          &context.tokens_in_micro_batch}) {
-    *tokens = *tokens / length * source_length;
-  }
-  if (context.num_real_tokens >= 0) {
-    context.num_real_tokens = context.num_real_tokens / length * source_length;
-  }
+// The batch says which tokens are padding, whatever whole rows the context may name.
+StepContext mark_padding(StepContext context, const at::Tensor& is_real_BS) {
+  context.num_real_tokens = -1;
+  context.is_real_T = is_real_BS.flatten();
   return context;
 }
 
-Parameter& norm(const Scope& scope, const char* name, const config::Model& model) {
-  return scope.parameter(name, {model.d_model()}, {Init::kConstant, 1}, false);
+// The encoder sees rows of another length than the decoder, whose batch the context describes.
+StepContext for_source(StepContext context, const at::Tensor& is_real_BM, int64_t length) {
+  for (int64_t* tokens : {&context.first_token, &context.group_tokens}) {
+    *tokens = *tokens / length * is_real_BM.size(1);
+  }
+  context.tokens_in_step = context.source_tokens_in_step;
+  context.tokens_in_micro_batch = context.source_tokens_in_micro_batch;
+  return mark_padding(std::move(context), is_real_BM);
+}
+
+Norm norm(const Scope& scope, const char* name, const config::Model& model) {
+  return Norm(scope, name, norm_options(model), model.d_model());
 }
 
 }  // namespace
@@ -65,7 +60,7 @@ T5Layer::T5Layer(const Scope& scope, const config::Model& model, const parallel:
       attention_(scope / "attention", model),
       ffn_norm_(norm(scope, "ffn_norm", model)) {
   if (place.is_decoder) {
-    cross_norm_ = &norm(scope, "cross_attention_norm", model);
+    cross_norm_.emplace(norm(scope, "cross_attention_norm", model));
     cross_.emplace(scope / "cross_attention", model);
   }
   if (config::is_moe_layer(model, static_cast<int>(place.layer))) {
@@ -74,7 +69,7 @@ T5Layer::T5Layer(const Scope& scope, const config::Model& model, const parallel:
     dense_.emplace(scope / "ffn", model, model.ffn(), model.d_ff());
   }
   if (moe_ && model.moe().stacking() > config::NO_STACKING) {
-    extra_norm_ = &norm(scope, "extra_ffn_norm", model);
+    extra_norm_.emplace(norm(scope, "extra_ffn_norm", model));
     extra_.emplace(scope / "extra_ffn", model, model.ffn(), model.d_ff());
   }
 }
@@ -84,15 +79,14 @@ at::Tensor T5Layer::drop(const at::Tensor& y_TD, const Input& input, uint32_t pa
 }
 
 at::Tensor T5Layer::forward_extra(const at::Tensor& h_TD, const Input& input) const {
-  return h_TD +
-         drop(extra_->forward(rms_norm(h_TD, *extra_norm_, model_.norm_eps())), input, kExtra);
+  return h_TD + drop(extra_->forward(extra_norm_->forward(h_TD)), input, kExtra);
 }
 
 at::Tensor T5Layer::feed_forward(const at::Tensor& x_TD, const Input& input,
                                  RoutingDecision& decision) const {
   const config::Stacking stacking = extra_ ? model_.moe().stacking() : config::NO_STACKING;
   const at::Tensor h_TD = stacking == config::DENSE_BEFORE ? forward_extra(x_TD, input) : x_TD;
-  const at::Tensor normed_TD = rms_norm(h_TD, ffn_norm_, model_.norm_eps());
+  const at::Tensor normed_TD = ffn_norm_.forward(h_TD);
   const at::Tensor y_TD =
       moe_ ? moe_->forward(normed_TD, input.context, decision) : dense_->forward(normed_TD);
   const at::Tensor z_TD = h_TD + drop(y_TD, input, kFfn);
@@ -102,11 +96,11 @@ at::Tensor T5Layer::feed_forward(const at::Tensor& x_TD, const Input& input,
 at::Tensor T5Layer::forward(const at::Tensor& x_TD, const at::Tensor& memory_TD,
                             const at::Tensor& bias, const Input& input,
                             RoutingDecision& decision) const {
-  const at::Tensor normed_TD = rms_norm(x_TD, attention_norm_, model_.norm_eps());
+  const at::Tensor normed_TD = attention_norm_.forward(x_TD);
   at::Tensor h_TD =
       x_TD + drop(attention_.forward(normed_TD, normed_TD, input.sequences, bias), input, kSelf);
   if (cross_) {
-    const at::Tensor query_TD = rms_norm(h_TD, *cross_norm_, model_.norm_eps());
+    const at::Tensor query_TD = cross_norm_->forward(h_TD);
     h_TD =
         h_TD + drop(cross_->forward(query_TD, memory_TD, input.sequences, input.source_mask_B11M),
                     input, kCross);
@@ -116,12 +110,11 @@ at::Tensor T5Layer::forward(const at::Tensor& x_TD, const at::Tensor& memory_TD,
 
 at::Tensor T5Layer::next(const at::Tensor& x_TD, const at::Tensor& memory_TD,
                          const at::Tensor& bias, const Input& input, Caches& caches) const {
-  const at::Tensor normed_TD = rms_norm(x_TD, attention_norm_, model_.norm_eps());
+  const at::Tensor normed_TD = attention_norm_.forward(x_TD);
   attention_.extend(normed_TD, input.sequences, caches.self);
-  at::Tensor h_TD = x_TD + attention_.attend(normed_TD, caches.self, bias);
+  at::Tensor h_TD = x_TD + attention_.attend_to(caches.self, normed_TD, bias);
   if (caches.cross.length() == 0) cross_->extend(memory_TD, input.sequences, caches.cross);
-  h_TD = h_TD + cross_->attend(rms_norm(h_TD, *cross_norm_, model_.norm_eps()), caches.cross,
-                               input.source_mask_B11M);
+  h_TD = h_TD + cross_->attend_to(caches.cross, cross_norm_->forward(h_TD), input.source_mask_B11M);
   RoutingDecision decision;
   return feed_forward(h_TD, input, decision);
 }
@@ -141,9 +134,7 @@ EncoderDecoder::EncoderDecoder(ParameterTable& table, const config::Model& model
 
 EncoderDecoder::Stack EncoderDecoder::make_stack(const Scope& scope, const parallel::Mesh& mesh,
                                                  bool is_decoder) const {
-  Stack stack{RelativeBias(scope, model_, /*bidirectional=*/!is_decoder),
-              {},
-              norm(scope, "final_norm", model_)};
+  Stack stack{register_relative_bias(scope, model_), {}, norm(scope, "final_norm", model_)};
   const int64_t layers = model_.num_layers(), moe_layers = config::num_moe_layers(model_) / 2;
   stack.layers.reserve(static_cast<size_t>(layers));
   T5Layer::Place place{0, is_decoder ? layers : 0, is_decoder ? moe_layers : 0, is_decoder};
@@ -159,13 +150,26 @@ at::Tensor EncoderDecoder::embed(const at::Tensor& tokens, const StepContext& co
   return dropout(embedding(tokens.flatten(), embedding_), model_.dropout(), context, stream);
 }
 
+at::Tensor EncoderDecoder::encoder_bias(const at::Tensor& x_TD, const T5Layer::Input& input) const {
+  const int64_t length = x_TD.size(0) / input.sequences;
+  const at::Tensor bucket_MM =
+      relative_buckets(model_.attention().relative_bias(), 0, length, length, true);
+  return relative_bias(bucket_MM, encoder_.relative_bias) + input.source_mask_B11M;
+}
+
+at::Tensor EncoderDecoder::decoder_bias(const at::Tensor& x_TD, int64_t seen,
+                                        const T5Layer::Input& input) const {
+  const int64_t length = x_TD.size(0) / input.sequences;
+  const at::Tensor bucket_SS =
+      relative_buckets(model_.attention().relative_bias(), seen, length, seen + length, false);
+  const at::Tensor bias = relative_bias(bucket_SS, decoder_.relative_bias);
+  const at::Tensor mask = continuation_mask(seen, length, /*window=*/0, mask_type(x_TD));
+  return mask.defined() ? bias + mask : bias;
+}
+
 at::Tensor EncoderDecoder::self_bias(const Stack& stack, const at::Tensor& x_TD,
                                      const T5Layer::Input& input) const {
-  const int64_t length = x_TD.size(0) / input.sequences;
-  const at::ScalarType type = x_TD.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-  const bool is_decoder = &stack == &decoder_;
-  return stack.bias.forward(0, length, length, type) +
-         (is_decoder ? causal_mask(0, length) : input.source_mask_B11M);
+  return &stack == &encoder_ ? encoder_bias(x_TD, input) : decoder_bias(x_TD, 0, input);
 }
 
 // Recompute has one input: the decoder's layers get the memory behind their rows.
@@ -189,7 +193,7 @@ at::Tensor EncoderDecoder::run_stack(const Stack& stack, at::Tensor x_TD,
         memory_TD.defined() ? at::cat({x_TD, memory_TD}) : x_TD);
   }
   return dropout(
-      rms_norm(x_TD, stack.final_norm, model_.norm_eps()), model_.dropout(), input.context,
+      stack.final_norm.forward(x_TD), model_.dropout(), input.context,
       kParts * static_cast<uint32_t>(2 * model_.num_layers()) + (&stack == &decoder_ ? 1 : 0));
 }
 
@@ -205,12 +209,14 @@ at::Tensor EncoderDecoder::scaled(const at::Tensor& hidden_TD) const {
 
 at::Tensor EncoderDecoder::loss(const TokenBatch& batch, const StepContext& context, double scale,
                                 const at::Tensor& nll, bool recompute) const {
-  const int64_t sequences = batch.tokens_BS.size(0), source_length = batch.source_BM.size(1);
-  const at::Tensor mask = source_mask(batch.source_counts_B, source_length);
-  const StepContext source = for_source(context, source_length, batch.tokens_BS.size(1));
+  const int64_t sequences = batch.tokens_BS.size(0);
+  const at::Tensor is_real_BM = is_real_source(batch);
+  const at::Tensor mask = padding_mask(is_real_BM, mask_type(embedding_.value));
+  const StepContext source = for_source(context, is_real_BM, batch.tokens_BS.size(1));
   const at::Tensor memory_TD = encode(batch.source_BM, {sequences, mask, source}, recompute);
-  const at::Tensor hidden_TD = run_stack(decoder_, embed(batch.tokens_BS, context, kTargetDropout),
-                                         memory_TD, {sequences, mask, context}, recompute);
+  const StepContext target = mark_padding(context, batch.targets_BS >= 0);
+  const at::Tensor hidden_TD = run_stack(decoder_, embed(batch.tokens_BS, target, kTargetDropout),
+                                         memory_TD, {sequences, mask, target}, recompute);
   RECORD_USER_SCOPE("sy::loss");
   return vocabulary_loss(scaled(hidden_TD), output_weight(), batch.targets_BS.flatten(), scale,
                          nll);
@@ -219,7 +225,7 @@ at::Tensor EncoderDecoder::loss(const TokenBatch& batch, const StepContext& cont
 EncoderDecoder::State EncoderDecoder::encode(const at::Tensor& source_BM,
                                              const StepContext& context) const {
   const int64_t sequences = source_BM.size(0), length = source_BM.size(1);
-  const at::Tensor mask = at::zeros({1, 1, 1, length}, at::kFloat);
+  const at::Tensor mask = at::zeros({1, 1, 1, length}, mask_type(embedding_.value));
   return {encode(source_BM, {sequences, mask, context}, false),
           std::vector<T5Layer::Caches>(decoder_.layers.size())};
 }
@@ -228,17 +234,14 @@ at::Tensor EncoderDecoder::next_logits(const at::Tensor& tokens_BS, const StepCo
                                        State& state) const {
   const int64_t sequences = tokens_BS.size(0), length = tokens_BS.size(1);
   const int64_t seen = state.layers[0].self.length();
+  const T5Layer::Input input{sequences, {}, context};
   at::Tensor x_TD = embed(tokens_BS, context, kTargetDropout);
-  const at::ScalarType type = x_TD.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-  const at::Tensor bias =
-      decoder_.bias.forward(seen, length, seen + length, type) + causal_mask(seen, length);
+  const at::Tensor bias = decoder_bias(x_TD, seen, input);
   for (size_t i = 0; i < decoder_.layers.size(); ++i) {
-    x_TD = decoder_.layers[i].next(x_TD, state.memory_TD, bias, {sequences, {}, context},
-                                   state.layers[i]);
+    x_TD = decoder_.layers[i].next(x_TD, state.memory_TD, bias, input, state.layers[i]);
   }
   const at::Tensor last = x_TD.view({sequences, length, -1}).select(1, length - 1);
-  return linear(scaled(rms_norm(last, decoder_.final_norm, model_.norm_eps())), output_weight())
-      .to(at::kFloat);
+  return linear(scaled(decoder_.final_norm.forward(last)), output_weight()).to(at::kFloat);
 }
 
 }  // namespace switchyard::models

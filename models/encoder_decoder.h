@@ -13,7 +13,7 @@
 #include "core/tensor/parameter.h"
 #include "models/batch.h"
 #include "models/layers/ffn.h"
-#include "models/layers/relative_bias.h"
+#include "models/layers/norm.h"
 #include "models/layers/t5_attention.h"
 #include "models/moe/moe_layer.h"
 #include "parallel/mesh.h"
@@ -59,14 +59,14 @@ class T5Layer {
 
   config::Model model_;
   uint32_t number_;
-  Parameter& attention_norm_;
+  Norm attention_norm_;
   T5Attention attention_;
-  Parameter* cross_norm_ = nullptr;
-  std::optional<T5Attention> cross_;  // the decoder's
-  Parameter& ffn_norm_;
+  std::optional<Norm> cross_norm_;  // the decoder's, as its cross-attention
+  std::optional<T5Attention> cross_;
+  Norm ffn_norm_;
   std::optional<DenseFfn> dense_;  // exactly one of the two
   std::optional<MoeLayer> moe_;
-  Parameter* extra_norm_ = nullptr;  // of the dense sub-layer beside a MoE sub-layer, if any
+  std::optional<Norm> extra_norm_;  // of the dense sub-layer beside a MoE sub-layer, if any
   std::optional<DenseFfn> extra_;
 };
 
@@ -76,7 +76,8 @@ class EncoderDecoder {
   // outlive the model, as must the mesh.
   EncoderDecoder(ParameterTable& table, const config::Model& model, const parallel::Mesh& mesh);
 
-  // As Decoder::loss, of the batch's targets given its source and the targets before them.
+  // As Decoder::loss, of the batch's targets given its source and the targets before them. Tokens
+  // of the source behind its count and positions without a target are padding: no expert sees them.
   at::Tensor loss(const TokenBatch& batch, const StepContext& context, double scale,
                   const at::Tensor& nll, bool recompute) const;
 
@@ -93,13 +94,16 @@ class EncoderDecoder {
 
  private:
   struct Stack {
-    RelativeBias bias;
+    Parameter& relative_bias;  // of all layers
     std::vector<T5Layer> layers;
-    Parameter& final_norm;
+    Norm final_norm;
   };
   Stack make_stack(const Scope& scope, const parallel::Mesh& mesh, bool is_decoder) const;
   at::Tensor run_stack(const Stack& stack, at::Tensor x_TD, const at::Tensor& memory_TD,
                        const T5Layer::Input& input, bool recompute) const;
+  // Position bias and mask of the self-attention; the decoder's for positions from `seen` on.
+  at::Tensor encoder_bias(const at::Tensor& x_TD, const T5Layer::Input& input) const;
+  at::Tensor decoder_bias(const at::Tensor& x_TD, int64_t seen, const T5Layer::Input& input) const;
   at::Tensor self_bias(const Stack& stack, const at::Tensor& x_TD,
                        const T5Layer::Input& input) const;
   at::Tensor embed(const at::Tensor& tokens, const StepContext& context, uint32_t stream) const;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <span>
 
 #include <ATen/record_function.h>
@@ -20,12 +21,45 @@
 namespace switchyard::trainer {
 namespace {
 
-int64_t count_targets(const std::vector<Batch>& batches) {
-  int64_t count = 0;
+int64_t count_targets(const Batch& batch) {
+  return std::ranges::count_if(batch.targets, [](int32_t target) { return target >= 0; });
+}
+
+int64_t count_sources(const Batch& batch) {
+  return std::accumulate(batch.source_counts.begin(), batch.source_counts.end(), int64_t{0});
+}
+
+// Tokens of a step over all ranks, by micro-batch and in all: positions with a target, and what an
+// encoder reads.
+struct StepTokens {
+  std::vector<int64_t> targets, sources;
+  int64_t all_targets = 0, all_sources = 0;
+};
+
+// **Collective.**
+StepTokens count_tokens(const std::vector<Batch>& batches, parallel::Communicator& world) {
+  std::vector<int64_t> counts;
   for (const Batch& batch : batches) {
-    count += std::ranges::count_if(batch.targets, [](int32_t target) { return target >= 0; });
+    counts.push_back(count_targets(batch));
+    counts.push_back(count_sources(batch));
   }
-  return count;
+  world.all_reduce(std::span(counts), parallel::ReduceOp::kSum, "number of tokens");
+  StepTokens tokens;
+  for (size_t i = 0; i < counts.size(); i += 2) {
+    tokens.targets.push_back(counts[i]);
+    tokens.sources.push_back(counts[i + 1]);
+    tokens.all_targets += counts[i];
+    tokens.all_sources += counts[i + 1];
+  }
+  return tokens;
+}
+
+// For an encoder-decoder, whose rows end in padding.
+void set_real_tokens(const StepTokens& tokens, size_t micro_batch, models::StepContext& context) {
+  context.tokens_in_step = std::max<int64_t>(1, tokens.all_targets);
+  context.tokens_in_micro_batch = tokens.targets[micro_batch];
+  context.source_tokens_in_step = std::max<int64_t>(1, tokens.all_sources);
+  context.source_tokens_in_micro_batch = tokens.sources[micro_batch];
 }
 
 }  // namespace
@@ -88,13 +122,15 @@ void Trainer::reduce(StepResult& result) {
 }
 
 double Trainer::forward_backward(const std::vector<Batch>& batches, StepResult& result) {
-  const double targets = world_.all_reduce(static_cast<double>(count_targets(batches)),
-                                           parallel::ReduceOp::kSum, "number of targets");
+  const StepTokens tokens = count_tokens(batches, world_);
+  const double scale = 1.0 / static_cast<double>(std::max<int64_t>(1, tokens.all_targets));
   const bool recompute = config_.train().recompute() == config::RECOMPUTE_LAYER;
   double loss_share = 0;
-  for (const Batch& batch : batches) {
-    const at::Tensor loss = instance_.model.loss(to_tensors(batch), context_of(batch, result),
-                                                 1.0 / std::max(1.0, targets), {}, recompute);
+  for (size_t i = 0; i < batches.size(); ++i) {
+    models::StepContext context = context_of(batches[i], result);
+    if (batches[i].source_length > 0) set_real_tokens(tokens, i, context);
+    const at::Tensor loss =
+        instance_.model.loss(to_tensors(batches[i]), context, scale, {}, recompute);
     loss.backward();
     loss_share += loss.item<double>();
   }

@@ -51,7 +51,7 @@ void default_attention(const Model& model, Attention& attention) {
     if (attention.num_heads() > 0 && model.has_d_model())
       SY_DEFAULT(attention, head_dim, model.d_model() / attention.num_heads());
   }
-  SY_DEFAULT(attention, position, ROPE);
+  SY_DEFAULT(attention, position, model.architecture() == ENCODER_DECODER ? RELATIVE_BIAS : ROPE);
   SY_DEFAULT(attention, rope_theta, 10000.0);
   if (attention.position() == RELATIVE_BIAS) {
     SY_DEFAULT(*attention.mutable_relative_bias(), num_buckets, 32);

@@ -52,6 +52,30 @@ void check_objective(const RunConfig& config, Findings& findings) {
         "in data.train");
 }
 
+// Its layers are T5's.
+void check_encoder_decoder(const Model& model, Findings& findings) {
+  const Attention& attention = model.attention();
+  const auto unused = [&](bool is_set, const char* field, const char* reason) {
+    if (is_set)
+      findings.add("model.{} must not be used with architecture ENCODER_DECODER: {}; leave it out",
+                   field, reason);
+  };
+  const char* other = "its attention is T5's, which has none";
+  unused(attention.position() == ROPE, "attention.position (ROPE)",
+         "its positions are a relative bias");
+  unused(attention.has_relative_bias() && !attention.relative_bias().shared(),
+         "attention.relative_bias.shared (false)", "the layers of a stack share one table");
+  unused(attention.has_latent(), "attention.latent", other);
+  unused(attention.qk_norm() > NO_QK_NORM, "attention.qk_norm", other);
+  unused(attention.qkv_bias(), "attention.qkv_bias", other);
+  unused(attention.qkv_clip() > 0, "attention.qkv_clip", other);
+  unused(attention.sliding_window() > 0, "attention.sliding_window", other);
+  unused(model.sandwich_norm(), "sandwich_norm", "it norms the inputs of its sub-layers alone");
+  unused(model.embedding_scale() != 1, "embedding_scale", "it takes embeddings as they are");
+  unused(model.output_scale() != 1, "output_scale",
+         "its logits are scaled by what tie_embeddings says");
+}
+
 void check_lstm_lm(const RunConfig& config, Findings& findings) {
   const Model& model = config.model();
   if (model.lstm().sampled_softmax() >= model.vocab_size() && model.vocab_size() > 0)
@@ -110,6 +134,7 @@ void check_architecture(const RunConfig& config, Findings& findings) {
     findings.add("model.dropout ({}) is set, but model.architecture {} has none; leave it out",
                  model.dropout(), Architecture_Name(model.architecture()));
   check_objective(config, findings);
+  if (model.architecture() == ENCODER_DECODER) check_encoder_decoder(model, findings);
   if (model.architecture() == LSTM_LM) check_lstm_lm(config, findings);
   if (model.architecture() == LOCAL_EXPERTS) check_local_experts(config, findings);
 }

@@ -23,6 +23,10 @@ Parameter& register_relative_bias(const Scope& scope, const config::Model& model
                          {Init::kNormal, model.init_std()}, /*decay=*/false);
 }
 
+at::Tensor relative_bias(const at::Tensor& bucket_SS, Parameter& table) {
+  return embedding(bucket_SS, table).permute({2, 0, 1}).unsqueeze(0);
+}
+
 Attention::Attention(const Scope& scope, const config::Model& model, Parameter* shared_bias)
     : options_(model.attention()),
       num_heads_(options_.num_heads()),
@@ -70,8 +74,7 @@ at::Tensor Attention::place(const at::Tensor& qk_BSHd, const AttentionInput& inp
 
 at::Tensor Attention::mask(const AttentionInput& input) const {
   if (!relative_bias_) return input.mask_B1SS;
-  const at::Tensor bias_1HSS =
-      embedding(input.bucket_SS, *relative_bias_).permute({2, 0, 1}).unsqueeze(0);
+  const at::Tensor bias_1HSS = relative_bias(input.bucket_SS, *relative_bias_);
   return input.mask_B1SS.defined() ? input.mask_B1SS + bias_1HSS : bias_1HSS;
 }
 

@@ -36,6 +36,8 @@ struct AttentionInput {
 
 // The bias of every head and distance, [num_buckets, num_heads]. Registers <scope>.relative_bias.
 Parameter& register_relative_bias(const Scope& scope, const config::Model& model);
+// Looked up for buckets [S, S'] -> [1, H, S, S'], differentiable.
+at::Tensor relative_bias(const at::Tensor& bucket_SS, Parameter& table);
 
 class Attention {
  public:

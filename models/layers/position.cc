@@ -89,4 +89,10 @@ at::Tensor continuation_mask(int64_t seen, int64_t length, int64_t window, at::S
   return additive(causal(seen, length, window), type).unsqueeze(0).unsqueeze(0);
 }
 
+at::Tensor padding_mask(const at::Tensor& is_real_BS, at::ScalarType type) {
+  at::Tensor visible = is_real_BS.clone();
+  visible.select(1, 0).fill_(true);
+  return additive(visible, type).unsqueeze(1).unsqueeze(1);
+}
+
 }  // namespace switchyard::models

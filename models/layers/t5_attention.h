@@ -9,30 +9,32 @@
 
 #include "core/config/run_config.pb.h"
 #include "core/tensor/parameter.h"
+#include "models/layers/attend.h"
 #include "models/layers/attention.h"
 
 namespace switchyard::models {
 
 class T5Attention {
  public:
-  // Registers <scope>.query [H d, D], <scope>.key_value [2 H d, D], <scope>.out [D, H d].
+  // Registers <scope>.query [H d, D], <scope>.key_value [2 KV d, D], <scope>.out [D, H d].
   T5Attention(const Scope& scope, const config::Model& model);
 
-  // queries x [B*S, D], keys and values from memory [B*M, D]; bias (may be undefined) [1 or B, 1 or
+  // queries x [B*S, D], keys and values from memory [B*M, D]; mask (may be undefined) [1 or B, 1 or
   // H, S, M] is added to the scores, -inf hides. -> [B*S, D].
   at::Tensor forward(const at::Tensor& x_TD, const at::Tensor& memory_TD, int64_t sequences,
-                     const at::Tensor& bias_BHSM) const;
+                     const at::Tensor& mask_BHSM) const;
 
   // For generation. Keys and values of `memory` are appended to the cache; and x attends to all
   // that is in it.
   void extend(const at::Tensor& memory_TD, int64_t sequences, KvCache& cache) const;
-  at::Tensor attend(const at::Tensor& x_TD, const KvCache& cache,
-                    const at::Tensor& bias_BHSM) const;
+  at::Tensor attend_to(const KvCache& cache, const at::Tensor& x_TD,
+                       const at::Tensor& mask_BHSM) const;
 
  private:
   at::Tensor heads(const at::Tensor& flat, int64_t sequences) const;
 
-  int64_t num_heads_, head_dim_;
+  int64_t num_heads_, num_kv_heads_, head_dim_;
+  ScoreOptions scores_;
   Parameter& query_;
   Parameter& key_value_;
   Parameter& out_;

@@ -84,6 +84,9 @@ struct StepContext {
   // mean over the step.
   int64_t tokens_in_step = 0;
   int64_t tokens_in_micro_batch = 0;
+  // The same of an encoder's source.
+  int64_t source_tokens_in_step = 0;
+  int64_t source_tokens_in_micro_batch = 0;
   std::vector<RoutingStats>* stats = nullptr;  // one per MoE layer, added to; null: not wanted
   CaseStats* cases = nullptr;                  // of a table, added to; null: not wanted
 };

@@ -120,25 +120,67 @@ TEST(EncoderDecoder, CountsTheMoeLayersOfBothStacks) {
   EXPECT_EQ(routers, 2);  // every second of two layers, twice
 }
 
-TEST(RelativeBucket, IsExactNearbyAndLogarithmicFarAway) {
-  const RelativeBuckets causal{32, 128, false};
-  EXPECT_EQ(relative_bucket(5, 5, causal), 0);
-  EXPECT_EQ(relative_bucket(5, 9, causal), 0);  // to the right: hidden anyway
-  EXPECT_EQ(relative_bucket(15, 0, causal), 15);
-  EXPECT_EQ(relative_bucket(16, 0, causal), 16);
-  EXPECT_EQ(relative_bucket(32, 0, causal), 21);  // 16 + floor(ln 2 / ln 8 * 16)
-  EXPECT_EQ(relative_bucket(127, 0, causal), 31);
-  EXPECT_EQ(relative_bucket(5000, 0, causal), 31);
-}
+// Rows as they are, and the same with padding behind source and target.
+struct PaddedPair {
+  static constexpr int64_t kRows = 2, kShortSource = 5, kShortTarget = 4;
 
-TEST(RelativeBucket, GivesHalfOfTheBucketsToEachSide) {
-  const RelativeBuckets both{32, 128, true};
-  EXPECT_EQ(relative_bucket(7, 0, both), 7);
-  EXPECT_EQ(relative_bucket(0, 7, both), 16 + 7);
-  EXPECT_EQ(relative_bucket(8, 0, both), 8);
-  EXPECT_EQ(relative_bucket(20, 0, both), 10);  // 8 + floor(ln 2.5 / ln 16 * 8)
-  EXPECT_EQ(relative_bucket(0, 20, both), 26);
-  EXPECT_EQ(relative_bucket(0, 9999, both), 31);
+  static TokenBatch plain() {
+    TokenBatch batch = batch_of(kRows);
+    for (at::Tensor* x : {&batch.tokens_BS, &batch.targets_BS, &batch.documents_BS})
+      *x = x->slice(1, 0, kShortTarget).contiguous();
+    batch.source_BM = batch.source_BM.slice(1, 0, kShortSource).contiguous();
+    batch.source_counts_B.fill_(kShortSource);
+    return batch;
+  }
+  static TokenBatch padded() {
+    TokenBatch batch = batch_of(kRows);
+    batch.tokens_BS.slice(1, kShortTarget).fill_(0);
+    batch.targets_BS.slice(1, kShortTarget).fill_(-1);
+    batch.source_BM.slice(1, kShortSource).fill_(0);
+    batch.source_counts_B.fill_(kShortSource);
+    return batch;
+  }
+
+  // A training step's counters, loss and gradients.
+  struct Step {
+    double loss;
+    std::vector<RoutingStats> stats;
+    std::vector<at::Tensor> gradients;
+  };
+  static Step train(const TokenBatch& batch) {
+    const config::Model model = tiny();
+    const Instance instance(model);
+    Step step{0, std::vector<RoutingStats>(2), {}};
+    StepContext context;
+    context.training = true;
+    context.group_tokens = batch.tokens_BS.size(1);
+    context.tokens_in_step = context.tokens_in_micro_batch = kRows * kShortTarget;
+    context.source_tokens_in_step = context.source_tokens_in_micro_batch = kRows * kShortSource;
+    context.stats = &step.stats;
+    const at::Tensor loss = instance.model.loss(batch, context, 1, {}, false);
+    loss.backward();
+    step.loss = loss.item<double>();
+    for (const Parameter& parameter : instance.table.parameters())
+      step.gradients.push_back(parameter.grad.clone());
+    return step;
+  }
+};
+
+TEST(EncoderDecoder, NeitherRoutesNorCountsPadding) {
+  const PaddedPair::Step plain = PaddedPair::train(PaddedPair::plain()),
+                         padded = PaddedPair::train(PaddedPair::padded());
+  EXPECT_NEAR(padded.loss, plain.loss, 1e-12 * plain.loss);
+  for (size_t layer = 0; layer < 2; ++layer) {
+    const RoutingStats &expected = plain.stats[layer], &actual = padded.stats[layer];
+    EXPECT_EQ(actual.tokens, expected.tokens) << layer;
+    EXPECT_EQ(actual.slots, expected.slots) << layer;
+    EXPECT_EQ(actual.load, expected.load) << layer;
+    EXPECT_NEAR(actual.balance_loss, expected.balance_loss, 1e-12) << layer;
+    EXPECT_NEAR(actual.z_loss, expected.z_loss, 1e-12) << layer;
+    EXPECT_NEAR(actual.router_entropy, expected.router_entropy, 1e-12) << layer;
+  }
+  for (size_t i = 0; i < plain.gradients.size(); ++i)
+    EXPECT_TRUE(is_near(padded.gradients[i], plain.gradients[i], 1e-11)) << i;
 }
 
 }  // namespace

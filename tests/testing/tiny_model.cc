@@ -97,6 +97,10 @@ models::StepContext context_of(const config::RunConfig& config, const Batch& bat
       batch.length * std::max(1, config.model().moe().capacity().group_sequences());
   context.tokens_in_step = config.train().global_batch() * batch.length;
   context.tokens_in_micro_batch = context.tokens_in_step / config.train().accumulation();
+  // Generated rows have no padding.
+  context.source_tokens_in_step = config.train().global_batch() * batch.source_length;
+  context.source_tokens_in_micro_batch =
+      context.source_tokens_in_step / config.train().accumulation();
   context.stats = &stats;
   return context;
 }
@@ -201,6 +205,11 @@ config::RunConfig tiny_encoder_decoder() {
   model.mutable_moe()->set_every_n_layers(2);
   model.set_d_ff(24);
   model.set_dropout(0.1);
+  config::Attention& attention = *model.mutable_attention();
+  attention.set_position(config::RELATIVE_BIAS);
+  attention.set_scale(1);
+  attention.mutable_relative_bias()->set_num_buckets(32);
+  attention.mutable_relative_bias()->set_max_distance(128);
   config.mutable_data()->set_sequence_length(24);
   return config;
 }

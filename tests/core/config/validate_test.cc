@@ -226,6 +226,16 @@ TEST_F(Validate, ChecksTheEncoderDecoder) {
               HasSubstr("data.spans.density (1) must be above 0 and below 1"));
   EXPECT_THAT(broken({architecture, "data.objective=TRANSLATION"}),
               HasSubstr("objective TRANSLATION needs pairs of texts"));
+  for (const char* change :
+       {"model.attention.qkv_bias=true", "model.attention.qkv_clip=8",
+        "model.attention.qk_norm=PER_HEAD", "model.attention.sliding_window=8",
+        "model.attention.latent.kv_rank=8", "model.attention.position=ROPE",
+        "model.attention.relative_bias.shared=false", "model.sandwich_norm=true",
+        "model.embedding_scale=2", "model.output_scale=2"}) {
+    EXPECT_THAT(broken({architecture, change}),
+                HasSubstr("must not be used with architecture ENCODER_DECODER"))
+        << change;
+  }
 }
 
 const std::string kTableRun = R"(model { architecture: LOCAL_EXPERTS }
