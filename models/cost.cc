@@ -6,9 +6,11 @@ namespace switchyard::models {
 
 namespace {
 
-// Positions that a token sees, on average over the sequence.
-double mean_visible(const config::Attention& attention, double length) {
-  const double window = attention.sliding_window();
+// Positions that a token sees in a layer, on average over the sequence. Of an encoder-decoder: a
+// source token all of the source, a target token that and half of the target, at equal lengths.
+double mean_visible(const config::Model& model, double length) {
+  if (model.architecture() == config::ENCODER_DECODER) return 2.5 * length;
+  const double window = model.attention().sliding_window();
   return window > 0 && window < length ? window - window * window / (2 * length) : length / 2;
 }
 
@@ -17,7 +19,7 @@ double score_flops(const config::Model& model, int64_t sequence_length) {
   const config::Attention& attention = model.attention();
   const int widths = attention.head_dim() + config::value_width(attention);
   return 2.0 * model.num_layers() * attention.num_heads() * widths *
-         mean_visible(attention, static_cast<double>(sequence_length));
+         mean_visible(model, static_cast<double>(sequence_length));
 }
 
 // What the first product of an FFN leaves for backward.

@@ -20,7 +20,8 @@ struct FlopTerm {
 // Forward, per token, all layers of a kind together; a multiply-add is 2. A component's matrices
 // cost twice their active parameters, a tied output matrix included. attention_scores: queries
 // times keys and weights times values, over half of the sequence (causal) or what its window shows.
-// What a router drops or pads does not change these.
+// What a router drops or pads does not change these. Of an encoder-decoder: per pair of a source
+// and a target token, as if both texts had this length.
 std::vector<FlopTerm> forward_flops(const config::Model& model, int64_t sequence_length);
 
 // Training, per token: 3 x forward, as backward computes two products for each of forward's.

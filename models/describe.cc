@@ -32,13 +32,27 @@ std::string grouped(int64_t value) {
   return digits;
 }
 
+std::string layers_text(const config::Model& model) {
+  const int layers = model.num_layers(), moe_layers = config::num_moe_layers(model);
+  switch (model.architecture()) {
+    case config::LSTM_LM:
+      return fmt::format("{} LSTM layers of {} cells ({} with experts)", layers,
+                         model.lstm().hidden(), moe_layers);
+    case config::ENCODER_DECODER:
+      return fmt::format("{0} encoder and {0} decoder layers ({1} MoE, {2} dense)", layers,
+                         moe_layers, 2 * layers - moe_layers);
+    default:
+      return fmt::format("{} layers ({} MoE, {} dense)", layers, moe_layers, layers - moe_layers);
+  }
+}
+
 std::string model_line(const config::Model& model) {
-  const int moe_layers = config::num_moe_layers(model);
-  std::string line = fmt::format(
-      "{} layers ({} MoE, {} dense), d_model {}, {} heads ({} key/value) of {}, vocabulary {}",
-      model.num_layers(), moe_layers, model.num_layers() - moe_layers, model.d_model(),
-      model.attention().num_heads(), model.attention().num_kv_heads(), model.attention().head_dim(),
-      model.vocab_size());
+  std::string line = fmt::format("{}, d_model {}", layers_text(model), model.d_model());
+  const config::Attention& attention = model.attention();
+  if (config::has_attention(model))
+    line += fmt::format(", {} heads ({} key/value) of {}", attention.num_heads(),
+                        attention.num_kv_heads(), attention.head_dim());
+  line += fmt::format(", vocabulary {}", model.vocab_size());
   if (model.has_moe())
     line +=
         fmt::format("; {} {} experts of width {}, {} per token", model.moe().num_experts(),
@@ -61,7 +75,9 @@ std::string census_text(const Census& counts) {
 
 std::string flops_text(const config::RunConfig& config) {
   const int64_t length = config.data().sequence_length();
-  std::string text = fmt::format("{:<22}{:>22}\n", "FLOP per token", "forward");
+  const bool pairs = config.model().architecture() == config::ENCODER_DECODER;
+  std::string text =
+      fmt::format("{:<22}{:>22}\n", pairs ? "FLOP per token pair" : "FLOP per token", "forward");
   for (const FlopTerm& term : forward_flops(config.model(), length))
     text += fmt::format("  {:<20}{:>22}\n", term.name, grouped(static_cast<int64_t>(term.flops)));
   const double train = flops_per_token(config.model(), length);
