@@ -55,6 +55,8 @@ std::string_view component_of(const std::string& name) {
   return std::string_view(name).substr(0, name.find('.'));
 }
 
+bool is_training_only(const std::string& name) { return name.starts_with("mtp."); }
+
 // Rows of these are looked up, not multiplied.
 bool is_lookup(const std::string& name) {
   return has_part(name, "embedding") || has_part(name, "relative_bias");
@@ -73,6 +75,12 @@ Component counted(const Parameter& parameter, const config::Moe& moe) {
   return {std::string(component_of(parameter.name)), total, active, is_matrix ? active : 0};
 }
 
+void add(const Component& part, Component& sum) {
+  sum.total += part.total;
+  sum.active += part.active;
+  sum.multiplied += part.multiplied;
+}
+
 size_t place(const std::string& component) {
   const auto* rule = std::find_if(std::begin(kRules), std::end(kRules),
                                   [&](const Rule& r) { return r.component == component; });
@@ -86,14 +94,15 @@ Census census(const config::Model& model) {
   const ParameterTable table = parameters_of(model);
   for (const Parameter& parameter : table.parameters()) {
     const Component part = counted(parameter, model.moe());
+    if (is_training_only(parameter.name)) {
+      add(part, result.training_only);
+      continue;
+    }
     const auto known = std::find_if(result.components.begin(), result.components.end(),
                                     [&](const Component& c) { return c.name == part.name; });
-    Component& sum = known == result.components.end()
-                         ? result.components.emplace_back(Component{part.name, 0, 0, 0})
-                         : *known;
-    sum.total += part.total;
-    sum.active += part.active;
-    sum.multiplied += part.multiplied;
+    add(part, known == result.components.end()
+                  ? result.components.emplace_back(Component{part.name, 0, 0, 0})
+                  : *known);
     result.total += part.total;
     result.active += part.active;
   }

@@ -22,6 +22,8 @@ struct Census {
   std::vector<Component> components;  // embedding, attention, router, experts, shared_expert,
                                       // dense_ffn, norms, output; those that the model has
   int64_t total = 0, active = 0;
+  // Multi-token prediction's, which the model drops after training: not in the above.
+  Component training_only{"mtp", 0, 0, 0};
 };
 
 // A tied output matrix is the embedding's and counted there. The whole embedding counts as active.

@@ -14,11 +14,11 @@ double mean_visible(const config::Model& model, double length) {
   return window > 0 && window < length ? window - window * window / (2 * length) : length / 2;
 }
 
-// In double: a long sequence times a large model leaves 64 bits.
+// Of one layer. In double: a long sequence times a large model leaves 64 bits.
 double score_flops(const config::Model& model, int64_t sequence_length) {
   const config::Attention& attention = model.attention();
   const int widths = attention.head_dim() + config::value_width(attention);
-  return 2.0 * model.num_layers() * attention.num_heads() * widths *
+  return 2.0 * attention.num_heads() * widths *
          mean_visible(model, static_cast<double>(sequence_length));
 }
 
@@ -39,15 +39,21 @@ double moe_elements(const config::Moe& moe, double d_model) {
 
 std::vector<FlopTerm> forward_flops(const config::Model& model, int64_t sequence_length) {
   std::vector<FlopTerm> terms;
-  for (const Component& component : census(model).components) {
+  const Census counts = census(model);
+  for (const Component& component : counts.components) {
     if (component.multiplied == 0) continue;
     const bool is_attention = component.name == "attention";
     terms.push_back({is_attention ? "attention_projections" : component.name,
                      2.0 * static_cast<double>(component.multiplied)});
-    if (is_attention) terms.push_back({"attention_scores", score_flops(model, sequence_length)});
+    if (is_attention)
+      terms.push_back(
+          {"attention_scores", model.num_layers() * score_flops(model, sequence_length)});
   }
-  if (model.tie_embeddings())
-    terms.push_back({"output", 2.0 * model.d_model() * model.vocab_size()});
+  const double output = 2.0 * model.d_model() * model.vocab_size();
+  if (model.tie_embeddings()) terms.push_back({"output", output});
+  if (model.has_mtp())
+    terms.push_back({"mtp", 2.0 * static_cast<double>(counts.training_only.multiplied) +
+                                score_flops(model, sequence_length) + output});
   return terms;
 }
 
@@ -71,7 +77,7 @@ double activation_bytes(const config::RunConfig& config, int ranks) {
       3 * d + (heads + 2 * kv) + (heads + kv) + (heads > kv ? 2 * heads : 0) + 2 * heads;
   const double dense = saved_width(model.ffn(), model.d_ff()) + d;
   double elements = 0;
-  for (int layer = 0; layer < model.num_layers(); ++layer) {
+  for (int layer = 0; layer < config::num_stack_layers(model); ++layer) {
     elements += attention + 2 * d;  // the second norm's input and output
     if (config::is_moe_layer(model, layer)) {
       elements += moe_elements(model.moe(), d) + 4 * d / element;  // the router's float32 input
@@ -80,6 +86,7 @@ double activation_bytes(const config::RunConfig& config, int ranks) {
       elements += dense;
     }
   }
+  if (model.has_mtp()) elements += 8 * d;  // its norms, their outputs side by side, its input
   const double sequences =
       double{1} * config.train().global_batch() / config.train().accumulation() / ranks;
   constexpr double kVocabularyRows = 256;  // see core/tensor/vocabulary_loss.cc

@@ -7,7 +7,7 @@
 #include "core/config/layers.h"
 #include "core/tensor/aten.h"
 #include "core/tensor/ops.h"
-#include "core/tensor/recompute.h"
+#include "models/layers/output_z_loss.h"
 #include "models/moe/balance.h"
 
 namespace switchyard::models {
@@ -29,68 +29,7 @@ std::vector<DecoderLayer> make_layers(const Scope& scope, const config::Model& m
   return layers;
 }
 
-template <typename F>
-at::Tensor residual(const at::Tensor& x_TD, const SubLayerNorms& norms, F&& f) {
-  const at::Tensor y_TD = f(norms.before.forward(x_TD));
-  return x_TD + (norms.after ? norms.after->forward(y_TD) : y_TD);
-}
-
 }  // namespace
-
-SubLayerNorms::SubLayerNorms(const Scope& scope, const std::string& name,
-                             const config::Model& model)
-    : before(scope, name + "_norm", norm_options(model), model.d_model()) {
-  if (model.sandwich_norm())
-    after.emplace(scope, name + "_out_norm", norm_options(model), model.d_model());
-}
-
-DecoderLayer::DecoderLayer(const Scope& scope, const config::Model& model,
-                           const parallel::Mesh& mesh, const LayerPlace& place)
-    : attention_norms_(scope, "attention", model), ffn_norms_(scope, "ffn", model) {
-  if (model.attention().has_latent()) {
-    latent_.emplace(scope / "attention", model);
-  } else {
-    attention_.emplace(scope / "attention", model, place.relative_bias);
-  }
-  if (config::is_moe_layer(model, static_cast<int>(place.layer))) {
-    moe_.emplace(scope / "moe", model, mesh, static_cast<uint32_t>(place.layer), place.moe_index);
-    stacking_ = model.moe().stacking();
-  } else {
-    dense_.emplace(scope / "ffn", model, model.ffn(), model.d_ff());
-  }
-  if (stacking_ == config::NO_STACKING) return;
-  extra_norms_.emplace(scope, "extra_ffn", model);
-  extra_.emplace(scope / "extra_ffn", model, model.ffn(), model.d_ff());
-}
-
-at::Tensor DecoderLayer::forward(const at::Tensor& x_TD, const AttentionInput& input,
-                                 const StepContext& context, RoutingDecision& decision,
-                                 KvCache* cache) const {
-  at::Tensor h_TD = forward_attention(x_TD, input, cache);
-  if (stacking_ == config::DENSE_BEFORE) h_TD = forward_extra(h_TD);
-  h_TD = forward_ffn(h_TD, context, decision);
-  return stacking_ == config::DENSE_AFTER ? forward_extra(h_TD) : h_TD;
-}
-
-at::Tensor DecoderLayer::forward_attention(const at::Tensor& x_TD, const AttentionInput& input,
-                                           KvCache* cache) const {
-  return residual(x_TD, attention_norms_, [&](const at::Tensor& normed_TD) {
-    return latent_ ? latent_->forward(normed_TD, input, cache)
-                   : attention_->forward(normed_TD, input, cache);
-  });
-}
-
-at::Tensor DecoderLayer::forward_ffn(const at::Tensor& x_TD, const StepContext& context,
-                                     RoutingDecision& decision) const {
-  return residual(x_TD, ffn_norms_, [&](const at::Tensor& normed_TD) {
-    return moe_ ? moe_->forward(normed_TD, context, decision) : dense_->forward(normed_TD);
-  });
-}
-
-at::Tensor DecoderLayer::forward_extra(const at::Tensor& x_TD) const {
-  return residual(x_TD, *extra_norms_,
-                  [&](const at::Tensor& normed_TD) { return extra_->forward(normed_TD); });
-}
 
 Decoder::Decoder(ParameterTable& table, const config::Model& model, const parallel::Mesh& mesh)
     : model_(model),
@@ -101,6 +40,11 @@ Decoder::Decoder(ParameterTable& table, const config::Model& model, const parall
                          : nullptr),
       layers_(make_layers(Scope(table) / "layers", model, mesh, relative_bias_)),
       final_norm_(Scope(table), "final_norm", norm_options(model), model.d_model()) {
+  if (model.has_mtp()) {
+    const int64_t moe_index = config::num_lasting_moe_layers(model);
+    mtp_.emplace(Scope(table) / "mtp", model, mesh,
+                 LayerPlace{model.num_layers(), moe_index, relative_bias_});
+  }
   if (!model.tie_embeddings()) {
     output_ = &Scope(table).parameter("output", {model.vocab_size(), model.d_model()},
                                       {Init::kNormal, model.init_std()});
@@ -112,10 +56,9 @@ at::Tensor Decoder::embed(const at::Tensor& tokens) const {
   return model_.embedding_scale() == 1 ? x_TD : x_TD * model_.embedding_scale();
 }
 
-at::Tensor Decoder::hidden(const at::Tensor& x_TD) const {
-  const at::Tensor y_TD = final_norm_.forward(x_TD);
+at::Tensor Decoder::hidden(const at::Tensor& normed_TD) const {
   // The logits are linear in it.
-  return model_.output_scale() == 1 ? y_TD : y_TD * model_.output_scale();
+  return model_.output_scale() == 1 ? normed_TD : normed_TD * model_.output_scale();
 }
 
 AttentionInput Decoder::input_at(int64_t sequences, int64_t seen, int64_t length) const {
@@ -133,16 +76,7 @@ AttentionInput Decoder::input_at(int64_t sequences, int64_t seen, int64_t length
 at::Tensor Decoder::run_layers(at::Tensor x_TD, const AttentionInput& input,
                                const StepContext& context, bool recompute) const {
   for (const DecoderLayer& layer : layers_) {
-    const auto decision = std::make_shared<RoutingDecision>();  // lives until the layer's backward
-    if (recompute) {
-      x_TD = switchyard::recompute(
-          [&layer, input, context, decision](const at::Tensor& x, bool) {
-            return layer.forward(x, input, context, *decision, nullptr);
-          },
-          x_TD);
-    } else {
-      x_TD = layer.forward(x_TD, input, context, *decision, nullptr);
-    }
+    x_TD = run_layer(layer, x_TD, input, context, recompute);
   }
   return x_TD;
 }
@@ -158,9 +92,32 @@ at::Tensor Decoder::loss(const TokenBatch& batch, const StepContext& context, do
   if (context.training && model_.moe().layer_aggregation() == config::POOLED_LAYERS) {
     with_ids.pool = std::make_shared<PooledBalance>(config::num_moe_layers(model_));
   }
-  const at::Tensor hidden_TD = hidden(run_layers(x_TD, input, with_ids, recompute));
+  const at::Tensor last_TD = run_layers(x_TD, input, with_ids, recompute);
+  at::Tensor loss;
+  {
+    RECORD_USER_SCOPE("sy::loss");
+    loss = vocabulary_loss(hidden(final_norm_.forward(last_TD)), output_weight(),
+                           batch.targets_BS.flatten(), scale, nll, output_z_loss(model_, context));
+  }
+  if (!mtp_ || !context.training) return loss;
+  const at::Tensor ahead = mtp_loss(batch, last_TD, input, with_ids, {scale, recompute});
+  return loss + (ahead - ahead.detach());  // the gradient without the value
+}
+
+at::Tensor Decoder::mtp_loss(const TokenBatch& batch, const at::Tensor& x_TD,
+                             const AttentionInput& input, const StepContext& context,
+                             const Training& training) const {
+  const NextTokens tokens = next_tokens(batch);
+  StepContext with_ids = context;
+  with_ids.token_ids_T = tokens.next_BS.flatten();
+  const at::Tensor ahead_TD =
+      mtp_->forward({x_TD, embed(tokens.next_BS)}, input, with_ids, training.recompute);
   RECORD_USER_SCOPE("sy::loss");
-  return vocabulary_loss(hidden_TD, output_weight(), batch.targets_BS.flatten(), scale, nll);
+  const double weight = model_.mtp().weight();
+  const at::Tensor loss = vocabulary_loss(hidden(ahead_TD), output_weight(),
+                                          tokens.targets_BS.flatten(), training.scale * weight, {});
+  if (context.output) context.output->mtp_loss += loss.item<double>() / weight;
+  return loss;
 }
 
 at::Tensor Decoder::next_logits(const at::Tensor& tokens_BS, const StepContext& context,
@@ -179,7 +136,7 @@ at::Tensor Decoder::next_logits(const at::Tensor& tokens_BS, const StepContext& 
     x_TD = layers_[i].forward(x_TD, input, with_ids, decision, &caches[i]);
   }
   const at::Tensor last = x_TD.view({sequences, length, -1}).select(1, length - 1);
-  return linear(hidden(last), output_weight()).to(at::kFloat);
+  return linear(hidden(final_norm_.forward(last)), output_weight()).to(at::kFloat);
 }
 
 }  // namespace switchyard::models

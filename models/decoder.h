@@ -11,59 +11,13 @@
 #include "core/config/run_config.pb.h"
 #include "core/tensor/parameter.h"
 #include "models/batch.h"
+#include "models/decoder_layer.h"
 #include "models/layers/attention.h"
-#include "models/layers/ffn.h"
-#include "models/layers/latent_attention.h"
 #include "models/layers/norm.h"
-#include "models/moe/moe_layer.h"
+#include "models/mtp.h"
 #include "parallel/mesh.h"
 
 namespace switchyard::models {
-
-// The norms of one sub-layer: x + after(f(before(x))).
-struct SubLayerNorms {
-  // Registers <scope>.<name>_norm and, with sandwich_norm, <scope>.<name>_out_norm.
-  SubLayerNorms(const Scope& scope, const std::string& name, const config::Model& model);
-
-  Norm before;
-  std::optional<Norm> after;
-};
-
-// Where a layer stands.
-struct LayerPlace {
-  int64_t layer;
-  int64_t moe_index;         // its number among the MoE layers; unused by a dense layer
-  Parameter* relative_bias;  // shared by all layers; null: none is
-};
-
-class DecoderLayer {
- public:
-  DecoderLayer(const Scope& scope, const config::Model& model, const parallel::Mesh& mesh,
-               const LayerPlace& place);
-
-  // x [B*S, D] -> [B*S, D]; see MoeLayer::forward for `decision`.
-  at::Tensor forward(const at::Tensor& x_TD, const AttentionInput& input,
-                     const StepContext& context, RoutingDecision& decision, KvCache* cache) const;
-
- private:
-  at::Tensor forward_ffn(const at::Tensor& x_TD, const StepContext& context,
-                         RoutingDecision& decision) const;
-  at::Tensor forward_extra(const at::Tensor& x_TD) const;
-
-  at::Tensor forward_attention(const at::Tensor& x_TD, const AttentionInput& input,
-                               KvCache* cache) const;
-
-  SubLayerNorms attention_norms_;
-  std::optional<Attention> attention_;  // exactly one of the two
-  std::optional<LatentAttention> latent_;
-  SubLayerNorms ffn_norms_;
-  std::optional<DenseFfn> dense_;  // exactly one of the two
-  std::optional<MoeLayer> moe_;
-  // The dense sub-layer beside a MoE sub-layer, if any.
-  config::Stacking stacking_ = config::NO_STACKING;
-  std::optional<SubLayerNorms> extra_norms_;
-  std::optional<DenseFfn> extra_;
-};
 
 class Decoder {
  public:
@@ -71,7 +25,7 @@ class Decoder {
   Decoder(ParameterTable& table, const config::Model& model, const parallel::Mesh& mesh);
 
   // This rank's share of the step's language-model loss: `scale` * sum of -log p(target), a
-  // differentiable scalar.
+  // differentiable scalar. The output's auxiliary losses join its gradient, not its value.
   // **Collective** over the mesh. `nll` as in vocabulary_loss(). recompute: run each layer again in
   // backward.
   at::Tensor loss(const TokenBatch& batch, const StepContext& context, double scale,
@@ -84,9 +38,17 @@ class Decoder {
 
  private:
   at::Tensor embed(const at::Tensor& tokens) const;
-  at::Tensor hidden(const at::Tensor& x_TD) const;  // what the output matrix is multiplied with
+  // What the output matrix is multiplied with, from the output of a final norm.
+  at::Tensor hidden(const at::Tensor& normed_TD) const;
   // Positions seen .. seen + length - 1 of each of `sequences`, without a mask.
   AttentionInput input_at(int64_t sequences, int64_t seen, int64_t length) const;
+  struct Training {
+    double scale;
+    bool recompute;
+  };
+  // The loss of multi-token prediction, times its weight, from the output of the last layer.
+  at::Tensor mtp_loss(const TokenBatch& batch, const at::Tensor& x_TD, const AttentionInput& input,
+                      const StepContext& context, const Training& training) const;
   at::Tensor run_layers(at::Tensor x_TD, const AttentionInput& input, const StepContext& context,
                         bool recompute) const;
   Parameter& output_weight() const { return output_ ? *output_ : embedding_; }
@@ -96,6 +58,7 @@ class Decoder {
   Parameter* relative_bias_ = nullptr;  // null: there is none, or each layer has its own
   std::vector<DecoderLayer> layers_;
   Norm final_norm_;
+  std::optional<MultiTokenPrediction> mtp_;
   Parameter* output_ = nullptr;  // null: tied to the embedding
 };
 

@@ -33,7 +33,7 @@ std::string grouped(int64_t value) {
 }
 
 std::string layers_text(const config::Model& model) {
-  const int layers = model.num_layers(), moe_layers = config::num_moe_layers(model);
+  const int layers = model.num_layers(), moe_layers = config::num_lasting_moe_layers(model);
   switch (model.architecture()) {
     case config::LSTM_LM:
       return fmt::format("{} LSTM layers of {} cells ({} with experts)", layers,
@@ -57,6 +57,7 @@ std::string model_line(const config::Model& model) {
     line +=
         fmt::format("; {} {} experts of width {}, {} per token", model.moe().num_experts(),
                     config::Ffn_Name(model.moe().ffn()), model.moe().d_ff(), model.moe().top_k());
+  if (model.has_mtp()) line += "; one more layer in training, for multi-token prediction";
   return line;
 }
 
@@ -69,8 +70,13 @@ std::string census_text(const Census& counts) {
   for (const Component& part : counts.components)
     text +=
         fmt::format("  {:<20}{:>22}{:>22}\n", part.name, grouped(part.total), grouped(part.active));
-  return text + fmt::format("  {:<20}{:>22}{:>22}\n", "all", grouped(counts.total),
-                            grouped(counts.active));
+  text +=
+      fmt::format("  {:<20}{:>22}{:>22}\n", "all", grouped(counts.total), grouped(counts.active));
+  const Component& extra = counts.training_only;
+  if (extra.total > 0)
+    text += fmt::format("  {:<20}{:>22}{:>22}  (in training, not in the sum)\n", extra.name,
+                        grouped(extra.total), grouped(extra.active));
+  return text;
 }
 
 std::string flops_text(const config::RunConfig& config) {
@@ -111,7 +117,11 @@ Json parameters_json(const Census& counts) {
   Json components = Json::object();
   for (const Component& part : counts.components)
     components[part.name] = {{"total", part.total}, {"active", part.active}};
-  return {{"total", counts.total}, {"active", counts.active}, {"components", components}};
+  Json json = {{"total", counts.total}, {"active", counts.active}, {"components", components}};
+  const Component& extra = counts.training_only;
+  if (extra.total > 0)
+    json["training_only"] = {{extra.name, {{"total", extra.total}, {"active", extra.active}}}};
+  return json;
 }
 
 Json inspect_json(const config::RunConfig& config, const parallel::Mesh::Shape& mesh) {
@@ -175,10 +185,28 @@ LossTerm main_loss(const config::RunConfig& config) {
   return term;
 }
 
+void add_output_losses(const config::Model& model, std::vector<LossTerm>& terms) {
+  if (model.has_mtp())
+    terms.push_back(
+        {"mtp",
+         fmt::format("{} * sum over the step of -log p(token after the next), over the number of "
+                     "target tokens",
+                     model.mtp().weight()),
+         {"p = softmax over the vocabulary, of one more layer that is given the next token too; "
+          "none where the document ends before that token"}});
+  if (model.output_z_loss_coefficient() > 0)
+    terms.push_back({"output_z",
+                     fmt::format("{} * mean over all target tokens of the step of "
+                                 "logsumexp(output logits)^2",
+                                 model.output_z_loss_coefficient()),
+                     {}});
+}
+
 }  // namespace
 
 std::vector<LossTerm> losses(const config::RunConfig& config) {
   std::vector<LossTerm> terms = {main_loss(config)};
+  add_output_losses(config.model(), terms);
   add_router_losses(config, terms);
   return terms;
 }

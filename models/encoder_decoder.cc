@@ -12,6 +12,7 @@
 #include "core/tensor/recompute.h"
 #include "models/layers/dropout.h"
 #include "models/layers/position.h"
+#include "models/layers/output_z_loss.h"
 
 namespace switchyard::models {
 namespace {
@@ -46,6 +47,13 @@ StepContext for_source(StepContext context, const at::Tensor& is_real_BM, int64_
   return mark_padding(std::move(context), is_real_BM);
 }
 
+// The decoder must not see whose weights are greater further on.
+config::Model for_decoder(config::Model model) {
+  if (config::ranks_tokens(model.moe()) && !model.moe().allow_future())
+    model.mutable_moe()->mutable_capacity()->set_policy(config::BY_POSITION);
+  return model;
+}
+
 Norm norm(const Scope& scope, const char* name, const config::Model& model) {
   return Norm(scope, name, norm_options(model), model.d_model());
 }
@@ -78,6 +86,10 @@ at::Tensor T5Layer::drop(const at::Tensor& y_TD, const Input& input, uint32_t pa
   return dropout(y_TD, model_.dropout(), input.context, number_ * kParts + part);
 }
 
+AttentionDropout T5Layer::drop_weights(const Input& input, uint32_t part) const {
+  return attention_dropout(model_.attention().dropout(), input.context, number_ * kParts + part);
+}
+
 at::Tensor T5Layer::forward_extra(const at::Tensor& h_TD, const Input& input) const {
   return h_TD + drop(extra_->forward(extra_norm_->forward(h_TD)), input, kExtra);
 }
@@ -97,13 +109,14 @@ at::Tensor T5Layer::forward(const at::Tensor& x_TD, const at::Tensor& memory_TD,
                             const at::Tensor& bias, const Input& input,
                             RoutingDecision& decision) const {
   const at::Tensor normed_TD = attention_norm_.forward(x_TD);
-  at::Tensor h_TD =
-      x_TD + drop(attention_.forward(normed_TD, normed_TD, input.sequences, bias), input, kSelf);
+  at::Tensor h_TD = x_TD + drop(attention_.forward(normed_TD, normed_TD, input.sequences, bias,
+                                                   drop_weights(input, kSelf)),
+                                input, kSelf);
   if (cross_) {
     const at::Tensor query_TD = cross_norm_->forward(h_TD);
-    h_TD =
-        h_TD + drop(cross_->forward(query_TD, memory_TD, input.sequences, input.source_mask_B11M),
-                    input, kCross);
+    h_TD = h_TD + drop(cross_->forward(query_TD, memory_TD, input.sequences, input.source_mask_B11M,
+                                       drop_weights(input, kCross)),
+                       input, kCross);
   }
   return feed_forward(h_TD, input, decision);
 }
@@ -136,10 +149,11 @@ EncoderDecoder::Stack EncoderDecoder::make_stack(const Scope& scope, const paral
                                                  bool is_decoder) const {
   Stack stack{register_relative_bias(scope, model_), {}, norm(scope, "final_norm", model_)};
   const int64_t layers = model_.num_layers(), moe_layers = config::num_moe_layers(model_) / 2;
+  const config::Model model = is_decoder ? for_decoder(model_) : model_;
   stack.layers.reserve(static_cast<size_t>(layers));
   T5Layer::Place place{0, is_decoder ? layers : 0, is_decoder ? moe_layers : 0, is_decoder};
   for (; place.layer < layers; ++place.layer, ++place.number) {
-    stack.layers.emplace_back(scope / "layers" / place.layer, model_, mesh, place);
+    stack.layers.emplace_back(scope / "layers" / place.layer, model, mesh, place);
     place.moe_index += config::is_moe_layer(model_, static_cast<int>(place.layer));
   }
   return stack;
@@ -218,8 +232,8 @@ at::Tensor EncoderDecoder::loss(const TokenBatch& batch, const StepContext& cont
   const at::Tensor hidden_TD = run_stack(decoder_, embed(batch.tokens_BS, target, kTargetDropout),
                                          memory_TD, {sequences, mask, target}, recompute);
   RECORD_USER_SCOPE("sy::loss");
-  return vocabulary_loss(scaled(hidden_TD), output_weight(), batch.targets_BS.flatten(), scale,
-                         nll);
+  return vocabulary_loss(scaled(hidden_TD), output_weight(), batch.targets_BS.flatten(), scale, nll,
+                         output_z_loss(model_, context));
 }
 
 EncoderDecoder::State EncoderDecoder::encode(const at::Tensor& source_BM,

@@ -20,6 +20,8 @@ double relative_bias_range(const Parameter& parameter) {
 }
 
 Init init_of(const config::Model& model, const Parameter& parameter) {
+  if (model.initializer() == config::NORMAL)
+    return {Init::kTruncatedNormal, parameter.init.value, model.init_cut()};
   if (model.initializer() == config::UNIFORM) return {Init::kUniform, model.init_range()};
   if (has_name(parameter, "embedding")) return {Init::kNormal, 1.0};
   if (has_name(parameter, "relative_bias")) return {Init::kUniform, relative_bias_range(parameter)};
@@ -33,9 +35,8 @@ Init init_of(const config::Model& model, const Parameter& parameter) {
 }  // namespace
 
 void choose_initializers(const config::Model& model, ParameterTable& table) {
-  if (model.initializer() != config::TRUNCATED_NORMAL && model.initializer() != config::UNIFORM) {
-    return;
-  }
+  const bool is_plain = model.initializer() <= config::NORMAL && model.init_cut() == 0;
+  if (is_plain) return;
   for (Parameter& parameter : table.parameters()) {
     if (parameter.init.kind == Init::kNormal) parameter.init = init_of(model, parameter);
   }

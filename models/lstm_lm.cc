@@ -9,6 +9,7 @@
 #include "core/tensor/ops.h"
 #include "core/tensor/recompute.h"
 #include "models/layers/dropout.h"
+#include "models/layers/output_z_loss.h"
 #include "models/layers/sampled_softmax.h"
 
 namespace switchyard::models {
@@ -92,7 +93,8 @@ at::Tensor LstmLm::loss(const TokenBatch& batch, const StepContext& context, dou
     return sampled_softmax_loss(x_TD, output_weight(), targets_T,
                                 draw_candidates(model_.vocab_size(), samples, context), scale);
   }
-  return vocabulary_loss(x_TD, output_weight(), targets_T, scale, nll);
+  return vocabulary_loss(x_TD, output_weight(), targets_T, scale, nll,
+                         output_z_loss(model_, context));
 }
 
 at::Tensor LstmLm::next_logits(const at::Tensor& tokens_BS, const StepContext& context,

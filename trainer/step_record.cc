@@ -94,6 +94,8 @@ std::string console_line(const StepRecord& r) {
     line +=
         fmt::format("  error: {:.4f}  accuracy: {:.4f}", r.cases.mean_error(), r.cases.accuracy());
   }
+  if (r.mtp_loss) line += fmt::format("  mtp: {:.4f}", *r.mtp_loss);
+  if (r.output_z_loss) line += fmt::format("  output_z: {:.4f}", *r.output_z_loss);
   if (has_experts) line += fmt::format("  aux: {:.4f}  z: {:.4f}", moe.balance_loss, moe.z_loss);
   line += fmt::format(
       "  grad_norm: {:>6.3f}  lr: {:.2e}  tokens: {}  tok/s: {}  mfu: {:.1f}%  mem: {:.1f}GiB",
@@ -117,6 +119,8 @@ JsonLinesRecord metrics_of(const StepRecord& r) {
     record.emplace_back("error", r.cases.mean_error());
     record.emplace_back("accuracy", r.cases.accuracy());
   }
+  if (r.mtp_loss) record.emplace_back("mtp", *r.mtp_loss);
+  if (r.output_z_loss) record.emplace_back("output_z", *r.output_z_loss);
   if (r.layers.empty()) return record;
   append_layer(record, "moe/", summary_of(r.layers));
   for (size_t i = 0; i < r.layers.size(); ++i)

@@ -2,6 +2,7 @@
 // What one logged step reports: the same numbers on the console, as JSON lines and for TensorBoard.
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,8 @@ struct StepRecord {
   int64_t skipped_steps = 0;
   std::vector<LayerHealth> layers;  // one per MoE layer; empty for a dense model
   models::CaseStats cases;          // of the step, for a table
+  // Values without their coefficients, where the config has these losses.
+  std::optional<double> output_z_loss, mtp_loss;
 
   // Of this process on this machine.
   double seconds = 0;  // of the step, mean since the last record

@@ -101,12 +101,18 @@ Trainer::StepResult Trainer::train_step() {
   const bool stop =
       signals_.is_requested() || state_.step + 1 == config_.train().stop_after_steps();
   models::CaseStats& cases = result.cases;
-  double sums[5] = {loss_share, stop ? 1.0 : 0.0, cases.squared_error,
-                    static_cast<double>(cases.correct), static_cast<double>(cases.count)};
+  double sums[7] = {loss_share,
+                    stop ? 1.0 : 0.0,
+                    cases.squared_error,
+                    static_cast<double>(cases.correct),
+                    static_cast<double>(cases.count),
+                    result.output.z_loss,
+                    result.output.mtp_loss};
   world_.all_reduce(std::span<double>(sums), parallel::ReduceOp::kSum, "step loss");
   result.loss = sums[0];
   result.stop_requested = sums[1] > 0;
   cases = {sums[2], static_cast<int64_t>(sums[3]), static_cast<int64_t>(sums[4])};
+  result.output = {sums[5], sums[6]};
   return result;
 }
 
@@ -151,6 +157,7 @@ models::StepContext Trainer::context_of(const Batch& batch, StepResult& result) 
   context.tokens_in_micro_batch = context.tokens_in_step / train.accumulation();
   context.stats = &result.stats;
   context.cases = &result.cases;
+  context.output = &result.output;
   return context;
 }
 

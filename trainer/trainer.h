@@ -50,6 +50,7 @@ class Trainer {
     double learning_rate = 0;
     bool stop_requested = false;
     models::CaseStats cases;                  // of all ranks; none but for a table
+    models::OutputStats output;               // of all ranks
     std::vector<models::RoutingStats> stats;  // of this rank
     bool is_finite() const;
   };

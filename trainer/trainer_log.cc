@@ -27,6 +27,8 @@ void Trainer::log(StepResult& result) {
   record.grad_norm = result.gradient_norm;
   record.lr = result.learning_rate;
   record.cases = result.cases;
+  if (config_.model().output_z_loss_coefficient() > 0) record.output_z_loss = result.output.z_loss;
+  if (config_.model().has_mtp()) record.mtp_loss = result.output.mtp_loss;
   record.tokens = state_.tokens;
   record.skipped_steps = state_.skipped_steps;
   for (size_t layer = 0; layer < result.stats.size(); ++layer) {

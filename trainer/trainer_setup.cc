@@ -8,6 +8,7 @@
 #include "core/base/version.h"
 #include "core/config/layers.h"
 #include "core/config/print.h"
+#include "core/config/validate.h"
 #include "core/io/file_system.h"
 #include "models/cost.h"
 #include "models/describe.h"
@@ -148,6 +149,7 @@ void Trainer::restore(const CheckpointReader& checkpoint) {
 void Trainer::print_banner() {
   if (!metrics_) return;
   say(summary(config_));
+  for (const std::string& line : config::warnings(config_)) say("warning: " + line);
   say(instance_.mesh.describe());
   say(fmt::format(
       "run: {}  seed: {}  {}", folder_.path, config_.seed(),

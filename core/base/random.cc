@@ -71,8 +71,8 @@ double Random::normal(uint64_t index) const {
   return std::sqrt(-2 * std::log(radius)) * std::cos(2 * std::numbers::pi * angle);
 }
 
-double Random::truncated_normal(uint64_t index) const {
-  const double below = 0.5 * std::erfc(2 / std::numbers::sqrt2);  // probability left of -2
+double Random::truncated_normal(uint64_t index, double cut) const {
+  const double below = 0.5 * std::erfc(cut / std::numbers::sqrt2);  // probability left of -cut
   return inverse_normal(below + (1 - 2 * below) * unit_double(bits64(index)));
 }
 

@@ -29,6 +29,8 @@ enum class Stream : uint32_t {
   kDeadExpert = 24,      // index = element of the global tensor
   kSpanCorruption = 30,  // step = sequence; index = within its segments
   kSampledSoftmax = 31,  // index = candidate
+  // index = (global query token * heads + head) * keys + key
+  kAttentionDropout = 70,
 };
 
 // One keyed stream. Cheap to copy; thread-safe, since it has no state.
@@ -43,9 +45,9 @@ class Random {
   float uniform(uint64_t index) const;
   // Standard normal by Box-Muller.
   double normal(uint64_t index) const;
-  // Normal cut at +-2 standard deviations (drawn by inversion, so one draw each); unit scale before
-  // the cut.
-  double truncated_normal(uint64_t index) const;
+  // Normal cut at +-`cut` standard deviations (drawn by inversion, so one draw each); unit scale
+  // before the cut.
+  double truncated_normal(uint64_t index, double cut = 2) const;
 
  private:
   std::array<uint32_t, 2> key_;

@@ -65,6 +65,7 @@ void default_attention(const Model& model, Attention& attention) {
   SY_DEFAULT(attention, qkv_clip, 0.0);
   SY_DEFAULT(attention, qk_norm, NO_QK_NORM);
   SY_DEFAULT(attention, sliding_window, 0);
+  SY_DEFAULT(attention, dropout, 0.0);
 }
 
 // Whether the router's losses and a weight of 1 for a single choice make sense: not where the
@@ -156,6 +157,7 @@ void default_moe(const Model& model, Moe& moe) {
   SY_DEFAULT(moe, ffn, model.ffn());
   SY_DEFAULT(moe, expert_dropout, 0.0);
   SY_DEFAULT(moe, stacking, NO_STACKING);
+  SY_DEFAULT(moe, allow_future, false);
   if (moe.has_shared_expert()) default_shared_expert(moe, *moe.mutable_shared_expert());
 }
 
@@ -163,6 +165,7 @@ void default_initializer(Model& model) {
   SY_DEFAULT(model, initializer, NORMAL);
   SY_DEFAULT(model, init_std, 0.02);
   SY_DEFAULT(model, scale_init_by_depth, model.initializer() == NORMAL);
+  if (model.initializer() == NORMAL) SY_DEFAULT(model, init_cut, 0.0);
   if (model.initializer() == TRUNCATED_NORMAL) {
     SY_DEFAULT(model, init_scale, 1.0);
     SY_DEFAULT(model, init_restore_variance, false);
@@ -204,6 +207,8 @@ void default_model(Model& model) {
   SY_DEFAULT(model, embedding_scale, 1.0);
   SY_DEFAULT(model, output_scale, 1.0);
   SY_DEFAULT(model, tie_embeddings, true);
+  SY_DEFAULT(model, output_z_loss_coefficient, 0.0);
+  if (model.has_mtp()) SY_DEFAULT(*model.mutable_mtp(), weight, 0.3);
   default_initializer(model);
   if (has_attention(model)) default_attention(model, *model.mutable_attention());
   if (!model.has_moe()) return;
@@ -293,7 +298,7 @@ void default_optimizer(int64_t steps, Optimizer& optimizer) {
   SY_DEFAULT(optimizer, min_lr, std::max(0.0, optimizer.lr() / 10));
   SY_DEFAULT(optimizer, schedule, COSINE);
   SY_DEFAULT(optimizer, warmup_steps, std::max<int64_t>(0, steps / 50));  // 2 %
-  SY_DEFAULT(optimizer, decay_fraction, 0.3);
+  SY_DEFAULT(optimizer, decay_fraction, optimizer.schedule() == INVERSE_SQRT ? 0.0 : 0.3);
   if (optimizer.schedule() == INVERSE_SQRT) SY_DEFAULT(optimizer, hold_steps, 0);
   default_update(optimizer);
 }

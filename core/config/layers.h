@@ -17,12 +17,31 @@ inline int num_stacks(const Model& model) {
   return model.architecture() == ENCODER_DECODER ? 2 : 1;
 }
 
-// Of all stacks.
+// The layers of one stack; multi-token prediction's is one more, after the last.
+inline int num_stack_layers(const Model& model) {
+  return model.num_layers() + (model.has_mtp() ? 1 : 0);
+}
+
+// Of all stacks, multi-token prediction's layer included.
 inline int num_moe_layers(const Model& model) {
   const Moe& moe = model.moe();
-  if (!model.has_moe() || moe.first_layer() >= model.num_layers()) return 0;
+  if (!model.has_moe() || moe.first_layer() >= num_stack_layers(model)) return 0;
   return num_stacks(model) *
-         ((model.num_layers() - moe.first_layer() - 1) / moe.every_n_layers() + 1);
+         ((num_stack_layers(model) - moe.first_layer() - 1) / moe.every_n_layers() + 1);
+}
+
+// Those that evaluation and generation run: without multi-token prediction's.
+inline int num_lasting_moe_layers(const Model& model) {
+  const bool mtp = model.has_mtp() && is_moe_layer(model, model.num_layers());
+  return num_moe_layers(model) - (mtp ? 1 : 0);
+}
+
+// Whether tokens compete for experts by their weights, in evaluation too.
+inline bool ranks_tokens(const Moe& moe) {
+  const DropPolicy policy = moe.capacity().policy();
+  const Selection selection = moe.router().selection();
+  return (policy == BATCH_PRIORITIZED || policy == BY_PROBABILITY) && selection != EXPERT_CHOICE &&
+         selection != STRICTLY_BALANCED;  // whose experts choose
 }
 
 inline bool has_attention(const Model& model) {
@@ -32,7 +51,7 @@ inline bool has_attention(const Model& model) {
 // Whether model.d_ff is used: by dense layers, or beside the MoE sub-layers.
 inline bool has_dense_ffn(const Model& model) {
   if (model.architecture() == LSTM_LM || model.architecture() == LOCAL_EXPERTS) return false;
-  return num_stacks(model) * model.num_layers() > num_moe_layers(model) ||
+  return num_stacks(model) * num_stack_layers(model) > num_moe_layers(model) ||
          (model.has_moe() && model.moe().stacking() > NO_STACKING);
 }
 

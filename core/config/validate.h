@@ -18,4 +18,8 @@ std::vector<std::string> problems(const RunConfig& config, int num_ranks);
 std::vector<std::string> missing_fields(const RunConfig& config);
 std::vector<std::string> broken_rules(const RunConfig& config, int num_ranks);
 
+// What is allowed but should be known of a valid config, one line each: routing in which later
+// tokens change earlier outputs.
+std::vector<std::string> warnings(const RunConfig& config);
+
 }  // namespace switchyard::config

@@ -76,6 +76,21 @@ void check_encoder_decoder(const Model& model, Findings& findings) {
          "its logits are scaled by what tie_embeddings says");
 }
 
+// The loss that needs the logits of the whole vocabulary.
+void check_output_z_loss(const Model& model, Findings& findings) {
+  if (model.output_z_loss_coefficient() == 0) return;
+  if (model.architecture() == LOCAL_EXPERTS)
+    findings.add(
+        "model.output_z_loss_coefficient ({}) must be 0 or unset with model.architecture "
+        "LOCAL_EXPERTS, which has no vocabulary; leave it out",
+        model.output_z_loss_coefficient());
+  if (model.lstm().sampled_softmax() > 0)
+    findings.add(
+        "model.output_z_loss_coefficient ({}) must be 0 or unset with model.lstm.sampled_softmax "
+        "({}), which computes the logits of a few words only; leave one of them out",
+        model.output_z_loss_coefficient(), model.lstm().sampled_softmax());
+}
+
 void check_lstm_lm(const RunConfig& config, Findings& findings) {
   const Model& model = config.model();
   if (model.lstm().sampled_softmax() >= model.vocab_size() && model.vocab_size() > 0)
@@ -124,6 +139,8 @@ void check_local_experts(const RunConfig& config, Findings& findings) {
 void check_architecture(const RunConfig& config, Findings& findings) {
   const Model& model = config.model();
   check_owner(config, model.has_lstm(), "model.lstm", LSTM_LM, findings);
+  check_owner(config, model.has_mtp(), "model.mtp", DECODER, findings);
+  check_output_z_loss(model, findings);
   check_owner(config, model.has_local_experts(), "model.local_experts", LOCAL_EXPERTS, findings);
   check_owner(config, config.data().has_table(), "data.table", LOCAL_EXPERTS, findings);
   check_owner(config, config.train().stop_below_error() > 0, "train.stop_below_error",

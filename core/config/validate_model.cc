@@ -26,7 +26,7 @@ void check_layers(const Model& model, Findings& findings) {
         "MoE; lower it, or leave model.moe out for a dense model",
         moe.first_layer(), model.num_layers());
   if (!has_dense_ffn(model) || !model.has_d_ff() || model.d_ff() != 0) return;
-  const int all_layers = num_stacks(model) * model.num_layers();
+  const int all_layers = num_stacks(model) * num_stack_layers(model);
   const int dense_layers = all_layers - num_moe_layers(model);
   if (dense_layers > 0)
     findings.add("model.d_ff (0) must be at least 1, as {} of {} layers are dense; set their width",
@@ -106,12 +106,6 @@ void check_parameter_counts(const Model& model, Findings& findings) {
 void check_routing_suits(const Model& model, Findings& findings) {
   const Moe& moe = model.moe();
   const std::string& architecture = Architecture_Name(model.architecture());
-  if (moe.router().selection() == EXPERT_CHOICE)
-    findings.add(
-        "model.moe.router.selection (EXPERT_CHOICE) must not be used with architecture {}: "
-        "whether an expert takes a token depends on later tokens, which a causal model must not "
-        "see; use TOP_K",
-        architecture);
   if (model.architecture() == DECODER) return;
   if (moe.router().selection() == HASH)
     findings.add(
@@ -132,6 +126,7 @@ void check_model(const Model& model, Findings& findings) {
   check_layers(model, findings);
   if (!model.has_moe()) return;
   check_routing(model.moe(), findings);
+  check_causality(model, findings);
   check_routing_suits(model, findings);
 }
 

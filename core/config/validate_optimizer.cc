@@ -25,6 +25,10 @@ void check_schedule(const RunConfig& config, Findings& findings) {
         "optimizer.hold_steps ({}) is set, but schedule {} does not hold the peak; use "
         "INVERSE_SQRT or leave it out",
         optimizer.hold_steps(), Schedule_Name(optimizer.schedule()));
+  if (optimizer.schedule() == CONSTANT_THEN_DECAY && optimizer.decay_fraction() == 0)
+    findings.add(
+        "optimizer.decay_fraction (0) must be above 0 with schedule CONSTANT_THEN_DECAY, else "
+        "nothing decays; raise it or use CONSTANT");
 }
 
 // A field that the kind ignores was meant for another kind.
@@ -63,6 +67,7 @@ void check_initializer(const Model& model, Findings& findings) {
   unused(model.has_init_scale(), TRUNCATED_NORMAL, "init_scale");
   unused(model.has_init_restore_variance(), TRUNCATED_NORMAL, "init_restore_variance");
   unused(model.has_init_range(), UNIFORM, "init_range");
+  unused(model.has_init_cut(), NORMAL, "init_cut");
   if (model.scale_init_by_depth() && kind != NORMAL)
     findings.add(
         "model.scale_init_by_depth (true) needs initializer NORMAL, got {}; leave one of them out",

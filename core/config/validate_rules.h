@@ -24,6 +24,7 @@ struct Findings {
 void check_ranges(const RunConfig& config, Findings& findings);        // validate_ranges.cc
 void check_model(const Model& model, Findings& findings);              // validate_model.cc
 void check_attention(const Model& model, Findings& findings);          // validate_attention.cc
+void check_causality(const Model& model, Findings& findings);          // validate_causality.cc
 void check_routing(const Moe& moe, Findings& findings);                // validate_routing.cc
 void check_groups(const Moe& moe, Findings& findings);                 // validate_groups.cc
 void check_balanced_selection(const Moe& moe, Findings& findings);     // validate_balanced.cc

@@ -278,26 +278,29 @@ SY_VECTOR_CLONES void rope_row(const T* x, const RopeTable<T>& table, T* y, int6
 }
 
 template <typename T>
-SY_VECTOR_CLONES Exact<T> cross_entropy(const T* logits, int64_t n, int64_t target) {
+SY_VECTOR_CLONES CrossEntropy<T> cross_entropy(const T* logits, int64_t n, int64_t target) {
   using A = Exact<T>;
   const A top = row_max(logits, n);
   const A sum = lane_sum<A>(
       n, [=](int64_t i) SY_ALWAYS_INLINE { return exponential(load(logits[i]) - top); });
-  return std::log(sum) + top - load(logits[target]);
+  const A log_sum = std::log(sum) + top;
+  return {log_sum - load(logits[target]), log_sum};
 }
 
 template <typename T>
-SY_VECTOR_CLONES Exact<T> cross_entropy_backward(T* logits, int64_t n, int64_t target,
-                                                 double scale) {
+SY_VECTOR_CLONES CrossEntropy<T> cross_entropy_backward(T* logits, int64_t n, int64_t target,
+                                                        double scale, double z_coefficient) {
   using A = Exact<T>;
   const A top = row_max(logits, n);
   const A sum = lane_sum<A>(
       n, [=](int64_t i) SY_ALWAYS_INLINE { return exponential(load(logits[i]) - top); });
   const A at_target = load(logits[target]) - top;
-  const A factor = static_cast<A>(scale) / sum;
+  const A log_sum = std::log(sum) + top;
+  // d(log_sum) = softmax: the z-loss only makes the probabilities' factor larger.
+  const A factor = static_cast<A>(scale * (1 + 2 * z_coefficient * log_sum)) / sum;
   for (int64_t i = 0; i < n; ++i) store(logits[i], exponential(load(logits[i]) - top) * factor);
   store(logits[target], exponential(at_target) * factor - static_cast<A>(scale));
-  return std::log(sum) - at_target;
+  return {std::log(sum) - at_target, log_sum};
 }
 
 template <typename T>
@@ -305,14 +308,14 @@ SY_VECTOR_CLONES void add_to(Exact<T>* sum, const T* x, int64_t n) {
   for (int64_t i = 0; i < n; ++i) sum[i] += load(x[i]);
 }
 
-#define SY_INSTANTIATE(T)                                                               \
-  template void activation_forward(Activation, const T*, const T*, T*, int64_t);        \
-  template void activation_backward(Activation, const ActivationBackward<T>&, int64_t); \
-  template Exact<T> rms_norm_forward(const RmsNormForward<T>&, int64_t);                \
-  template void rms_norm_backward(const RmsNormBackward<T>&, int64_t);                  \
-  template void rope_row(const T*, const RopeTable<T>&, T*, int64_t);                   \
-  template Exact<T> cross_entropy(const T*, int64_t, int64_t);                          \
-  template Exact<T> cross_entropy_backward(T*, int64_t, int64_t, double);               \
+#define SY_INSTANTIATE(T)                                                                \
+  template void activation_forward(Activation, const T*, const T*, T*, int64_t);         \
+  template void activation_backward(Activation, const ActivationBackward<T>&, int64_t);  \
+  template Exact<T> rms_norm_forward(const RmsNormForward<T>&, int64_t);                 \
+  template void rms_norm_backward(const RmsNormBackward<T>&, int64_t);                   \
+  template void rope_row(const T*, const RopeTable<T>&, T*, int64_t);                    \
+  template CrossEntropy<T> cross_entropy(const T*, int64_t, int64_t);                    \
+  template CrossEntropy<T> cross_entropy_backward(T*, int64_t, int64_t, double, double); \
   template void add_to(Exact<T>*, const T*, int64_t)
 SY_INSTANTIATE(float);
 SY_INSTANTIATE(double);

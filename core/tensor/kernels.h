@@ -72,13 +72,18 @@ struct RopeTable {
 template <typename T>
 void rope_row(const T* x, const RopeTable<T>& table, T* y, int64_t half);
 
-// -log softmax(logits)[target].
 template <typename T>
-Exact<T> cross_entropy(const T* logits, int64_t n, int64_t target);
+struct CrossEntropy {
+  Exact<T> nll;      // -log softmax(logits)[target]
+  Exact<T> log_sum;  // logsumexp(logits)
+};
+template <typename T>
+CrossEntropy<T> cross_entropy(const T* logits, int64_t n, int64_t target);
 
-// Same, and overwrites logits with scale * (softmax(logits) - one_hot(target)).
+// Same, and overwrites logits with the gradient of scale * (nll + z_coefficient * log_sum^2).
 template <typename T>
-Exact<T> cross_entropy_backward(T* logits, int64_t n, int64_t target, double scale);
+CrossEntropy<T> cross_entropy_backward(T* logits, int64_t n, int64_t target, double scale,
+                                       double z_coefficient);
 
 // sum += x, n elements.
 template <typename T>

@@ -54,7 +54,15 @@ at::Tensor ffn_experts(const at::Tensor& rows, const FfnWeights& weights, Activa
 // block of rows at a time. When gradients are on, the gradients are computed here, so the result
 // must enter the total loss with coefficient 1. `nll` (may be undefined; [T], float32 or float64)
 // receives each token's loss without the scale, 0 where there is no target.
+//
+// The output z-loss, `coefficient` * z with z = `scale` * sum over targets >= 0 of
+// logsumexp(hidden weight^T)^2 (T5, PaLM), joins the gradients but neither the result nor `nll`; z
+// is added to *value (may be null).
+struct OutputZLoss {
+  double coefficient = 0;  // 0: off, and z is not computed
+  double* value = nullptr;
+};
 at::Tensor vocabulary_loss(const at::Tensor& hidden, Parameter& weight, const at::Tensor& targets,
-                           double scale, const at::Tensor& nll);
+                           double scale, const at::Tensor& nll, const OutputZLoss& z = {});
 
 }  // namespace switchyard

@@ -68,10 +68,10 @@ void allocate_group(ParameterGroup& group, at::ScalarType compute) {
 }
 
 // One draw of unit scale.
-double draw(Init::Kind kind, const Random& random, int64_t index) {
-  switch (kind) {
+double draw(const Init& init, const Random& random, int64_t index) {
+  switch (init.kind) {
     case Init::kTruncatedNormal:
-      return random.truncated_normal(index);
+      return random.truncated_normal(index, init.cut);
     case Init::kUniform:
       return 2.0 * random.uniform(index) - 1;
     default:
@@ -87,8 +87,8 @@ void draw_values(Parameter& parameter, const Random& random) {
     scalar_t* out = parameter.master.data_ptr<scalar_t>();
     at::parallel_for(0, parameter.local_count(), 4096, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        out[i] = static_cast<scalar_t>(draw(parameter.init.kind, random, first + i) *
-                                       parameter.init.value);
+        out[i] =
+            static_cast<scalar_t>(draw(parameter.init, random, first + i) * parameter.init.value);
       }
     });
   });

@@ -25,10 +25,11 @@ struct Init {
   enum Kind : uint8_t {
     kNormal,
     kConstant,
-    kTruncatedNormal,  // cut at +-2 standard deviations of the uncut normal
+    kTruncatedNormal,  // cut at +-`cut` standard deviations of the uncut normal
     kUniform,          // within +-value
   } kind = kNormal;
   double value = 0.02;  // standard deviation, the constant, or half the range
+  double cut = 2;
 };
 
 // A contiguous part of one dimension: the experts this rank holds.

@@ -79,4 +79,10 @@ at::Tensor token_losses(const at::Tensor& hidden, const at::Tensor& weight,
   return at::where(targets.ge(0), -picked, at::zeros_like(picked));
 }
 
+at::Tensor token_z(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& targets) {
+  const at::Tensor logits = at::matmul(hidden, weight.t()).to(exact_type(hidden));
+  const at::Tensor z = logits.logsumexp(-1).square();
+  return at::where(targets.ge(0), z, at::zeros_like(z));
+}
+
 }  // namespace switchyard::reference

@@ -25,5 +25,7 @@ at::Tensor ffn_experts(const at::Tensor& rows, const FfnTensors& weights, Activa
 // Without the scale: each token's loss [T], 0 where the target is negative.
 at::Tensor token_losses(const at::Tensor& hidden, const at::Tensor& weight,
                         const at::Tensor& targets);
+// The same for logsumexp(logits)^2.
+at::Tensor token_z(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& targets);
 
 }  // namespace switchyard::reference

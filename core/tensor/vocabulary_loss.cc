@@ -15,38 +15,49 @@ constexpr int64_t kRowsPerBlock = 256;
 
 struct LossInput {
   at::Tensor hidden_TD, weight_VD, targets_T;
-  double scale;
+  double scale, z_coefficient;
   bool with_gradients;
 };
 
-// Fills nll (rows) from logits [rows, V]; when `with_gradients`, replaces logits by their gradient.
-void softmax_block(const LossInput& input, const at::Tensor& logits, const int64_t* targets,
-                   void* nll_out) {
+struct LossOutput {
+  at::Tensor nll_T;
+  at::Tensor log_sum_T;              // undefined: not wanted
+  at::Tensor d_hidden, weight_grad;  // filled where defined
+};
+
+// Fills the rows from `first` on from logits [rows, V]; when `with_gradients`, replaces logits by
+// their gradient.
+void softmax_block(const LossInput& input, const at::Tensor& logits, int64_t first,
+                   const LossOutput& output) {
   const int64_t vocabulary = logits.size(1);
+  const int64_t* targets = input.targets_T.const_data_ptr<int64_t>() + first;
   with_element_type(logits.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
-    auto* nll = static_cast<Exact<T>*>(nll_out);
+    auto* nll = static_cast<Exact<T>*>(output.nll_T.data_ptr()) + first;
+    auto* log_sum = output.log_sum_T.defined()
+                        ? static_cast<Exact<T>*>(output.log_sum_T.data_ptr()) + first
+                        : nullptr;
     at::parallel_for(0, logits.size(0), 4, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         T* row = elements<T>(logits) + i * vocabulary;
+        CrossEntropy<T> loss{0, 0};
         if (targets[i] < 0) {
-          nll[i] = 0;
           if (input.with_gradients) std::fill_n(row, vocabulary, T{});
         } else if (input.with_gradients) {
-          nll[i] = cross_entropy_backward(row, vocabulary, targets[i], input.scale);
+          loss =
+              cross_entropy_backward(row, vocabulary, targets[i], input.scale, input.z_coefficient);
         } else {
-          nll[i] = cross_entropy(row, vocabulary, targets[i]);
+          loss = cross_entropy(row, vocabulary, targets[i]);
         }
+        nll[i] = loss.nll;
+        if (log_sum) log_sum[i] = loss.log_sum;
       }
     });
   });
 }
 
-// Walks the blocks. d_hidden and weight_grad are filled where defined.
-void loss_blocks(const LossInput& input, const at::Tensor& nll, const at::Tensor& d_hidden,
-                 const at::Tensor& weight_grad) {
+void loss_blocks(const LossInput& input, const LossOutput& output) {
   const int64_t tokens = input.hidden_TD.size(0), vocabulary = input.weight_VD.size(0);
-  const int64_t* targets = input.targets_T.const_data_ptr<int64_t>();
   const at::Tensor buffer =
       at::empty({std::min(tokens, kRowsPerBlock), vocabulary}, input.hidden_TD.options());
   for (int64_t begin = 0; begin < tokens; begin += kRowsPerBlock) {
@@ -54,12 +65,11 @@ void loss_blocks(const LossInput& input, const at::Tensor& nll, const at::Tensor
     const at::Tensor hidden = input.hidden_TD.narrow(0, begin, rows);
     const at::Tensor logits = buffer.narrow(0, 0, rows);
     matmul(hidden, input.weight_VD.t(), logits);
-    softmax_block(input, logits, targets + begin,
-                  static_cast<char*>(nll.data_ptr()) + begin * nll.element_size());
-    if (d_hidden.defined()) {
-      matmul(logits, input.weight_VD, d_hidden.narrow(0, begin, rows));
+    softmax_block(input, logits, begin, output);
+    if (output.d_hidden.defined()) {
+      matmul(logits, input.weight_VD, output.d_hidden.narrow(0, begin, rows));
     }
-    if (weight_grad.defined()) matmul(logits.t(), hidden, weight_grad, true);
+    if (output.weight_grad.defined()) matmul(logits.t(), hidden, output.weight_grad, true);
   }
 }
 
@@ -80,7 +90,7 @@ void check_targets(const at::Tensor& targets, int64_t vocabulary) {
 }  // namespace
 
 at::Tensor vocabulary_loss(const at::Tensor& hidden, Parameter& weight, const at::Tensor& targets,
-                           double scale, const at::Tensor& nll) {
+                           double scale, const at::Tensor& nll, const OutputZLoss& z) {
   SY_CHECK(hidden.dim() == 2 && targets.sizes() == at::IntArrayRef({hidden.size(0)}) &&
                hidden.size(1) == weight.value.size(1),
            "vocabulary_loss {}: hidden [T, D], targets [T] and weight [V, D] do not fit",
@@ -89,27 +99,34 @@ at::Tensor vocabulary_loss(const at::Tensor& hidden, Parameter& weight, const at
   const bool with_gradients =
       at::GradMode::is_enabled() && (hidden.requires_grad() || weight.value.requires_grad());
   const at::ScalarType compute = block_type(hidden.scalar_type());
-  const LossInput input{hidden.detach().contiguous().to(compute), weight.value.detach().to(compute),
-                        targets.contiguous(), scale, with_gradients};
+  const LossInput input{hidden.detach().contiguous().to(compute),
+                        weight.value.detach().to(compute),
+                        targets.contiguous(),
+                        scale,
+                        z.coefficient,
+                        with_gradients};
   const at::ScalarType type = exact_type(hidden.scalar_type());
   SY_CHECK(!nll.defined() ||
                (nll.scalar_type() == type && nll.is_contiguous() && nll.numel() == hidden.size(0)),
            "vocabulary_loss: nll must be [{}], {}", hidden.size(0), at::toString(type));
-  const at::Tensor losses =
+  LossOutput output;
+  output.nll_T =
       nll.defined() ? nll.detach() : at::empty({hidden.size(0)}, hidden.options().dtype(type));
-  at::Tensor d_hidden, weight_grad;
-  if (with_gradients && hidden.requires_grad()) d_hidden = at::empty_like(input.hidden_TD);
-  if (with_gradients && weight.value.requires_grad()) weight_grad = weight.grad;
-  loss_blocks(input, losses, d_hidden, weight_grad);
-  const auto backward = [d_hidden, element = hidden.scalar_type()](const at::Tensor& d_loss,
-                                                                   const std::vector<bool>&) {
+  if (z.coefficient > 0) output.log_sum_T = at::empty_like(output.nll_T);
+  if (with_gradients && hidden.requires_grad()) output.d_hidden = at::empty_like(input.hidden_TD);
+  if (with_gradients && weight.value.requires_grad()) output.weight_grad = weight.grad;
+  loss_blocks(input, output);
+  if (z.value && output.log_sum_T.defined())
+    *z.value += scale * output.log_sum_T.square().sum().item<double>();
+  const auto backward = [d_hidden = output.d_hidden, element = hidden.scalar_type()](
+                            const at::Tensor& d_loss, const std::vector<bool>&) {
     SY_CHECK(d_loss.item<double>() == 1,
              "the vocabulary loss must enter the total loss with coefficient 1, not {}; its factor "
              "is `scale`",
              d_loss.item<double>());
     return std::vector{d_hidden.defined() ? d_hidden.to(element) : at::Tensor(), at::Tensor()};
   };
-  return differentiable("vocabulary_loss", {hidden, weight.value}, losses.sum().mul_(scale),
+  return differentiable("vocabulary_loss", {hidden, weight.value}, output.nll_T.sum().mul_(scale),
                         backward);
 }
 

@@ -78,8 +78,8 @@ at::Tensor Attention::mask(const AttentionInput& input) const {
   return input.mask_B1SS.defined() ? input.mask_B1SS + bias_1HSS : bias_1HSS;
 }
 
-at::Tensor Attention::forward(const at::Tensor& x_TD, const AttentionInput& input,
-                              KvCache* cache) const {
+at::Tensor Attention::forward(const at::Tensor& x_TD, const AttentionInput& input, KvCache* cache,
+                              const AttentionDropout& dropout) const {
   RECORD_USER_SCOPE("sy::attention");
   const at::Tensor qkv = project(x_TD).view(
       {input.sequences, input.length, num_heads_ + 2 * num_kv_heads_, head_dim_});
@@ -90,7 +90,7 @@ at::Tensor Attention::forward(const at::Tensor& x_TD, const AttentionInput& inpu
   at::Tensor key = qk[1].transpose(1, 2), value = parts[1].transpose(1, 2);
   if (cache) cache->append(key, value);
   const at::Tensor out =
-      attend(query, key, value, mask(input), {options_.scale(), options_.logit_cap()});
+      attend(query, key, value, mask(input), {options_.scale(), options_.logit_cap(), dropout});
   return linear(out.transpose(1, 2).reshape({x_TD.size(0), num_heads_ * head_dim_}), out_);
 }
 

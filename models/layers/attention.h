@@ -48,7 +48,8 @@ class Attention {
 
   // x [B*S, D] -> [B*S, D]. cache (may be null): keys and values are appended to it and all of it
   // is attended.
-  at::Tensor forward(const at::Tensor& x_TD, const AttentionInput& input, KvCache* cache) const;
+  at::Tensor forward(const at::Tensor& x_TD, const AttentionInput& input, KvCache* cache,
+                     const AttentionDropout& dropout = {}) const;
 
  private:
   at::Tensor project(const at::Tensor& x_TD) const;  // -> [T, (H + 2 KV) d]

@@ -1,5 +1,7 @@
 #include "models/layers/dropout.h"
 
+#include <algorithm>
+
 #include "core/base/random.h"
 #include "core/tensor/aten.h"
 
@@ -19,6 +21,34 @@ at::Tensor dropout(const at::Tensor& x_TN, double rate, const StepContext& conte
     }
   });
   return x_TN * factor_TN.to(x_TN.scalar_type());
+}
+
+at::Tensor AttentionDropout::apply(const at::Tensor& weight_BHSS) const {
+  if (rate == 0) return weight_BHSS;
+  const Random random(seed, Stream::kAttentionDropout, static_cast<uint64_t>(step), layer);
+  const int64_t heads = weight_BHSS.size(1), queries = weight_BHSS.size(2),
+                keys = weight_BHSS.size(3);
+  const at::Tensor factor_BHSS = at::empty(weight_BHSS.sizes(), at::kFloat);
+  float* factor = factor_BHSS.mutable_data_ptr<float>();
+  const auto kept = static_cast<float>(1 / (1 - rate));
+  at::parallel_for(0, factor_BHSS.numel() / std::max<int64_t>(1, keys), 16,
+                   [&](int64_t begin, int64_t end) {
+                     for (int64_t row = begin; row < end; ++row) {  // (b * heads + h) * queries + s
+                       const int64_t sequence = row / (heads * queries),
+                                     head = row / queries % heads, query = row % queries;
+                       const int64_t token = first_token + sequence * queries + query;
+                       const int64_t first = (token * heads + head) * keys;
+                       for (int64_t key = 0; key < keys; ++key) {
+                         factor[row * keys + key] = random.uniform(first + key) < rate ? 0 : kept;
+                       }
+                     }
+                   });
+  return weight_BHSS * factor_BHSS.to(weight_BHSS.scalar_type());
+}
+
+AttentionDropout attention_dropout(double rate, const StepContext& context, uint32_t layer) {
+  if (!context.training) return {};
+  return {rate, context.seed, context.step, layer, context.first_token};
 }
 
 }  // namespace switchyard::models

@@ -53,7 +53,7 @@ at::Tensor LatentAttention::queries(const at::Tensor& x_TD, const AttentionInput
 }
 
 at::Tensor LatentAttention::forward(const at::Tensor& x_TD, const AttentionInput& input,
-                                    KvCache* cache) const {
+                                    KvCache* cache, const AttentionDropout& dropout) const {
   RECORD_USER_SCOPE("sy::attention");
   const at::Tensor down = linear(x_TD, kv_down_).view({input.sequences, input.length, 1, -1});
   const auto parts = down.split_with_sizes({sizes_.kv_rank(), sizes_.rope_dim()}, 3);
@@ -67,8 +67,8 @@ at::Tensor LatentAttention::forward(const at::Tensor& x_TD, const AttentionInput
                       .transpose(1, 2)
                       .split_with_sizes({sizes_.nope_dim(), sizes_.value_dim()}, 3);
   const at::Tensor key = at::cat({kv[0], rotated.expand({-1, num_heads_, -1, -1})}, 3);
-  const at::Tensor out =
-      attend(queries(x_TD, input).transpose(1, 2), key, kv[1], input.mask_B1SS, {scale_, 0});
+  const at::Tensor out = attend(queries(x_TD, input).transpose(1, 2), key, kv[1], input.mask_B1SS,
+                                {scale_, 0, dropout});
   return linear(out.transpose(1, 2).reshape({x_TD.size(0), num_heads_ * sizes_.value_dim()}), out_);
 }
 

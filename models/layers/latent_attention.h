@@ -24,7 +24,8 @@ class LatentAttention {
   LatentAttention(const Scope& scope, const config::Model& model);
 
   // As Attention::forward().
-  at::Tensor forward(const at::Tensor& x_TD, const AttentionInput& input, KvCache* cache) const;
+  at::Tensor forward(const at::Tensor& x_TD, const AttentionInput& input, KvCache* cache,
+                     const AttentionDropout& dropout = {}) const;
 
  private:
   at::Tensor queries(const at::Tensor& x_TD, const AttentionInput& input) const;

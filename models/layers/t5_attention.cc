@@ -36,18 +36,22 @@ void T5Attention::extend(const at::Tensor& memory_TD, int64_t sequences, KvCache
 }
 
 at::Tensor T5Attention::attend_to(const KvCache& cache, const at::Tensor& x_TD,
-                                  const at::Tensor& mask_BHSM) const {
+                                  const at::Tensor& mask_BHSM,
+                                  const AttentionDropout& dropout) const {
+  ScoreOptions options = scores_;
+  options.dropout = dropout;
   const at::Tensor query = heads(linear(x_TD, query_), cache.key_BHSd.size(0));
-  const at::Tensor out = attend(query, cache.key_BHSd, cache.value_BHSd, mask_BHSM, scores_);
+  const at::Tensor out = attend(query, cache.key_BHSd, cache.value_BHSd, mask_BHSM, options);
   return linear(out.transpose(1, 2).reshape({x_TD.size(0), num_heads_ * head_dim_}), out_);
 }
 
 at::Tensor T5Attention::forward(const at::Tensor& x_TD, const at::Tensor& memory_TD,
-                                int64_t sequences, const at::Tensor& mask_BHSM) const {
+                                int64_t sequences, const at::Tensor& mask_BHSM,
+                                const AttentionDropout& dropout) const {
   RECORD_USER_SCOPE("sy::attention");
   KvCache all;
   extend(memory_TD, sequences, all);
-  return attend_to(all, x_TD, mask_BHSM);
+  return attend_to(all, x_TD, mask_BHSM, dropout);
 }
 
 }  // namespace switchyard::models

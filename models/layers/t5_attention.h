@@ -22,13 +22,13 @@ class T5Attention {
   // queries x [B*S, D], keys and values from memory [B*M, D]; mask (may be undefined) [1 or B, 1 or
   // H, S, M] is added to the scores, -inf hides. -> [B*S, D].
   at::Tensor forward(const at::Tensor& x_TD, const at::Tensor& memory_TD, int64_t sequences,
-                     const at::Tensor& mask_BHSM) const;
+                     const at::Tensor& mask_BHSM, const AttentionDropout& dropout = {}) const;
 
   // For generation. Keys and values of `memory` are appended to the cache; and x attends to all
   // that is in it.
   void extend(const at::Tensor& memory_TD, int64_t sequences, KvCache& cache) const;
   at::Tensor attend_to(const KvCache& cache, const at::Tensor& x_TD,
-                       const at::Tensor& mask_BHSM) const;
+                       const at::Tensor& mask_BHSM, const AttentionDropout& dropout = {}) const;
 
  private:
   at::Tensor heads(const at::Tensor& flat, int64_t sequences) const;

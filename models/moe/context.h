@@ -66,6 +66,13 @@ struct CaseStats {
   }
 };
 
+// The auxiliary losses of a model's output: this rank's share of the step's values, without their
+// coefficients. Adds up over micro-batches and ranks.
+struct OutputStats {
+  double z_loss = 0;
+  double mtp_loss = 0;  // over the number of targets of the main loss
+};
+
 struct StepContext {
   bool training = false;  // false: no random draws, evaluation capacity, no auxiliary losses
   uint64_t seed = 0;
@@ -89,6 +96,7 @@ struct StepContext {
   int64_t source_tokens_in_micro_batch = 0;
   std::vector<RoutingStats>* stats = nullptr;  // one per MoE layer, added to; null: not wanted
   CaseStats* cases = nullptr;                  // of a table, added to; null: not wanted
+  OutputStats* output = nullptr;               // added to; null: not wanted
 };
 
 // 1 for each of `tokens` tokens that is real, 0 for padding; empty: all are real.

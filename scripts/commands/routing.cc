@@ -80,7 +80,9 @@ std::vector<float> to_floats(const at::Tensor& values) {
 
 // A run's config, or a model preset in a run that is just enough to be valid.
 config::RunConfig load_router(const RoutingOptions& options, int64_t num_experts) {
-  std::vector<std::string> overrides = {fmt::format("model.moe.num_experts={}", num_experts)};
+  // Any rule may be looked at, whatever model could use it.
+  std::vector<std::string> overrides = {fmt::format("model.moe.num_experts={}", num_experts),
+                                        "model.moe.allow_future=true"};
   for (const std::string& set : options.overrides) {
     overrides.push_back(set.starts_with("moe.") ? "model." + set : set);
   }

@@ -182,6 +182,19 @@ TEST(Catalog, CountsT5AsItsReleasedWeightsDo) {
   EXPECT_EQ(entries().at("t5_large").counts.total, 737'668'096);
 }
 
+// 11.5 billion are printed, without embedding and output, which are the model's own.
+TEST(Catalog, CountsMultiTokenPredictionBesideTheModel) {
+  const Census& counts = entries().at("deepseek_v3").counts;
+  constexpr int64_t kWidth = 7168, kExpert = 3 * kWidth * 2048;
+  constexpr int64_t kAttention = (kWidth + 128 * 192) * 1536 + kWidth * (512 + 64) +
+                                 512 * 128 * 256 + 128 * 128 * kWidth + 1536 + 512;
+  constexpr int64_t kProjection = 2 * kWidth * kWidth, kNorms = 5 * kWidth;
+  EXPECT_EQ(counts.training_only.total,
+            257 * kExpert + kAttention + 256 * (kWidth + 1) + kProjection + kNorms);
+  EXPECT_EQ(in_billions(counts.training_only.total, "1.12"), "11.61");
+  EXPECT_EQ(in_billions(counts.training_only.active, "1.12"), "0.69");
+}
+
 TEST(Catalog, SaysWhereEveryPublishedModelComesFrom) {
   for (const Published& published : kPublished) {
     const CatalogEntry& entry = entries().at(published.name);

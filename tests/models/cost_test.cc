@@ -49,6 +49,16 @@ TEST(Census, CountsDenseLayersSharedExpertsAndAnUntiedOutput) {
   EXPECT_EQ(part(counts, "shared_expert").active, 46'080);  // 3 * 3 * 256 * 20
 }
 
+TEST(Census, CountsMultiTokenPredictionByItself) {
+  const Census counts = census(load("quickstart", {"model.mtp.weight=0.3"}).model());
+  EXPECT_EQ(counts.total, 19'933'440);
+  // A layer: 196'608 + 2'048 + 3'735'552 + 2 * 256; 2 * 256 * 256 of projection, 3 more norms.
+  EXPECT_EQ(counts.training_only.total, 4'066'560);
+  EXPECT_EQ(counts.training_only.active, 4'066'560 - 2'801'664);
+  const auto text = inspect_config(load("quickstart", {"model.mtp.weight=0.3"}), 1, false);
+  EXPECT_THAT(text, HasSubstr("4,066,560             1,264,896  (in training, not in the sum)"));
+}
+
 TEST(Census, CountsTwoMatrixExpertsBiasesGatesAndStackedLayers) {
   const Census counts =
       census(load("quickstart",
@@ -140,6 +150,15 @@ TEST(Losses, LeaveOutWhatIsOff) {
   EXPECT_THAT(off, Not(HasSubstr("balance")));
   EXPECT_THAT(off, Not(HasSubstr("z  ")));
   EXPECT_THAT(describe_losses(load("quickstart_dense")), Not(HasSubstr("balance")));
+}
+
+TEST(Losses, StateThoseOfTheOutput) {
+  const std::string text = describe_losses(
+      load("quickstart", {"model.output_z_loss_coefficient=1e-4", "model.mtp.weight=0.3"}));
+  EXPECT_THAT(text, HasSubstr("output_z = 0.0001 * mean over all target tokens of the step of "
+                              "logsumexp(output logits)^2"));
+  EXPECT_THAT(text, HasSubstr("mtp     = 0.3 * sum over the step of -log p(token after the next)"));
+  EXPECT_THAT(text, HasSubstr("sum over 5 MoE layer(s)"));
 }
 
 TEST(Losses, NameFirstChoicesAndGroupsWhereTheyAreUsed) {

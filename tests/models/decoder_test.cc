@@ -2,56 +2,14 @@
 
 #include <gtest/gtest.h>
 
-#include "core/config/reader.h"
-#include "core/tensor/aten.h"
-#include "parallel/single.h"
+#include "tests/models/decoder_fixture.h"
 #include "tests/testing/near.h"
-#include "tests/testing/tiny_model.h"
 
 namespace switchyard::models {
 namespace {
 
 using switchyard::testing::is_near;
 using switchyard::testing::tiny_config;
-
-constexpr int64_t kRows = 2, kLength = 12, kVocab = 32;
-
-struct Instance {
-  explicit Instance(const config::Model& model)
-      : world(parallel::make_single()),
-        mesh(*world, {}, model.has_moe() ? model.moe().num_experts() : 0),
-        decoder(table, model, mesh) {
-    table.allocate(at::kDouble);
-    table.initialize(5);
-  }
-
-  // The step's mean loss; nll [rows * length] receives each token's.
-  at::Tensor loss(const TokenBatch& batch, const at::Tensor& nll = {}) const {
-    StepContext context;
-    context.training = true;
-    context.group_tokens = kLength;
-    context.tokens_in_step = context.tokens_in_micro_batch = batch.tokens_BS.numel();
-    return decoder.loss(batch, context, 1.0 / static_cast<double>(batch.tokens_BS.numel()), nll,
-                        false);
-  }
-  at::Tensor losses(const TokenBatch& batch) const {
-    const at::NoGradGuard no_grad;
-    at::Tensor nll = at::zeros({batch.tokens_BS.numel()}, at::kDouble);
-    loss(batch, nll);
-    return nll.view(batch.tokens_BS.sizes());
-  }
-  at::Tensor next_logits(const at::Tensor& tokens_BS, std::vector<KvCache>& caches) const {
-    const at::NoGradGuard no_grad;
-    StepContext context;
-    context.group_tokens = tokens_BS.size(1);
-    return decoder.next_logits(tokens_BS, context, caches);
-  }
-
-  std::unique_ptr<parallel::Communicator> world;
-  parallel::Mesh mesh;
-  ParameterTable table;
-  Decoder decoder;
-};
 
 config::Model moe_model() { return tiny_config().model(); }
 
@@ -70,16 +28,6 @@ config::Model stacked_model() {
   model.mutable_moe()->set_ffn(config::RELU);
   model.mutable_moe()->set_stacking(config::DENSE_AFTER);
   return model;
-}
-
-// A model by its text, resolved as a run's is.
-config::Model model_of(const std::string& text) {
-  return config::load_config_text(
-             "model { num_layers: 2 d_model: 16 vocab_size: 32 init_std: 0.2 scale_init_by_depth: "
-             "false " +
-                 text + " } data { synthetic {} } train { steps: 1 global_batch: 1 }",
-             "decoder_test")
-      .model();
 }
 
 struct NamedModel {
@@ -116,15 +64,7 @@ std::vector<NamedModel> families(const std::string& ffn) {
   };
 }
 
-// Every row is one document; the target is the next token, with one position of no loss per row.
-TokenBatch batch() {
-  const at::Tensor stream =
-      (at::arange(kRows * (kLength + 1), at::kLong) * 7 % kVocab).view({kRows, kLength + 1});
-  TokenBatch batch{stream.slice(1, 0, kLength).clone(), stream.slice(1, 1).clone(),
-                   at::zeros({kRows, kLength}, at::kInt)};
-  batch.targets_BS.select(1, 4).fill_(-1);
-  return batch;
-}
+using Instance = DecoderInstance;
 
 struct EveryDecoder : ::testing::TestWithParam<NamedModel> {};
 
@@ -209,9 +149,12 @@ TEST_P(DenseDecoder, HasTheGradientsOfFiniteDifferences) {
   TokenBatch tokens = batch();
   tokens.documents_BS.slice(1, 7).fill_(1);
   instance.loss(tokens).backward();
-  const auto value = [&] {
+  const auto value = [&] {  // with the auxiliary losses, which are in the gradient alone
     const at::NoGradGuard no_grad;
-    return instance.loss(tokens).item<double>();
+    OutputStats output;
+    const double loss = instance.loss(tokens, {}, true, &output).item<double>();
+    return loss + model.mtp().weight() * output.mtp_loss +
+           model.output_z_loss_coefficient() * output.z_loss;
   };
   constexpr double kStep = 1e-5;
   for (const Parameter& parameter : instance.table.parameters()) {
@@ -230,8 +173,16 @@ TEST_P(DenseDecoder, HasTheGradientsOfFiniteDifferences) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, DenseDecoder, ::testing::Values(NamedModel{"tied", dense_model()}),
-                         [](const auto& test) { return test.param.name; });
+INSTANTIATE_TEST_SUITE_P(
+    Models, DenseDecoder,
+    ::testing::Values(
+        NamedModel{"tied", dense_model()},
+        NamedModel{"output_z_loss",
+                   model_of("d_ff: 24 output_z_loss_coefficient: 0.1 attention { num_heads: 4 }")},
+        NamedModel{"mtp", model_of("d_ff: 24 mtp { weight: 0.3 } attention { num_heads: 4 }")},
+        NamedModel{"attention_dropout",
+                   model_of("d_ff: 24 attention { num_heads: 4 num_kv_heads: 2 dropout: 0.2 }")}),
+    [](const auto& test) { return test.param.name; });
 INSTANTIATE_TEST_SUITE_P(Families, DenseDecoder, ::testing::ValuesIn(families("d_ff: 24")),
                          [](const auto& test) { return test.param.name; });
 

@@ -111,6 +111,36 @@ TEST(EncoderDecoder, GeneratesWithACacheWhatItScoresAtOnce) {
   }
 }
 
+// Whether some change of a target token changes an earlier loss, with experts that overflow.
+bool sees_later_targets(config::DropPolicy policy, bool allow_future) {
+  config::Model model = tiny();
+  config::Moe& moe = *model.mutable_moe();
+  moe.set_top_k(1);
+  moe.set_allow_future(allow_future);
+  moe.mutable_router()->set_weighting(config::RAW);
+  moe.mutable_capacity()->set_policy(policy);
+  moe.mutable_capacity()->set_eval_factor(0.7);
+  moe.mutable_capacity()->set_counts_k(true);
+  const Instance instance(model);
+  const at::Tensor before = instance.losses(batch_of(2));
+  for (int64_t changed = 1; changed < kTarget; ++changed) {
+    for (const int64_t by : {5, 11, 17}) {
+      TokenBatch other = batch_of(2);
+      other.tokens_BS.select(1, changed).add_(by).remainder_(kVocab);
+      const at::Tensor after = instance.losses(other);
+      if (!is_near(after.slice(1, 0, changed), before.slice(1, 0, changed), 1e-12)) return true;
+    }
+  }
+  return false;
+}
+
+TEST(EncoderDecoder, RanksTheTokensOfItsEncoderAlone) {
+  for (const config::DropPolicy policy : {config::BATCH_PRIORITIZED, config::BY_PROBABILITY}) {
+    EXPECT_FALSE(sees_later_targets(policy, false)) << policy;
+    EXPECT_TRUE(sees_later_targets(policy, true)) << policy;
+  }
+}
+
 TEST(EncoderDecoder, CountsTheMoeLayersOfBothStacks) {
   const Instance instance(tiny());
   int routers = 0;

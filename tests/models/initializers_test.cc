@@ -74,6 +74,16 @@ TEST(Initializers, RestoreTheVarianceOfTheCutNormalWhereAsked) {
   EXPECT_NEAR(deviation(*table.matrix), sigma, 0.02 * sigma);
 }
 
+TEST(Initializers, CutANormalOfFixedDeviationWhereAsked) {
+  config::Model model;
+  model.set_initializer(config::NORMAL);
+  model.set_init_cut(1);
+  const Table table(model);
+  EXPECT_LE(largest(*table.matrix), 0.02);
+  EXPECT_GT(largest(*table.matrix), 0.0199);
+  EXPECT_NEAR(deviation(*table.matrix), 0.02 * 0.5396, 0.0002);  // of a normal cut at +-1
+}
+
 TEST(Initializers, DrawUniformlyWithinTheRange) {
   config::Model model;
   model.set_initializer(config::UNIFORM);

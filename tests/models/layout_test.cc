@@ -95,6 +95,22 @@ TEST_P(LayoutInvariance, OneStepInFloat32) {
   expect_same(actual, expected, 1e-5);
 }
 
+// What training adds around the layers: multi-token prediction, the output z-loss, dropout.
+config::RunConfig tiny_with_extras() {
+  auto config = tiny_config();
+  config.mutable_model()->mutable_mtp()->set_weight(0.3);
+  config.mutable_model()->set_output_z_loss_coefficient(0.01);
+  config.mutable_model()->mutable_attention()->set_dropout(0.2);
+  return config;
+}
+
+TEST_P(LayoutInvariance, MultiTokenPredictionAndAttentionDropoutInFloat64) {
+  const auto config = tiny_with_extras();
+  const TrainingTrace expected = alone(config);
+  EXPECT_TRUE(expected.gradients.contains("mtp.layer.moe.experts.w2"));
+  expect_same(on_ranks(on_mesh(config), GetParam().ranks), expected, 1e-10);
+}
+
 INSTANTIATE_TEST_SUITE_P(Meshes, LayoutInvariance,
                          ::testing::Values(Layout{2, 1}, Layout{2, 2}, Layout{4, 1}, Layout{4, 2},
                                            Layout{4, 4}, Layout{8, 4}),
@@ -114,6 +130,13 @@ TEST(Recompute, ChangesNeitherRoutingNorAnyNumber) {
   config.mutable_train()->set_recompute(config::RECOMPUTE_LAYER);
   expect_same(alone(config), plain, 0);
   expect_same(on_ranks(config, 2), plain, 1e-10);
+}
+
+TEST(Recompute, RepeatsTheDrawsOfAttentionAndMultiTokenPrediction) {
+  auto config = tiny_with_extras();
+  const TrainingTrace plain = alone(config);
+  config.mutable_train()->set_recompute(config::RECOMPUTE_LAYER);
+  expect_same(alone(config), plain, 0);
 }
 
 TEST(Training, RepeatsBitByBit) {

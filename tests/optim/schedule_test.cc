@@ -18,7 +18,7 @@ config::Optimizer options(config::Schedule schedule) {
   optimizer.set_lr(kPeak);
   optimizer.set_min_lr(kMin);
   optimizer.set_warmup_steps(kWarmup);
-  optimizer.set_decay_fraction(0.25);
+  if (schedule != config::INVERSE_SQRT) optimizer.set_decay_fraction(0.25);
   return optimizer;
 }
 
@@ -103,6 +103,19 @@ TEST(InverseSqrtSchedule, IsT5sWithALargeHoldAndNoWarmUp) {
   for (const int64_t step : {0, 9'999, 10'000, 12'345, 1'000'000}) {
     EXPECT_NEAR(learning_rate(optimizer, step, 1'000'001),
                 1 / std::sqrt(std::max(static_cast<double>(step), 1e4)), kRounding);
+  }
+}
+
+TEST(InverseSqrtSchedule, FallsToItsMinimumOverTheLastStepsWhereAsked) {
+  auto optimizer = options(config::INVERSE_SQRT);
+  const auto plain = [&](int64_t step) { return rate(config::INVERSE_SQRT, step); };
+  optimizer.set_decay_fraction(0.1);
+  const int64_t begin = 99;  // floor(111 * 0.9)
+  EXPECT_EQ(learning_rate(optimizer, begin, kSteps), plain(begin));
+  for (const int64_t step : {begin + 1, begin + 6, kLast}) {
+    const double left = static_cast<double>(kLast - step) / static_cast<double>(kLast - begin);
+    EXPECT_NEAR(learning_rate(optimizer, step, kSteps), kMin + (plain(step) - kMin) * left,
+                kRounding);
   }
 }
 

@@ -60,6 +60,26 @@ TEST_F(Training, WorksWithDenseLayers) {
   EXPECT_NEAR(losses("only2").at(20), losses("only1").at(20), 1e-4);
 }
 
+TEST_F(Training, ReportsTheLossesOfTheOutputBesideItsOwn) {
+  for (const int ranks : {1, 2}) {
+    expect_trained({.run = std::to_string(ranks),
+                    .ranks = ranks,
+                    .set = {"model.mtp.weight=0.3", "model.output_z_loss_coefficient=1e-3",
+                            "model.attention.dropout=0.1"}});
+  }
+  const auto one = metrics("1").front(), two = metrics("2").front();
+  for (const char* loss : {"mtp", "output_z"}) {
+    EXPECT_GT(one[loss], 1) << loss;
+    EXPECT_NEAR(two[loss], one[loss], 1e-5 * one[loss].get<double>()) << loss;
+  }
+}
+
+TEST_F(Training, SaysWhereItsRoutingLooksAhead) {
+  EXPECT_THAT(
+      train({.run = "ahead", .set = {"train.steps=1", "model.moe.router.selection=SINKHORN"}}),
+      EndsWithCode(0, "warning: model.moe.router.selection (SINKHORN): in training"));
+}
+
 TEST_F(Training, OfNoStepsIsARunToo) {
   expect_trained({.run = "none", .set = {"train.steps=0"}});
   EXPECT_TRUE(losses("none").empty());

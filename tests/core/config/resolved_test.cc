@@ -46,7 +46,7 @@ TEST_F(Resolved, LeavesNothingUnsetButWhatIsUnsetOnPurpose) {
   collect_unset(config, "", unset);
   EXPECT_THAT(unset, UnorderedElementsAre(
                          "model_preset", "data_preset", "model.attention.relative_bias",
-                         "mesh.data", "mesh.expert",
+                         "model.mtp", "mesh.data", "mesh.expert",
                          // groups and fields of other architectures and objectives
                          "model.lstm", "model.local_experts", "data.table", "data.spans",
                          "data.target_length",

@@ -111,11 +111,6 @@ TEST_F(ValidateRouting, ChecksTheBalanceLoss) {
               HasSubstr("must be used without second_place"));
 }
 
-TEST_F(ValidateRouting, RefusesExpertChoiceInACausalDecoder) {
-  EXPECT_THAT(broken({"router.selection=EXPERT_CHOICE"}),
-              HasSubstr("depends on later tokens, which a causal model must not see; use TOP_K"));
-}
-
 TEST_F(ValidateRouting, RefusesWhatOtherArchitecturesDoNotServe) {
   const auto of_lstm = [&](const std::string& change) {
     return error(kSmallRun, {"model.architecture=LSTM_LM", change});

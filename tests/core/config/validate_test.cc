@@ -109,7 +109,10 @@ TEST_F(Validate, ChecksTheOptimizer) {
   EXPECT_THAT(broken({"optimizer.warmup_steps=11"}),
               HasSubstr("warmup_steps (11) must be at most train.steps (10)"));
   EXPECT_THAT(broken({"optimizer.beta1=1"}), HasSubstr("must be at least 0 and below 1"));
-  EXPECT_THAT(broken({"optimizer.decay_fraction=0"}), HasSubstr("must be above 0 and at most 1"));
+  EXPECT_THAT(broken({"optimizer.decay_fraction=2"}),
+              HasSubstr("must be at least 0 and at most 1"));
+  EXPECT_THAT(broken({"optimizer.schedule=CONSTANT_THEN_DECAY", "optimizer.decay_fraction=0"}),
+              HasSubstr("decay_fraction (0) must be above 0 with schedule CONSTANT_THEN_DECAY"));
 }
 
 TEST_F(Validate, ChecksTheSources) {
@@ -190,6 +193,8 @@ TEST_F(Validate, RefusesFieldsThatTheInitializerDoesNotUse) {
   EXPECT_THAT(broken({"model.initializer=UNIFORM", "model.init_range=0"}),
               HasSubstr("model.init_range (0) must be finite and above 0"));
   EXPECT_EQ(broken({"model.initializer=TRUNCATED_NORMAL", "model.init_scale=0.1"}), "");
+  EXPECT_THAT(broken({"model.initializer=UNIFORM", "model.init_cut=3"}),
+              HasSubstr("model.init_cut is set, but initializer UNIFORM does not use it"));
 }
 
 TEST_F(Validate, RefusesWhatTheArchitectureDoesNotUse) {
@@ -202,6 +207,8 @@ TEST_F(Validate, RefusesWhatTheArchitectureDoesNotUse) {
               HasSubstr("train.stop_below_error is set, but model.architecture DECODER"));
   EXPECT_THAT(broken({"model.dropout=0.1"}), HasSubstr("model.architecture DECODER has none"));
   EXPECT_THAT(broken({"model.dropout=1"}), HasSubstr("model.dropout (1) must be at least 0"));
+  EXPECT_THAT(broken({"model.architecture=LSTM_LM", "model.mtp.weight=0.3"}),
+              HasSubstr("model.mtp is set, but model.architecture LSTM_LM does not use it"));
   EXPECT_THAT(broken({"data.objective=TRANSLATION"}),
               HasSubstr("data.objective (TRANSLATION) does not suit model.architecture DECODER"));
   EXPECT_THAT(broken({"data.spans.density=0.2"}),
@@ -215,6 +222,9 @@ TEST_F(Validate, ChecksTheLstmLanguageModel) {
   EXPECT_EQ(broken(lstm), "");
   EXPECT_THAT(broken({lstm[0], "model.lstm.sampled_softmax=264"}),
               HasSubstr("sampled_softmax (264) must be below model.vocab_size (264)"));
+  EXPECT_THAT(
+      broken({lstm[0], "model.lstm.sampled_softmax=8", "model.output_z_loss_coefficient=1"}),
+      HasSubstr("must be 0 or unset with model.lstm.sampled_softmax (8)"));
 }
 
 TEST_F(Validate, ChecksTheEncoderDecoder) {
@@ -262,6 +272,8 @@ TEST_F(Validate, ChecksLocalExperts) {
               HasSubstr("runtime.compute (BF16) must be FP32 or FP64"));
   EXPECT_THAT(error(kTableRun, {"model.moe.num_experts=4", "model.moe.d_ff=4"}),
               HasSubstr("model.moe is set, but model.architecture LOCAL_EXPERTS"));
+  EXPECT_THAT(error(kTableRun, {"model.output_z_loss_coefficient=1e-4"}),
+              HasSubstr("LOCAL_EXPERTS, which has no vocabulary"));
   EXPECT_THAT(broken({"model.architecture=LOCAL_EXPERTS"}), HasSubstr("data.table is not set"));
   EXPECT_THAT(
       error("model { architecture: LOCAL_EXPERTS }\ndata { table { features: \"F\" classes: "

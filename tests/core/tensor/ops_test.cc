@@ -130,6 +130,25 @@ OpCase loss_case(int64_t tokens, int64_t features, int64_t vocabulary) {
       }};
 }
 
+// The loss and the output z-loss together, since the operation's result leaves the latter out.
+OpCase z_loss_case(int64_t tokens, int64_t features, int64_t vocabulary) {
+  const at::Tensor targets = some_targets(tokens, vocabulary);
+  constexpr double kScale = 0.25, kCoefficient = 0.3;
+  return {
+      {tokens, features},
+      {{vocabulary, features}},
+      [=](const at::Tensor& x, Weights& w) {
+        double z = 0;
+        const at::Tensor loss = vocabulary_loss(x, w[0], targets, kScale, {}, {kCoefficient, &z});
+        return loss + kCoefficient * z;
+      },
+      [=](const at::Tensor& x, const Tensors& w) {
+        return (reference::token_losses(x, w[0], targets).sum() +
+                kCoefficient * reference::token_z(x, w[0], targets).sum()) *
+               kScale;
+      }};
+}
+
 class Op : public ::testing::TestWithParam<at::ScalarType> {};
 INSTANTIATE_TEST_SUITE_P(Types, Op, ::testing::Values(at::kDouble, at::kFloat, at::kBFloat16),
                          [](const auto& type) { return at::toString(type.param); });
@@ -207,6 +226,8 @@ TEST_P(Op, VocabularyLossAgreesWithItsReference) {
   expect_agrees(loss_case(12, 20, 67), GetParam());
   expect_agrees(loss_case(300, 16, 50), GetParam());  // two blocks of rows
   expect_agrees(loss_case(0, 16, 50), GetParam());
+  expect_agrees(z_loss_case(300, 16, 50), GetParam());
+  expect_agrees(z_loss_case(0, 16, 50), GetParam());
 }
 
 TEST(OpGradients, MatchFiniteDifferences) {
@@ -217,6 +238,7 @@ TEST(OpGradients, MatchFiniteDifferences) {
     expect_matches_finite_differences(experts_case({0, 2, 2, 5}, 4, 3, kind));
   expect_matches_finite_differences(modulated_case({0, 2, 2, 5}, 4, 3));
   expect_matches_finite_differences(loss_case(5, 4, 7));
+  expect_matches_finite_differences(z_loss_case(5, 4, 7));
   expect_matches_finite_differences({{},
                                      {{3, 2}},
                                      [](const at::Tensor&, Weights& w) {
@@ -274,6 +296,20 @@ TEST(VocabularyLoss, GivesEachTokensLossAndNoGradientWhenGradientsAreOff) {
   EXPECT_TRUE(is_near(nll, reference::token_losses(hidden, weight.value, targets)));
   EXPECT_TRUE(is_near(loss, nll.sum() * 0.5));
   EXPECT_EQ(weight.grad.abs().sum().item<float>(), 0);
+}
+
+TEST(VocabularyLoss, LeavesTheZLossOutOfItsValue) {
+  ParameterTable table;
+  fill_table(table, {{50, 8}}, at::kDouble);
+  const at::Tensor hidden = draw({9, 8}, at::kDouble), targets = some_targets(9, 50);
+  double z = 0.5;  // values are added to
+  const at::Tensor nll = at::empty({9}, at::kDouble), with_z = at::empty({9}, at::kDouble);
+  Parameter& weight = table.parameters()[0];
+  const at::Tensor plain = vocabulary_loss(hidden, weight, targets, 0.25, nll);
+  EXPECT_TRUE(at::equal(vocabulary_loss(hidden, weight, targets, 0.25, with_z, {0.3, &z}), plain));
+  EXPECT_TRUE(at::equal(with_z, nll));
+  EXPECT_NEAR(z - 0.5,
+              0.25 * reference::token_z(hidden, weight.value, targets).sum().item<double>(), 1e-10);
 }
 
 TEST(VocabularyLoss, StaysFiniteForExtremeLogits) {

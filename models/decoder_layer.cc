@@ -1,0 +1,90 @@
+#include "models/decoder_layer.h"
+
+#include <memory>
+
+#include "core/config/layers.h"
+#include "core/tensor/aten.h"
+#include "core/tensor/recompute.h"
+
+namespace switchyard::models {
+namespace {
+
+template <typename F>
+at::Tensor residual(const at::Tensor& x_TD, const SubLayerNorms& norms, F&& f) {
+  const at::Tensor y_TD = f(norms.before.forward(x_TD));
+  return x_TD + (norms.after ? norms.after->forward(y_TD) : y_TD);
+}
+
+}  // namespace
+
+SubLayerNorms::SubLayerNorms(const Scope& scope, const std::string& name,
+                             const config::Model& model)
+    : before(scope, name + "_norm", norm_options(model), model.d_model()) {
+  if (model.sandwich_norm())
+    after.emplace(scope, name + "_out_norm", norm_options(model), model.d_model());
+}
+
+DecoderLayer::DecoderLayer(const Scope& scope, const config::Model& model,
+                           const parallel::Mesh& mesh, const LayerPlace& place)
+    : number_(static_cast<uint32_t>(place.layer)),
+      attention_dropout_(model.attention().dropout()),
+      attention_norms_(scope, "attention", model),
+      ffn_norms_(scope, "ffn", model) {
+  if (model.attention().has_latent()) {
+    latent_.emplace(scope / "attention", model);
+  } else {
+    attention_.emplace(scope / "attention", model, place.relative_bias);
+  }
+  if (config::is_moe_layer(model, static_cast<int>(place.layer))) {
+    moe_.emplace(scope / "moe", model, mesh, number_, place.moe_index);
+    stacking_ = model.moe().stacking();
+  } else {
+    dense_.emplace(scope / "ffn", model, model.ffn(), model.d_ff());
+  }
+  if (stacking_ == config::NO_STACKING) return;
+  extra_norms_.emplace(scope, "extra_ffn", model);
+  extra_.emplace(scope / "extra_ffn", model, model.ffn(), model.d_ff());
+}
+
+at::Tensor DecoderLayer::forward(const at::Tensor& x_TD, const AttentionInput& input,
+                                 const StepContext& context, RoutingDecision& decision,
+                                 KvCache* cache) const {
+  at::Tensor h_TD = forward_attention(x_TD, input, context, cache);
+  if (stacking_ == config::DENSE_BEFORE) h_TD = forward_extra(h_TD);
+  h_TD = forward_ffn(h_TD, context, decision);
+  return stacking_ == config::DENSE_AFTER ? forward_extra(h_TD) : h_TD;
+}
+
+at::Tensor DecoderLayer::forward_attention(const at::Tensor& x_TD, const AttentionInput& input,
+                                           const StepContext& context, KvCache* cache) const {
+  const AttentionDropout dropout = attention_dropout(attention_dropout_, context, number_);
+  return residual(x_TD, attention_norms_, [&](const at::Tensor& normed_TD) {
+    return latent_ ? latent_->forward(normed_TD, input, cache, dropout)
+                   : attention_->forward(normed_TD, input, cache, dropout);
+  });
+}
+
+at::Tensor DecoderLayer::forward_ffn(const at::Tensor& x_TD, const StepContext& context,
+                                     RoutingDecision& decision) const {
+  return residual(x_TD, ffn_norms_, [&](const at::Tensor& normed_TD) {
+    return moe_ ? moe_->forward(normed_TD, context, decision) : dense_->forward(normed_TD);
+  });
+}
+
+at::Tensor DecoderLayer::forward_extra(const at::Tensor& x_TD) const {
+  return residual(x_TD, *extra_norms_,
+                  [&](const at::Tensor& normed_TD) { return extra_->forward(normed_TD); });
+}
+
+at::Tensor run_layer(const DecoderLayer& layer, const at::Tensor& x_TD, const AttentionInput& input,
+                     const StepContext& context, bool recompute) {
+  const auto decision = std::make_shared<RoutingDecision>();
+  if (!recompute) return layer.forward(x_TD, input, context, *decision, nullptr);
+  return switchyard::recompute(
+      [&layer, input, context, decision](const at::Tensor& x, bool) {
+        return layer.forward(x, input, context, *decision, nullptr);
+      },
+      x_TD);
+}
+
+}  // namespace switchyard::models

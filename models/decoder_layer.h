@@ -1,0 +1,73 @@
+#pragma once
+// One layer of the decoder: pre-norm attention and FFN (dense or MoE).
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include <ATen/core/Tensor.h>
+
+#include "core/config/run_config.pb.h"
+#include "core/tensor/parameter.h"
+#include "models/layers/attention.h"
+#include "models/layers/ffn.h"
+#include "models/layers/latent_attention.h"
+#include "models/layers/norm.h"
+#include "models/moe/moe_layer.h"
+#include "parallel/mesh.h"
+
+namespace switchyard::models {
+
+// The norms of one sub-layer: x + after(f(before(x))).
+struct SubLayerNorms {
+  // Registers <scope>.<name>_norm and, with sandwich_norm, <scope>.<name>_out_norm.
+  SubLayerNorms(const Scope& scope, const std::string& name, const config::Model& model);
+
+  Norm before;
+  std::optional<Norm> after;
+};
+
+// Where a layer stands.
+struct LayerPlace {
+  int64_t layer;      // for the random streams, and for what the config says of single layers
+  int64_t moe_index;  // its number among the MoE layers; unused by a dense layer
+  Parameter* relative_bias;  // shared by all layers; null: none is
+};
+
+class DecoderLayer {
+ public:
+  DecoderLayer(const Scope& scope, const config::Model& model, const parallel::Mesh& mesh,
+               const LayerPlace& place);
+
+  // x [B*S, D] -> [B*S, D]; see MoeLayer::forward for `decision`.
+  at::Tensor forward(const at::Tensor& x_TD, const AttentionInput& input,
+                     const StepContext& context, RoutingDecision& decision, KvCache* cache) const;
+
+ private:
+  at::Tensor forward_ffn(const at::Tensor& x_TD, const StepContext& context,
+                         RoutingDecision& decision) const;
+  at::Tensor forward_extra(const at::Tensor& x_TD) const;
+
+  at::Tensor forward_attention(const at::Tensor& x_TD, const AttentionInput& input,
+                               const StepContext& context, KvCache* cache) const;
+
+  uint32_t number_;
+  double attention_dropout_;
+  SubLayerNorms attention_norms_;
+  std::optional<Attention> attention_;  // exactly one of the two
+  std::optional<LatentAttention> latent_;
+  SubLayerNorms ffn_norms_;
+  std::optional<DenseFfn> dense_;  // exactly one of the two
+  std::optional<MoeLayer> moe_;
+  // The dense sub-layer beside a MoE sub-layer, if any.
+  config::Stacking stacking_ = config::NO_STACKING;
+  std::optional<SubLayerNorms> extra_norms_;
+  std::optional<DenseFfn> extra_;
+};
+
+// The layer in training or evaluation, without a cache; recompute: again in backward. The decision
+// lives until then.
+at::Tensor run_layer(const DecoderLayer& layer, const at::Tensor& x_TD, const AttentionInput& input,
+                     const StepContext& context, bool recompute);
+
+}  // namespace switchyard::models

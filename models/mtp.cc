@@ -1,0 +1,38 @@
+#include "models/mtp.h"
+
+#include "core/tensor/aten.h"
+#include "core/tensor/ops.h"
+
+namespace switchyard::models {
+
+NextTokens next_tokens(const TokenBatch& batch) {
+  const int64_t sequences = batch.tokens_BS.size(0), length = batch.tokens_BS.size(1);
+  const at::Tensor last = batch.targets_BS.narrow(1, length - 1, 1);
+  const at::Tensor none = at::full({sequences, 1}, -1, batch.targets_BS.options());
+  // An end-of-document token counts to what follows it, so that the token before it, which predicts
+  // it, is the last that may not look further.
+  const at::Tensor same_document =
+      batch.documents_BS.narrow(1, 1, length - 1).eq(batch.documents_BS.narrow(1, 0, length - 1));
+  const at::Tensor after_next = batch.targets_BS.narrow(1, 1, length - 1);
+  return {at::cat({batch.tokens_BS.narrow(1, 1, length - 1), last.clamp_min(0)}, 1),
+          at::cat({after_next.masked_fill(same_document.logical_not(), -1), none}, 1)};
+}
+
+MultiTokenPrediction::MultiTokenPrediction(const Scope& scope, const config::Model& model,
+                                           const parallel::Mesh& mesh, const LayerPlace& place)
+    : hidden_norm_(scope, "hidden_norm", norm_options(model), model.d_model()),
+      embedding_norm_(scope, "embedding_norm", norm_options(model), model.d_model()),
+      projection_(scope.parameter("projection", {model.d_model(), 2 * model.d_model()},
+                                  {Init::kNormal, model.init_std()})),
+      layer_(scope / "layer", model, mesh, place),
+      final_norm_(scope, "final_norm", norm_options(model), model.d_model()) {}
+
+at::Tensor MultiTokenPrediction::forward(const Rows& rows, const AttentionInput& input,
+                                         const StepContext& context, bool recompute) const {
+  const at::Tensor joined_TD = at::cat(
+      {hidden_norm_.forward(rows.hidden_TD), embedding_norm_.forward(rows.next_TD)}, /*dim=*/1);
+  const at::Tensor x_TD = linear(joined_TD, projection_);
+  return final_norm_.forward(run_layer(layer_, x_TD, input, context, recompute));
+}
+
+}  // namespace switchyard::models

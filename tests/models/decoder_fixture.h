@@ -1,0 +1,79 @@
+#pragma once
+// A tiny decoder in float64, and tokens for it.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/config/reader.h"
+#include "core/tensor/aten.h"
+#include "models/decoder.h"
+#include "parallel/single.h"
+#include "tests/testing/tiny_model.h"
+
+namespace switchyard::models {
+
+constexpr int64_t kRows = 2, kLength = 12, kVocab = 32;
+
+struct DecoderInstance {
+  explicit DecoderInstance(const config::Model& model)
+      : world(parallel::make_single()),
+        mesh(*world, {}, model.has_moe() ? model.moe().num_experts() : 0),
+        decoder(table, model, mesh) {
+    table.allocate(at::kDouble);
+    table.initialize(5);
+  }
+
+  // The step's mean loss; nll [rows * length] receives each token's, `output` what else it is made
+  // of.
+  at::Tensor loss(const TokenBatch& batch, const at::Tensor& nll = {}, bool training = true,
+                  OutputStats* output = nullptr) const {
+    StepContext context;
+    context.training = training;
+    context.group_tokens = kLength;
+    context.tokens_in_step = context.tokens_in_micro_batch = batch.tokens_BS.numel();
+    context.output = output;
+    return decoder.loss(batch, context, 1.0 / static_cast<double>(batch.tokens_BS.numel()), nll,
+                        false);
+  }
+  // Each token's.
+  at::Tensor losses(const TokenBatch& batch, bool training = true) const {
+    const at::NoGradGuard no_grad;
+    at::Tensor nll = at::zeros({batch.tokens_BS.numel()}, at::kDouble);
+    loss(batch, nll, training);
+    return nll.view(batch.tokens_BS.sizes());
+  }
+  at::Tensor next_logits(const at::Tensor& tokens_BS, std::vector<KvCache>& caches) const {
+    const at::NoGradGuard no_grad;
+    StepContext context;
+    context.group_tokens = tokens_BS.size(1);
+    return decoder.next_logits(tokens_BS, context, caches);
+  }
+
+  std::unique_ptr<parallel::Communicator> world;
+  parallel::Mesh mesh;
+  ParameterTable table;
+  Decoder decoder;
+};
+
+// A model by its text, resolved as a run's is.
+inline config::Model model_of(const std::string& text) {
+  return config::load_config_text(
+             "model { num_layers: 2 d_model: 16 vocab_size: 32 init_std: 0.2 scale_init_by_depth: "
+             "false " +
+                 text + " } data { synthetic {} } train { steps: 1 global_batch: 1 }",
+             "decoder_fixture")
+      .model();
+}
+
+// Every row is one document; the target is the next token, with one position of no loss per row.
+inline TokenBatch batch() {
+  const at::Tensor stream =
+      (at::arange(kRows * (kLength + 1), at::kLong) * 7 % kVocab).view({kRows, kLength + 1});
+  TokenBatch batch{stream.slice(1, 0, kLength).clone(), stream.slice(1, 1).clone(),
+                   at::zeros({kRows, kLength}, at::kInt)};
+  batch.targets_BS.select(1, 4).fill_(-1);
+  return batch;
+}
+
+}  // namespace switchyard::models
