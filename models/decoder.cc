@@ -24,7 +24,7 @@ std::vector<DecoderLayer> make_layers(const Scope& scope, const config::Model& m
   int64_t moe_index = 0;
   for (int64_t layer = 0; layer < model.num_layers(); ++layer) {
     layers.emplace_back(scope / layer, model, mesh, LayerPlace{layer, moe_index, relative_bias});
-    moe_index += config::is_moe_layer(model, layer);
+    moe_index += config::is_moe_layer(model, layer) * config::routers_per_moe_layer(model);
   }
   return layers;
 }
@@ -41,7 +41,7 @@ Decoder::Decoder(ParameterTable& table, const config::Model& model, const parall
       layers_(make_layers(Scope(table) / "layers", model, mesh, relative_bias_)),
       final_norm_(Scope(table), "final_norm", norm_options(model), model.d_model()) {
   if (model.has_mtp()) {
-    const int64_t moe_index = config::num_lasting_moe_layers(model);
+    const int64_t moe_index = config::num_lasting_routers(model);
     mtp_.emplace(Scope(table) / "mtp", model, mesh,
                  LayerPlace{model.num_layers(), moe_index, relative_bias_});
   }
@@ -90,7 +90,7 @@ at::Tensor Decoder::loss(const TokenBatch& batch, const StepContext& context, do
   StepContext with_ids = context;
   with_ids.token_ids_T = batch.tokens_BS.flatten();
   if (context.training && model_.moe().layer_aggregation() == config::POOLED_LAYERS) {
-    with_ids.pool = std::make_shared<PooledBalance>(config::num_moe_layers(model_));
+    with_ids.pool = std::make_shared<PooledBalance>(config::num_routers(model_));
   }
   const at::Tensor last_TD = run_layers(x_TD, input, with_ids, recompute);
   at::Tensor loss;

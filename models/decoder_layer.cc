@@ -30,13 +30,19 @@ DecoderLayer::DecoderLayer(const Scope& scope, const config::Model& model,
       attention_dropout_(model.attention().dropout()),
       attention_norms_(scope, "attention", model),
       ffn_norms_(scope, "ffn", model) {
+  const bool is_moe = config::is_moe_layer(model, static_cast<int>(place.layer));
+  int64_t moe_index = place.moe_index;
+  if (is_moe && model.attention().switch_projections()) {
+    projections_.emplace(scope / "attention", model, mesh, number_, moe_index);
+    moe_index += SwitchProjections::kCount;
+  }
   if (model.attention().has_latent()) {
     latent_.emplace(scope / "attention", model);
   } else {
-    attention_.emplace(scope / "attention", model, place.relative_bias);
+    attention_.emplace(scope / "attention", model, place.relative_bias, projections_.has_value());
   }
-  if (config::is_moe_layer(model, static_cast<int>(place.layer))) {
-    moe_.emplace(scope / "moe", model, mesh, number_, place.moe_index);
+  if (is_moe) {
+    moe_.emplace(scope / "moe", model, mesh, number_, moe_index);
     stacking_ = model.moe().stacking();
   } else {
     dense_.emplace(scope / "ffn", model, model.ffn(), model.d_ff());
@@ -49,18 +55,21 @@ DecoderLayer::DecoderLayer(const Scope& scope, const config::Model& model,
 at::Tensor DecoderLayer::forward(const at::Tensor& x_TD, const AttentionInput& input,
                                  const StepContext& context, RoutingDecision& decision,
                                  KvCache* cache) const {
-  at::Tensor h_TD = forward_attention(x_TD, input, context, cache);
+  at::Tensor h_TD = forward_attention(x_TD, input, context, decision, cache);
   if (stacking_ == config::DENSE_BEFORE) h_TD = forward_extra(h_TD);
   h_TD = forward_ffn(h_TD, context, decision);
   return stacking_ == config::DENSE_AFTER ? forward_extra(h_TD) : h_TD;
 }
 
 at::Tensor DecoderLayer::forward_attention(const at::Tensor& x_TD, const AttentionInput& input,
-                                           const StepContext& context, KvCache* cache) const {
+                                           const StepContext& context, RoutingDecision& decision,
+                                           KvCache* cache) const {
   const AttentionDropout dropout = attention_dropout(attention_dropout_, context, number_);
   return residual(x_TD, attention_norms_, [&](const at::Tensor& normed_TD) {
-    return latent_ ? latent_->forward(normed_TD, input, cache, dropout)
-                   : attention_->forward(normed_TD, input, cache, dropout);
+    if (latent_) return latent_->forward(normed_TD, input, cache, dropout);
+    if (!projections_) return attention_->forward(normed_TD, input, cache, dropout);
+    const at::Tensor qkv_TD = projections_->forward(normed_TD, context, decision);
+    return attention_->forward_projected(qkv_TD, input, cache, dropout);
   });
 }
 

@@ -14,6 +14,7 @@
 #include "models/layers/latent_attention.h"
 #include "models/layers/norm.h"
 #include "models/moe/moe_layer.h"
+#include "models/moe/switch_projections.h"
 #include "parallel/mesh.h"
 
 namespace switchyard::models {
@@ -30,7 +31,7 @@ struct SubLayerNorms {
 // Where a layer stands.
 struct LayerPlace {
   int64_t layer;      // for the random streams, and for what the config says of single layers
-  int64_t moe_index;  // its number among the MoE layers; unused by a dense layer
+  int64_t moe_index;  // of its first router; unused by a dense layer
   Parameter* relative_bias;  // shared by all layers; null: none is
 };
 
@@ -49,13 +50,15 @@ class DecoderLayer {
   at::Tensor forward_extra(const at::Tensor& x_TD) const;
 
   at::Tensor forward_attention(const at::Tensor& x_TD, const AttentionInput& input,
-                               const StepContext& context, KvCache* cache) const;
+                               const StepContext& context, RoutingDecision& decision,
+                               KvCache* cache) const;
 
   uint32_t number_;
   double attention_dropout_;
   SubLayerNorms attention_norms_;
   std::optional<Attention> attention_;  // exactly one of the two
   std::optional<LatentAttention> latent_;
+  std::optional<SwitchProjections> projections_;  // in place of attention_'s own
   SubLayerNorms ffn_norms_;
   std::optional<DenseFfn> dense_;  // exactly one of the two
   std::optional<MoeLayer> moe_;

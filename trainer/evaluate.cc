@@ -49,7 +49,7 @@ SourceResult evaluate_source(const config::RunConfig& config, ModelInstance& ins
                              const Tokenizer* tokenizer) {
   const EvalLoader loader(source.source, rows);
   SourceResult result{source.name, 0, 0, 0, {}, {}};
-  result.layers.resize(config::num_lasting_moe_layers(config.model()));
+  result.layers.resize(config::num_lasting_routers(config.model()));
   double sums[6] = {};  // loss, targets, bytes, cases
   for (int64_t i = 0; i < loader.num_batches(); ++i) {
     const Batch batch = loader.batch(i);

@@ -90,7 +90,7 @@ ExitCode Trainer::run() {
 
 Trainer::StepResult Trainer::train_step() {
   StepResult result;
-  result.stats.resize(config::num_moe_layers(config_.model()));
+  result.stats.resize(config::num_routers(config_.model()));
   const std::vector<Batch> batches = next_batches();
   instance_.parameters.zero_gradients();
   const double loss_share = forward_backward(batches, result);

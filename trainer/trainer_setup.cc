@@ -82,7 +82,7 @@ Trainer::Trainer(const config::RunConfig& config, parallel::Communicator& world,
   state_.data = blend_.start();
   state_.data_fingerprint = blend_.fingerprint();
   state_.tokenizer_fingerprint = tokenizer_ ? tokenizer_->fingerprint() : 0;
-  state_.last_active.resize(config::num_moe_layers(config.model()));
+  state_.last_active.resize(config::num_routers(config.model()));
   start_from(resume);
   const LoaderOptions options{config.train().global_batch(),
                               config.train().accumulation(),

@@ -66,6 +66,7 @@ void default_attention(const Model& model, Attention& attention) {
   SY_DEFAULT(attention, qk_norm, NO_QK_NORM);
   SY_DEFAULT(attention, sliding_window, 0);
   SY_DEFAULT(attention, dropout, 0.0);
+  SY_DEFAULT(attention, switch_projections, false);
 }
 
 // Whether the router's losses and a weight of 1 for a single choice make sense: not where the

@@ -36,6 +36,17 @@ inline int num_lasting_moe_layers(const Model& model) {
   return num_moe_layers(model) - (mtp ? 1 : 0);
 }
 
+// A MoE layer's FFN, and its queries, keys and values where those are mixtures too.
+inline int routers_per_moe_layer(const Model& model) {
+  return model.attention().switch_projections() ? 4 : 1;
+}
+inline int num_routers(const Model& model) {
+  return num_moe_layers(model) * routers_per_moe_layer(model);
+}
+inline int num_lasting_routers(const Model& model) {
+  return num_lasting_moe_layers(model) * routers_per_moe_layer(model);
+}
+
 // Whether tokens compete for experts by their weights, in evaluation too.
 inline bool ranks_tokens(const Moe& moe) {
   const DropPolicy policy = moe.capacity().policy();

@@ -86,12 +86,25 @@ void check_latent(const Attention& attention, Findings& findings) {
         attention.head_dim(), latent.nope_dim(), latent.rope_dim());
 }
 
+// Experts in place of the projections.
+void check_switch_projections(const Model& model, Findings& findings) {
+  if (!model.attention().switch_projections()) return;
+  const auto needed = [&](bool holds, const char* what) {
+    if (!holds)
+      findings.add("model.attention.switch_projections must be used with {}; leave it out", what);
+  };
+  needed(model.architecture() == DECODER, "architecture DECODER");
+  needed(model.has_moe(), "model.moe, whose experts and router it takes");
+  needed(!model.attention().has_latent(), "plain attention, without latent");
+}
+
 }  // namespace
 
 void check_attention(const Model& model, Findings& findings) {
   check_heads(model, findings);
   check_position(model.attention(), findings);
   if (model.attention().has_latent()) check_latent(model.attention(), findings);
+  check_switch_projections(model, findings);
 }
 
 }  // namespace switchyard::config

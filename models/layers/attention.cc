@@ -27,12 +27,15 @@ at::Tensor relative_bias(const at::Tensor& bucket_SS, Parameter& table) {
   return embedding(bucket_SS, table).permute({2, 0, 1}).unsqueeze(0);
 }
 
-Attention::Attention(const Scope& scope, const config::Model& model, Parameter* shared_bias)
+Attention::Attention(const Scope& scope, const config::Model& model, Parameter* shared_bias,
+                     bool projected)
     : options_(model.attention()),
       num_heads_(options_.num_heads()),
       num_kv_heads_(options_.num_kv_heads()),
       head_dim_(options_.head_dim()),
-      qkv_(scope.parameter("qkv", {(num_heads_ + 2 * num_kv_heads_) * head_dim_, model.d_model()},
+      qkv_(projected ? nullptr
+                     : &scope.parameter(
+                           "qkv", {(num_heads_ + 2 * num_kv_heads_) * head_dim_, model.d_model()},
                            {Init::kNormal, model.init_std()})),
       out_(scope.parameter("out", {model.d_model(), num_heads_ * head_dim_},
                            {Init::kNormal, residual_init_std(model)})),
@@ -51,8 +54,7 @@ Attention::Attention(const Scope& scope, const config::Model& model, Parameter* 
     relative_bias_ = &register_relative_bias(scope, model);
 }
 
-at::Tensor Attention::project(const at::Tensor& x_TD) const {
-  at::Tensor qkv = linear(x_TD, qkv_);
+at::Tensor Attention::refine(at::Tensor qkv) const {
   if (qkv_bias_) qkv = qkv + use(*qkv_bias_, qkv.scalar_type());
   if (options_.qk_norm() == config::FULL_WIDTH) {
     const int64_t keys = num_kv_heads_ * head_dim_;
@@ -81,7 +83,12 @@ at::Tensor Attention::mask(const AttentionInput& input) const {
 at::Tensor Attention::forward(const at::Tensor& x_TD, const AttentionInput& input, KvCache* cache,
                               const AttentionDropout& dropout) const {
   RECORD_USER_SCOPE("sy::attention");
-  const at::Tensor qkv = project(x_TD).view(
+  return forward_projected(linear(x_TD, *qkv_), input, cache, dropout);
+}
+
+at::Tensor Attention::forward_projected(const at::Tensor& qkv_TD, const AttentionInput& input,
+                                        KvCache* cache, const AttentionDropout& dropout) const {
+  const at::Tensor qkv = refine(qkv_TD).view(
       {input.sequences, input.length, num_heads_ + 2 * num_kv_heads_, head_dim_});
   const auto parts = qkv.split_with_sizes({num_heads_ + num_kv_heads_, num_kv_heads_}, 2);
   // Queries and keys at once.
@@ -91,7 +98,7 @@ at::Tensor Attention::forward(const at::Tensor& x_TD, const AttentionInput& inpu
   if (cache) cache->append(key, value);
   const at::Tensor out =
       attend(query, key, value, mask(input), {options_.scale(), options_.logit_cap(), dropout});
-  return linear(out.transpose(1, 2).reshape({x_TD.size(0), num_heads_ * head_dim_}), out_);
+  return linear(out.transpose(1, 2).reshape({qkv_TD.size(0), num_heads_ * head_dim_}), out_);
 }
 
 }  // namespace switchyard::models

@@ -41,25 +41,30 @@ at::Tensor relative_bias(const at::Tensor& bucket_SS, Parameter& table);
 
 class Attention {
  public:
-  // Registers <scope>.qkv [(H + 2 KV) d, D] (queries, keys, values), <scope>.out [D, H d], and as
-  // the config asks: <scope>.qkv_bias; <scope>.q_norm and <scope>.k_norm; <scope>.relative_bias
-  // unless `shared_bias` is given.
-  Attention(const Scope& scope, const config::Model& model, Parameter* shared_bias);
+  // Registers <scope>.qkv [(H + 2 KV) d, D] (queries, keys, values; not if they are `projected`
+  // elsewhere), <scope>.out [D, H d], and as the config asks: <scope>.qkv_bias; <scope>.q_norm and
+  // <scope>.k_norm; <scope>.relative_bias unless `shared_bias` is given.
+  Attention(const Scope& scope, const config::Model& model, Parameter* shared_bias,
+            bool projected = false);
 
   // x [B*S, D] -> [B*S, D]. cache (may be null): keys and values are appended to it and all of it
   // is attended.
   at::Tensor forward(const at::Tensor& x_TD, const AttentionInput& input, KvCache* cache,
                      const AttentionDropout& dropout = {}) const;
 
+  // The same from queries, keys and values [B*S, (H + 2 KV) d].
+  at::Tensor forward_projected(const at::Tensor& qkv_TD, const AttentionInput& input,
+                               KvCache* cache, const AttentionDropout& dropout = {}) const;
+
  private:
-  at::Tensor project(const at::Tensor& x_TD) const;  // -> [T, (H + 2 KV) d]
+  at::Tensor refine(at::Tensor qkv) const;  // bias, norm and clip where the config asks
   // [B, S, H + KV, d], queries and keys: normed by head, rotated.
   at::Tensor place(const at::Tensor& qk_BSHd, const AttentionInput& input) const;
   at::Tensor mask(const AttentionInput& input) const;
 
   config::Attention options_;
   int64_t num_heads_, num_kv_heads_, head_dim_;
-  Parameter& qkv_;
+  Parameter* qkv_ = nullptr;
   Parameter& out_;
   Parameter* qkv_bias_ = nullptr;
   Parameter* relative_bias_ = nullptr;

@@ -48,6 +48,7 @@ struct RoutingDecision {
   BalanceSlopes balance;
   at::Tensor importance_E, load_terms;  // totals over ranks; undefined where the loss is off
   std::shared_ptr<const parallel::ExchangePlan> plan;
+  std::vector<RoutingDecision> projections;  // of switch_projections: queries, keys, values
 
   bool is_made() const { return plan != nullptr; }
 };

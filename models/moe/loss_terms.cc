@@ -44,7 +44,7 @@ std::string scope_words(const config::Moe& moe) {
 struct Layers {
   const config::Model& model;
 
-  int count() const { return config::num_moe_layers(model); }
+  int count() const { return config::num_routers(model); }
   bool is_pooled() const { return model.moe().layer_aggregation() == config::POOLED_LAYERS; }
   // "sum over 4 MoE layer(s)"
   std::string words() const {

@@ -23,19 +23,27 @@ Slice held_experts(const config::Moe& moe, const parallel::Mesh& mesh) {
   return {mesh.expert().rank() * each, (mesh.expert().rank() + 1) * each};
 }
 
+std::variant<ExpertFfn, ExpertLinear> make_experts(const Scope& scope, const config::Model& model,
+                                                   Slice held, int64_t projection) {
+  if (projection == 0) return ExpertFfn(scope, model, held);
+  return ExpertLinear(
+      scope, {model.moe().num_experts(), projection, model.d_model(), model.init_std()}, held);
+}
+
 }  // namespace
 
 MoeLayer::MoeLayer(const Scope& scope, const config::Model& model, const parallel::Mesh& mesh,
-                   uint32_t layer, int64_t moe_index)
+                   uint32_t layer, int64_t moe_index, int64_t projection)
     : moe_(model.moe()),
       mesh_(&mesh),
       layer_(layer),
       moe_index_(moe_index),
-      num_moe_layers_(config::num_moe_layers(model)),
+      num_routers_(config::num_routers(model)),
       router_(scope / "router", moe_, model.d_model(), layer),
       held_(held_experts(moe_, mesh)),
-      experts_(scope / "experts", model, held_) {
-  if (moe_.shared_expert().count() > 0) shared_expert_.emplace(scope / "shared_expert", model);
+      experts_(make_experts(scope / "experts", model, held_, projection)) {
+  const bool has_shared = projection == 0 && moe_.shared_expert().count() > 0;
+  if (has_shared) shared_expert_.emplace(scope / "shared_expert", model);
 }
 
 at::Tensor MoeLayer::forward(const at::Tensor& x_TD, const StepContext& context,
@@ -46,14 +54,23 @@ at::Tensor MoeLayer::forward(const at::Tensor& x_TD, const StepContext& context,
   const Routing routing = router_.route(x_TD, context, chosen_TK);
   if (first_run) decide(routing, context, decision);
   const at::Tensor rows_RD = parallel::dispatch(x_TD, decision.plan);
-  const at::Tensor mask_RF =
-      expert_dropout_mask(moe_, context, layer_, decision.plan, held_.begin, x_TD.scalar_type());
-  const at::Tensor out_RD = experts_.forward(rows_RD, decision.plan->offsets, mask_RF);
+  const at::Tensor out_RD = run_experts(rows_RD, context, decision);
   const at::Tensor weight_TK =
       weights_after_drops(routing.weight_TK, decision.token_scale_T1, decision.kept_TK);
   at::Tensor y_TD = parallel::combine(out_RD, weight_TK, decision.plan);
   if (shared_expert_) y_TD = y_TD + shared_expert_->forward(x_TD);
   return attach_losses(y_TD, routing, context, decision, first_run);
+}
+
+at::Tensor MoeLayer::run_experts(const at::Tensor& rows_RD, const StepContext& context,
+                                 const RoutingDecision& decision) const {
+  const std::vector<int64_t>& offsets = decision.plan->offsets;
+  if (const auto* matrices = std::get_if<ExpertLinear>(&experts_)) {
+    return matrices->forward(rows_RD, offsets);
+  }
+  const at::Tensor mask_RF =
+      expert_dropout_mask(moe_, context, layer_, decision.plan, held_.begin, rows_RD.scalar_type());
+  return std::get<ExpertFfn>(experts_).forward(rows_RD, offsets, mask_RF);
 }
 
 void MoeLayer::decide(const Routing& routing, const StepContext& context,
@@ -82,7 +99,7 @@ at::Tensor MoeLayer::attach_losses(const at::Tensor& x_TD, const Routing& routin
   const at::Tensor losses =
       router_losses(routing, moe_, context, decision, mesh_->data().size(), stats);
   const bool sum = moe_.layer_aggregation() <= config::SUM_OVER_LAYERS;
-  const double share = sum ? 1.0 : 1.0 / static_cast<double>(num_moe_layers_);
+  const double share = sum ? 1.0 : 1.0 / static_cast<double>(num_routers_);
   const at::Tensor y_TD = attach_loss(x_TD, losses * share);
   return context.pool ? join_pool(y_TD, routing, context, decision, record) : y_TD;
 }

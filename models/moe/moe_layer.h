@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <variant>
 
 #include <ATen/core/Tensor.h>
 
@@ -10,6 +11,7 @@
 #include "core/tensor/parameter.h"
 #include "models/layers/ffn.h"
 #include "models/moe/context.h"
+#include "models/moe/expert_linear.h"
 #include "models/moe/router.h"
 #include "models/moe/shared_expert.h"
 #include "parallel/mesh.h"
@@ -18,12 +20,13 @@ namespace switchyard::models {
 
 class MoeLayer {
  public:
-  // moe_index counts MoE layers from 0, for the statistics. The mesh must outlive the layer.
+  // moe_index counts routers from 0, for the statistics. projection > 0: experts are matrices of so
+  // many rows and not FFNs. The mesh must outlive the layer.
   MoeLayer(const Scope& scope, const config::Model& model, const parallel::Mesh& mesh,
-           uint32_t layer, int64_t moe_index);
+           uint32_t layer, int64_t moe_index, int64_t projection = 0);
 
-  // x [tokens, d_model] -> [tokens, d_model]; a token whose slots are all dropped gets zero (plus
-  // the shared expert).
+  // x [tokens, d_model] -> [tokens, d_model or projection]; a token whose slots are all dropped
+  // gets zero (plus the shared expert).
   // **Collective** over the mesh's expert group, and over the data group for global statistics;
   // zero tokens are legal. A made `decision` is obeyed, an empty one is filled. In training the
   // auxiliary losses are attached.
@@ -36,16 +39,18 @@ class MoeLayer {
   at::Tensor attach_losses(const at::Tensor& x_TD, const Routing& routing,
                            const StepContext& context, const RoutingDecision& decision,
                            bool record) const;
+  at::Tensor run_experts(const at::Tensor& rows_RD, const StepContext& context,
+                         const RoutingDecision& decision) const;
   at::Tensor join_pool(const at::Tensor& x_TD, const Routing& routing, const StepContext& context,
                        const RoutingDecision& decision, bool record) const;
 
   config::Moe moe_;
   const parallel::Mesh* mesh_;
   uint32_t layer_;
-  int64_t moe_index_, num_moe_layers_;
+  int64_t moe_index_, num_routers_;
   Router router_;
   Slice held_;  // experts of this rank
-  ExpertFfn experts_;
+  std::variant<ExpertFfn, ExpertLinear> experts_;
   std::optional<SharedExpert> shared_expert_;
 };
 

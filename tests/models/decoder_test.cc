@@ -130,11 +130,14 @@ TEST_P(EveryDecoder, GivesZeroLossWhereThereIsNoTarget) {
   EXPECT_GT(losses.select(1, 3).min().item<double>(), 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, EveryDecoder,
-                         ::testing::Values(NamedModel{"moe", moe_model()},
-                                           NamedModel{"dense", dense_model()},
-                                           NamedModel{"stacked", stacked_model()}),
-                         [](const auto& test) { return test.param.name; });
+INSTANTIATE_TEST_SUITE_P(
+    Models, EveryDecoder,
+    ::testing::Values(NamedModel{"moe", moe_model()}, NamedModel{"dense", dense_model()},
+                      NamedModel{"stacked", stacked_model()},
+                      NamedModel{"switch_attention",
+                                 model_of("attention { num_heads: 4 switch_projections: true } "
+                                          "moe { num_experts: 4 top_k: 1 d_ff: 24 }")}),
+    [](const auto& test) { return test.param.name; });
 
 INSTANTIATE_TEST_SUITE_P(Families, EveryDecoder,
                          ::testing::ValuesIn(families("moe { num_experts: 4 d_ff: 24 }")),

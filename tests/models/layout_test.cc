@@ -95,19 +95,22 @@ TEST_P(LayoutInvariance, OneStepInFloat32) {
   expect_same(actual, expected, 1e-5);
 }
 
-// What training adds around the layers: multi-token prediction, the output z-loss, dropout.
+// What training adds around the layers: multi-token prediction, the output z-loss, dropout; and
+// experts within attention.
 config::RunConfig tiny_with_extras() {
   auto config = tiny_config();
   config.mutable_model()->mutable_mtp()->set_weight(0.3);
   config.mutable_model()->set_output_z_loss_coefficient(0.01);
   config.mutable_model()->mutable_attention()->set_dropout(0.2);
+  config.mutable_model()->mutable_attention()->set_switch_projections(true);
   return config;
 }
 
-TEST_P(LayoutInvariance, MultiTokenPredictionAndAttentionDropoutInFloat64) {
+TEST_P(LayoutInvariance, MultiTokenPredictionAndAttentionsExpertsInFloat64) {
   const auto config = tiny_with_extras();
   const TrainingTrace expected = alone(config);
   EXPECT_TRUE(expected.gradients.contains("mtp.layer.moe.experts.w2"));
+  EXPECT_TRUE(expected.gradients.contains("layers.1.attention.value.experts.weight"));
   expect_same(on_ranks(on_mesh(config), GetParam().ranks), expected, 1e-10);
 }
 

@@ -248,7 +248,7 @@ TrainingTrace train_tiny(const config::RunConfig& config, parallel::Communicator
   TrainingTrace trace;
   for (int step = 0; step < steps; ++step) {
     table.zero_gradients();
-    std::vector<models::RoutingStats> stats(config::num_moe_layers(config.model()));
+    std::vector<models::RoutingStats> stats(config::num_routers(config.model()));
     double loss = 0, targets = 0;
     const auto batches = loader.next_step();
     for (const Batch& batch : batches) {

@@ -1,0 +1,28 @@
+#pragma once
+// A stack of experts that are one matrix each.
+
+#include <cstdint>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "core/tensor/parameter.h"
+
+namespace switchyard::models {
+
+class ExpertLinear {
+ public:
+  struct Sizes {
+    int64_t num_experts, out, in;
+    double init_std;
+  };
+  // Registers <scope>.weight [E, out, in], of which this rank holds `held`.
+  ExpertLinear(const Scope& scope, const Sizes& sizes, Slice held);
+  // rows [R, in] expert-major; offsets [e + 1] -> [R, out].
+  at::Tensor forward(const at::Tensor& rows_RD, const std::vector<int64_t>& offsets) const;
+
+ private:
+  Parameter& weight_;
+};
+
+}  // namespace switchyard::models

@@ -1,0 +1,33 @@
+#include "models/moe/switch_projections.h"
+
+#include "core/tensor/aten.h"
+
+namespace switchyard::models {
+
+SwitchProjections::SwitchProjections(const Scope& scope, const config::Model& model,
+                                     const parallel::Mesh& mesh, uint32_t layer,
+                                     int64_t moe_index) {
+  constexpr uint32_t kStreamsApart = 1 << 16;  // more than there are layers
+  const config::Attention& attention = model.attention();
+  const int64_t queries = int64_t{attention.num_heads()} * attention.head_dim();
+  const int64_t keys = int64_t{attention.num_kv_heads()} * attention.head_dim();
+  const char* names[kCount] = {"query", "key", "value"};
+  const int64_t widths[kCount] = {queries, keys, keys};
+  layers_.reserve(kCount);
+  for (uint32_t i = 0; i < kCount; ++i) {
+    layers_.emplace_back(scope / names[i], model, mesh, layer + (i + 1) * kStreamsApart,
+                         moe_index + i, widths[i]);
+  }
+}
+
+at::Tensor SwitchProjections::forward(const at::Tensor& x_TD, const StepContext& context,
+                                      RoutingDecision& decision) const {
+  decision.projections.resize(kCount);
+  std::vector<at::Tensor> parts;
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    parts.push_back(layers_[i].forward(x_TD, context, decision.projections[i]));
+  }
+  return at::cat(parts, 1);
+}
+
+}  // namespace switchyard::models
