@@ -11,8 +11,8 @@
 #include "core/tensor/ops.h"
 #include "core/tensor/recompute.h"
 #include "models/layers/dropout.h"
-#include "models/layers/position.h"
 #include "models/layers/output_z_loss.h"
+#include "models/layers/position.h"
 
 namespace switchyard::models {
 namespace {

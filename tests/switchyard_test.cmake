@@ -1,5 +1,5 @@
 # switchyard_unit_test(NAME [TORCH] SOURCES files... LINK libraries...)
-# One GoogleTest program, label "unit", single process, no MPI launch.
+# One GoogleTest program, label "unit", single process, no MPI launch. Its results go to test_results/ for scripts/matrix.
 function(switchyard_unit_test name)
   cmake_parse_arguments(ARG "TORCH" "" "SOURCES;LINK" ${ARGN})
   if(ARG_TORCH AND NOT SY_WITH_TORCH)
@@ -17,7 +17,7 @@ function(switchyard_unit_test name)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
   set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT 120 PROCESSORS ${processors}
-    ENVIRONMENT "SY_TEST_ROOT=${CMAKE_SOURCE_DIR};SY_TEST_BUILD=${CMAKE_BINARY_DIR};OMP_NUM_THREADS=${processors};OMP_WAIT_POLICY=passive")
+    ENVIRONMENT "SY_TEST_ROOT=${CMAKE_SOURCE_DIR};SY_TEST_BUILD=${CMAKE_BINARY_DIR};OMP_NUM_THREADS=${processors};OMP_WAIT_POLICY=passive;GTEST_OUTPUT=xml:${CMAKE_BINARY_DIR}/test_results/")
 endfunction()
 
 # switchyard_dist_test(NAME NPROC 1 2 4 SOURCES files... LINK libraries...)

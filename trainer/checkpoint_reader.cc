@@ -10,6 +10,7 @@
 
 #include "core/base/errors.h"
 #include "core/base/log.h"
+#include "core/config/defaults.h"
 #include "core/config/text_reader.h"
 #include "core/config/validate.h"
 #include "core/io/checksum.h"
@@ -173,10 +174,12 @@ void fill(const std::string& path, const Inventory& inventory,
   problems.throw_if_any();
 }
 
+// What a program older than a field left unset is what the field's default does.
 config::RunConfig parse_config(const std::string& path) {
   const std::string text = read_config_text(path);
   config::RunConfig config;
   auto problems = config::read_text({text, path + "/" + kConfigFile, ""}, config).problems;
+  config::apply_defaults(config);
   if (problems.empty()) problems = config::problems(config, /*num_ranks=*/0);
   if (!problems.empty()) {
     throw CheckpointError(fmt::format("{}/{} is not a valid config:\n  {}", path, kConfigFile,

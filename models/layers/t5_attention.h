@@ -27,8 +27,8 @@ class T5Attention {
   // For generation. Keys and values of `memory` are appended to the cache; and x attends to all
   // that is in it.
   void extend(const at::Tensor& memory_TD, int64_t sequences, KvCache& cache) const;
-  at::Tensor attend_to(const KvCache& cache, const at::Tensor& x_TD,
-                       const at::Tensor& mask_BHSM, const AttentionDropout& dropout = {}) const;
+  at::Tensor attend_to(const KvCache& cache, const at::Tensor& x_TD, const at::Tensor& mask_BHSM,
+                       const AttentionDropout& dropout = {}) const;
 
  private:
   at::Tensor heads(const at::Tensor& flat, int64_t sequences) const;

@@ -2,7 +2,10 @@
 # and a second pool of threads would fight it.
 find_program(SY_CCACHE ccache)
 if(SY_CCACHE)
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros ${SY_CCACHE})
+  # Depend mode: without it ccache preprocesses a precompiled header with the old one at hand, sees no change in the
+  # headers behind it, and gives the old one back. A generated header is always "too new" unless its times are ignored.
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_DEPEND=1
+      CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime ${SY_CCACHE})
 endif()
 find_program(SY_MOLD mold)
 if(SY_MOLD)

@@ -109,7 +109,7 @@ INSTANTIATE_TEST_SUITE_P(All, Architectures,
                          ::testing::Values(Case{"lstm_lm", tiny_lstm_lm},
                                            Case{"encoder_decoder", tiny_encoder_decoder},
                                            Case{"local_experts", tiny_local_experts}),
-                         [](const auto& info) { return std::string(info.param.name); });
+                         [](const auto& test) { return std::string(test.param.name); });
 
 }  // namespace
 }  // namespace switchyard::testing

@@ -75,7 +75,7 @@ TEST(SwitchProjections, AreEachTheBestExpertsMatrixTimesItsProbability) {
 TEST(SwitchProjections, HaveTheGradientsOfFiniteDifferences) {
   Projections projections;
   projections.model.mutable_moe()->mutable_balance_loss()->set_coefficient(0);
-  const at::Tensor probe = at::randn_like(projections.forward(false));
+  const at::Tensor probe = at::randn(projections.forward(false).sizes(), at::kDouble);
   (projections.forward(false) * probe).sum().backward();
   const auto value = [&] {
     const at::NoGradGuard no_grad;

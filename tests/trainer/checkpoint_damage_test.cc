@@ -11,6 +11,7 @@
 
 #include "core/base/errors.h"
 #include "core/base/random.h"
+#include "core/config/print.h"
 #include "core/io/bytes.h"
 #include "core/io/checksum.h"
 #include "core/io/safetensors.h"
@@ -58,6 +59,13 @@ class DamagedCheckpoint : public testing::Test {
   void set_manifest(const nlohmann::json& json) const {
     write(kManifestFile, json.dump());
     seal();
+  }
+
+  void set_config(const std::string& text) const {
+    write(kConfigFile, text);
+    auto json = manifest();
+    json["files"][kConfigFile]["bytes"] = text.size();
+    set_manifest(json);
   }
 
   std::string error_on_opening() const {
@@ -196,12 +204,17 @@ TEST_F(DamagedCheckpoint, RefusesFilesThatOnlyCommitOrOnlyTheManifestLists) {
 
 TEST_F(DamagedCheckpoint, RefusesAConfigThatIsNone) {
   for (const char* text : {"seed: x", "model { unknown: 1 }", "seed: 1"}) {
-    write(kConfigFile, text);
-    auto json = manifest();
-    json["files"][kConfigFile]["bytes"] = std::string(text).size();
-    set_manifest(json);
+    set_config(text);
     EXPECT_THAT(error_on_opening(), HasSubstr("config.textproto is not a valid config")) << text;
   }
+}
+
+TEST_F(DamagedCheckpoint, OfAnOlderProgramHasTheDefaultsOfWhatCameSince) {
+  config::RunConfig older = debug_config();
+  older.mutable_model()->mutable_attention()->clear_dropout();
+  older.mutable_model()->clear_output_z_loss_coefficient();
+  set_config(config::to_text(older));
+  EXPECT_EQ(config::to_text(CheckpointReader(path()).config()), config::to_text(debug_config()));
 }
 
 TEST_F(DamagedCheckpoint, RefusesNamesThatLeadOutOfTheFolder) {

@@ -1,6 +1,8 @@
 #include "core/base/random.h"
 
+#include <algorithm>
 #include <cmath>
+#include <numbers>
 #include <set>
 
 #include <gtest/gtest.h>
@@ -39,6 +41,24 @@ TEST(Random, UniformAndNormalHaveTheirMoments) {
   EXPECT_NEAR(normal_square / n, 1, 0.02);
   EXPECT_NEAR(std::sqrt(cut_square / n), 0.8796, 0.005);  // s.d. of a normal cut at +-2
   EXPECT_LE(cut_max, 2.0);
+}
+
+TEST(Random, ATruncatedNormalReachesItsCutAndNotBeyond) {
+  const Random random(7, Stream::kInit);
+  for (const double cut : {0.5, 2.0, 3.0, 4.0}) {
+    double largest = 0, squares = 0;
+    constexpr int kDraws = 200'000;
+    for (int i = 0; i < kDraws; ++i) {
+      const double x = random.truncated_normal(i, cut);
+      largest = std::max(largest, std::abs(x));
+      squares += x * x / kDraws;
+    }
+    EXPECT_LE(largest, cut);
+    EXPECT_GT(largest, cut < 4 ? 0.98 * cut : 3.6) << cut;
+    const double density = std::exp(-cut * cut / 2) / std::sqrt(2 * std::numbers::pi);
+    const double variance = 1 - 2 * cut * density / std::erf(cut / std::numbers::sqrt2);
+    EXPECT_NEAR(squares, variance, 0.02 * variance) << cut;
+  }
 }
 
 }  // namespace
