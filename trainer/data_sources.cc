@@ -2,6 +2,7 @@
 
 #include "core/base/errors.h"
 #include "core/data/case_source.h"
+#include "core/data/domain_bigrams.h"
 #include "core/data/pair_source.h"
 #include "core/data/span_corruption.h"
 #include "core/data/synthetic_source.h"
@@ -28,8 +29,15 @@ int32_t synthetic_words(const config::RunConfig& config) {
 
 // Part 0 of the endless walk is for training, part 1 for validation: the same language, other text.
 std::shared_ptr<const TokenSource> synthetic(const config::RunConfig& config, int64_t part) {
-  const int64_t tokens = config.data().synthetic().num_tokens();
-  return std::make_shared<SyntheticSource>(tokens, synthetic_words(config), config.seed(),
+  const config::Synthetic& options = config.data().synthetic();
+  const int64_t tokens = options.num_tokens();
+  if (options.kind() == config::DOMAIN_BIGRAMS) {
+    const DomainLanguage language{config.model().vocab_size() - options.num_domains(),
+                                  options.num_domains(), options.seed()};
+    return std::make_shared<DomainBigrams>(language, config.data().sequence_length() + 1, tokens,
+                                           part * tokens);
+  }
+  return std::make_shared<SyntheticSource>(tokens, synthetic_words(config), options.seed(),
                                            part * tokens);
 }
 
@@ -60,7 +68,9 @@ std::shared_ptr<const BatchMaker> text_batches(const config::RunConfig& config,
     case config::TRANSLATION:
       return pair_batches(pair_lengths(data), special_tokens(config, tokenizer).end);
     default:
-      return next_token_batches(data.sequence_length());
+      return data.synthetic().kind() == config::DOMAIN_BIGRAMS
+                 ? domain_batches(data.sequence_length())
+                 : next_token_batches(data.sequence_length());
   }
 }
 

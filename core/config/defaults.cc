@@ -246,7 +246,14 @@ void default_table(Data& data, Model& model) {
   SY_DEFAULT(model, vocab_size, table.classes_size());
 }
 
-void default_data(Data& data, Model& model) {
+void default_synthetic(uint64_t seed, Synthetic& synthetic) {
+  SY_DEFAULT(synthetic, num_tokens, 1 << 20);
+  SY_DEFAULT(synthetic, kind, NOISY_BIGRAMS);
+  if (synthetic.kind() == DOMAIN_BIGRAMS) SY_DEFAULT(synthetic, num_domains, 16);
+  SY_DEFAULT(synthetic, seed, seed);
+}
+
+void default_data(uint64_t seed, Data& data, Model& model) {
   default_sources(*data.mutable_train());
   default_sources(*data.mutable_validation());
   if (data.has_table()) default_table(data, model);
@@ -258,8 +265,7 @@ void default_data(Data& data, Model& model) {
     SY_DEFAULT(*data.mutable_spans(), mean_length, 3.0);
   }
   if (data.objective() == TRANSLATION) SY_DEFAULT(data, target_length, data.sequence_length());
-  if (!data.has_synthetic()) return;
-  SY_DEFAULT(*data.mutable_synthetic(), num_tokens, 1 << 20);
+  if (data.has_synthetic()) default_synthetic(seed, *data.mutable_synthetic());
 }
 
 void default_adafactor(Adafactor& adafactor) {
@@ -319,7 +325,7 @@ void apply_defaults(RunConfig& config) {
   SY_DEFAULT(config, output_dir, "runs");
   SY_DEFAULT(config, seed, 1);
   default_model(*config.mutable_model());
-  default_data(*config.mutable_data(), *config.mutable_model());
+  default_data(config.seed(), *config.mutable_data(), *config.mutable_model());
   default_train(*config.mutable_train());
   default_optimizer(config.train().steps(), *config.mutable_optimizer());
   config.mutable_mesh();

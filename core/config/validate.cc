@@ -73,12 +73,37 @@ void check_data(const Data& data, Findings& findings) {
   check_file_path("data.tokenizer", data.tokenizer(), findings);
 }
 
+void check_domains(const RunConfig& config, Findings& findings) {
+  constexpr int kSuccessors = 8;  // distinct words that may follow a word
+  const int vocab_size = config.model().vocab_size();
+  const int domains = config.data().synthetic().num_domains();
+  if (vocab_size > 0 && domains > 0 && vocab_size - domains < kSuccessors)
+    findings.add(
+        "model.vocab_size ({}) must exceed data.synthetic.num_domains ({}) by at least {} words; "
+        "change one of them",
+        vocab_size, domains, kSuccessors);
+  if (config.data().objective() != NEXT_TOKEN)
+    findings.add(
+        "data.synthetic.kind DOMAIN_BIGRAMS needs objective NEXT_TOKEN, got {}; leave kind out",
+        Objective_Name(config.data().objective()));
+}
+
 void check_synthetic(const RunConfig& config, Findings& findings) {
+  if (!config.data().has_synthetic()) return;
+  if (config.data().synthetic().kind() == DOMAIN_BIGRAMS) {
+    check_domains(config, findings);
+    return;
+  }
   constexpr int kLeastVocabulary = 4;  // three words and the end of a document
   const int vocab_size = config.model().vocab_size();
-  if (config.data().has_synthetic() && vocab_size > 0 && vocab_size < kLeastVocabulary)
+  if (vocab_size > 0 && vocab_size < kLeastVocabulary)
     findings.add("model.vocab_size ({}) must be at least {} with data.synthetic; raise it",
                  vocab_size, kLeastVocabulary);
+  if (config.data().synthetic().has_num_domains())
+    findings.add(
+        "data.synthetic.num_domains ({}) is set, but kind NOISY_BIGRAMS has none; leave it out or "
+        "set kind: DOMAIN_BIGRAMS",
+        config.data().synthetic().num_domains());
 }
 
 // Sequences of one micro-batch over all ranks; 0 when a rule above is broken.

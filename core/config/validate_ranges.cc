@@ -59,6 +59,7 @@ constexpr LeastInteger kIntegers[] = {
     {"data.table.train_groups", 1},
     {"data.table.test_groups", 0},
     {"data.synthetic.num_tokens", 1},
+    {"data.synthetic.num_domains", 1},
     {"train.steps", 0},
     {"train.global_batch", 1},
     {"train.accumulation", 1},

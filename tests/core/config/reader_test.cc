@@ -170,9 +170,11 @@ TEST_F(Reader, NamesThePresetsFileInItsErrors) {
 }
 
 TEST_F(Reader, LoadsEveryConfigOfTheProject) {
-  for (const auto& entry : std::filesystem::directory_iterator("configs")) {
-    if (entry.path().extension() != ".textproto") continue;
-    EXPECT_NO_THROW(load_config(entry.path().string())) << entry.path();
+  for (const char* folder : {"configs", "configs/claims"}) {
+    for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+      if (entry.path().extension() != ".textproto") continue;
+      EXPECT_NO_THROW(load_config(entry.path().string())) << entry.path();
+    }
   }
 }
 

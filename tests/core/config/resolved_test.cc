@@ -49,7 +49,7 @@ TEST_F(Resolved, LeavesNothingUnsetButWhatIsUnsetOnPurpose) {
                          "model.mtp", "mesh.data", "mesh.expert",
                          // groups and fields of other architectures and objectives
                          "model.lstm", "model.local_experts", "data.table", "data.spans",
-                         "data.target_length",
+                         "data.synthetic.num_domains", "data.target_length",
                          // what other kinds of initializer, optimizer and schedule use
                          "model.init_scale", "model.init_restore_variance", "model.init_range",
                          "optimizer.momentum", "optimizer.adafactor", "optimizer.hold_steps"));
@@ -67,6 +67,13 @@ TEST_F(Resolved, SetsWhatTheKindOfOptimizerUses) {
   collect_unset(optimizer("SGD"), "", unset);
   EXPECT_THAT(unset, UnorderedElementsAre("beta1", "beta2", "eps", "adafactor", "hold_steps"));
   EXPECT_EQ(optimizer("SGD").weight_decay(), 0);
+}
+
+TEST_F(Resolved, GivesSyntheticTextTheSeedOfTheRunUnlessItHasItsOwn) {
+  EXPECT_EQ(load_config(run(kSmallRun), {"seed=7"}).data().synthetic().seed(), 7u);
+  EXPECT_EQ(
+      load_config(run(kSmallRun), {"seed=7", "data.synthetic.seed=3"}).data().synthetic().seed(),
+      3u);
 }
 
 TEST_F(Resolved, LeavesCapacityUnsetWhereNothingIsDropped) {
@@ -115,8 +122,9 @@ TEST_F(Resolved, NamesEveryDifference) {
   EXPECT_THAT(differences(from, to),
               ElementsAre("model.moe.top_k: 2 -> 1", "data.train[0].path: unset -> \"x\"",
                           "data.synthetic.num_tokens: 1048576 -> unset",
-                          "data.synthetic: present -> absent", "optimizer.lr: 0.001 -> 0.5",
-                          "mesh.expert: unset -> 2"));
+                          "data.synthetic.kind: NOISY_BIGRAMS -> unset",
+                          "data.synthetic.seed: 1 -> unset", "data.synthetic: present -> absent",
+                          "optimizer.lr: 0.001 -> 0.5", "mesh.expert: unset -> 2"));
 }
 
 TEST(Layers, CountsMoeLayersAsTheWalkOverLayersDoes) {

@@ -125,6 +125,19 @@ TEST_F(Validate, ChecksTheSources) {
   EXPECT_THAT(error(edited("synthetic {}", "")), HasSubstr("data.train is empty"));
 }
 
+TEST_F(Validate, ChecksSyntheticText) {
+  const std::string domains = "data.synthetic.kind=DOMAIN_BIGRAMS";
+  EXPECT_EQ(broken({domains}), "");
+  EXPECT_THAT(broken({domains, "data.synthetic.num_domains=257"}),
+              HasSubstr("model.vocab_size (264) must exceed data.synthetic.num_domains (257) by at "
+                        "least 8 words"));
+  EXPECT_THAT(broken({domains, "model.architecture=ENCODER_DECODER"}),
+              HasSubstr("kind DOMAIN_BIGRAMS needs objective NEXT_TOKEN, got SPAN_CORRUPTION"));
+  EXPECT_THAT(broken({"data.synthetic.num_domains=4"}),
+              HasSubstr("num_domains (4) is set, but kind NOISY_BIGRAMS has none"));
+  EXPECT_THAT(broken({"model.vocab_size=3"}), HasSubstr("model.vocab_size (3) must be at least 4"));
+}
+
 TEST_F(Validate, ConfinesNames) {
   for (const std::string name : {"../x", "a/b", "-rf", ".", "", "a\nb", "..", "x..y"})
     EXPECT_THAT(broken({"name=" + name}), HasSubstr("must be 1 to 128 characters")) << name;
