@@ -1,11 +1,13 @@
 #pragma once
-// Where the time of training steps goes, by part of the step, from LibTorch's own profiling hooks:
-// every ATen call, autograd node and named scope of ours reports to them, forward and backward.
+// Where the time of training steps goes, by part of the step: the named scopes of the program
+// ("sy::..."), and the backward pass of what was computed in them.
 
 #include <chrono>
 #include <map>
 #include <string>
 #include <vector>
+
+#include <ATen/record_function.h>
 
 namespace switchyard::trainer {
 
@@ -18,25 +20,30 @@ class StepProfile {
   StepProfile& operator=(const StepProfile&) = delete;
 
   // Seconds of each part so far; time inside a nested scope counts to the inner part only.
-  std::map<std::string, double> seconds() const;
-
-  // Called by the hooks.
-  void enter(const char* name);
-  void leave();
+  const std::map<std::string, double>& seconds() const { return seconds_; }
 
  private:
   using Clock = std::chrono::steady_clock;
   struct Frame {
-    const char* part;  // null: the enclosing part's
+    std::string part;  // empty: the enclosing part's
     Clock::time_point start;
     double nested = 0;
   };
+
+  static std::unique_ptr<at::ObserverContext> on_enter(const at::RecordFunction& function);
+  static void on_leave(const at::RecordFunction&, at::ObserverContext*);
+
+  void enter(const at::RecordFunction& function);
+  void leave();
+  std::string part_of(const at::RecordFunction& function) const;
+  std::string current() const;
+
   std::vector<Frame> stack_;
   std::map<std::string, double> seconds_;
+  // Autograd numbers its nodes in the order of the forward pass: those from this number on, up to
+  // the next, were made in this part.
+  std::map<uint64_t, std::string> made_in_;
   uint64_t callback_ = 0;
 };
-
-// The part of a step that a scope's name belongs to; null for what belongs to its surroundings.
-const char* part_of_step(const char* name);
 
 }  // namespace switchyard::trainer

@@ -122,7 +122,7 @@ std::vector<Batch> Trainer::next_batches() {
 }
 
 void Trainer::reduce(StepResult& result) {
-  RECORD_USER_SCOPE("sy::reduce");
+  RECORD_USER_SCOPE("sy::reduction and wait");
   parallel::reduce_gradients(instance_.parameters.groups(), instance_.mesh);
   result.gradient_norm = parallel::gradient_norm(instance_.parameters.groups(), instance_.mesh);
 }

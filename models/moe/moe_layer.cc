@@ -75,7 +75,7 @@ at::Tensor MoeLayer::run_experts(const at::Tensor& rows_RD, const StepContext& c
 
 void MoeLayer::decide(const Routing& routing, const StepContext& context,
                       RoutingDecision& decision) const {
-  RECORD_USER_SCOPE("sy::assign");
+  RECORD_USER_SCOPE("sy::router");
   const int64_t tokens = routing.expert_TK.size(0);
   const Placement placement =
       place_slots(routing, moe_, context, draw_for_assignment(moe_, tokens, context, layer_));
