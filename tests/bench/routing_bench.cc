@@ -1,7 +1,8 @@
-// Routing against the router's matrix product: 16k tokens of width 2048 over 64 experts, 8 chosen.
+// Routing against the router's matrix product: 16k tokens over 64 experts, 8 chosen, by width.
 // Everything from the logits to the order in which rows are sent: scores, selection, weights,
 // places. The aim is a "fraction" of at least 1 / 1.5. Usage: routing_bench [threads]
 
+#include <cmath>
 #include <cstdlib>
 
 #include "core/tensor/aten.h"
@@ -13,7 +14,7 @@
 namespace switchyard {
 namespace {
 
-constexpr int64_t kTokens = 16384, kWidth = 2048, kExperts = 64;
+constexpr int64_t kTokens = 16384, kExperts = 64;
 
 config::Moe moe_of(config::DropPolicy policy) {
   config::Moe moe;
@@ -34,9 +35,10 @@ config::Moe moe_of(config::DropPolicy policy) {
 void routing(benchmark::State& state, config::DropPolicy policy) {
   const at::NoGradGuard no_grad;
   const config::Moe moe = moe_of(policy);
-  const at::Tensor x = at::randn({kTokens, kWidth}), weight = at::randn({kExperts, kWidth});
+  const int64_t width = state.range(0);
+  const at::Tensor x = at::randn({kTokens, width}), weight = at::randn({kExperts, width});
   models::RouterInput input;
-  input.logits_TE = at::mm(x, weight.t()) / 45;  // about the spread of a trained router's
+  input.logits_TE = at::mm(x, weight.t()) / std::sqrt(static_cast<double>(width));
   input.group_tokens = kTokens;
   models::StepContext context;
   context.training = true;
@@ -50,11 +52,13 @@ void routing(benchmark::State& state, config::DropPolicy policy) {
       });
 }
 
-BENCHMARK_CAPTURE(routing, dropless, config::NO_DROP)->UseManualTime()->Iterations(20);
-BENCHMARK_CAPTURE(routing, by_position, config::BY_POSITION)->UseManualTime()->Iterations(20);
-BENCHMARK_CAPTURE(routing, batch_prioritized, config::BATCH_PRIORITIZED)
-    ->UseManualTime()
-    ->Iterations(20);
+void at_widths(benchmark::internal::Benchmark* benchmark) {
+  benchmark->UseManualTime()->Iterations(20)->Arg(512)->Arg(2048);
+}
+
+BENCHMARK_CAPTURE(routing, dropless, config::NO_DROP)->Apply(at_widths);
+BENCHMARK_CAPTURE(routing, by_position, config::BY_POSITION)->Apply(at_widths);
+BENCHMARK_CAPTURE(routing, batch_prioritized, config::BATCH_PRIORITIZED)->Apply(at_widths);
 
 }  // namespace
 }  // namespace switchyard

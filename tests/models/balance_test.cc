@@ -6,11 +6,13 @@
 #include "models/moe/losses.h"
 #include "models/moe/selection.h"
 #include "parallel/single.h"
+#include "tests/testing/finite_differences.h"
 #include "tests/testing/near.h"
 
 namespace switchyard::models {
 namespace {
 
+using switchyard::testing::expect_gradient;
 using switchyard::testing::is_near;
 
 // DeepSeek's losses: 4 tokens of one sequence, 4 experts on 2 devices, 2 chosen.
@@ -66,20 +68,22 @@ TEST_F(DeviceLosses, DoNotSeeAShiftOfTheLogits) {
 }
 
 TEST_F(DeviceLosses, HaveTheGradientOfTheirValueAtAFixedLoad) {
-  const at::Tensor slope = slopes().device_GE;
-  balance_loss(routing().probability_TE, slope, context).backward();
-  const at::Tensor grad = logits.grad().flatten();
-  const at::NoGradGuard no_grad;
-  const at::Tensor flat = logits.view(-1);
-  constexpr double kStep = 1e-6;
-  for (int64_t i = 0; i < flat.numel(); ++i) {
-    flat[i] += kStep;
-    const double above = value(slope);
-    flat[i] -= 2 * kStep;
-    const double below = value(slope);
-    flat[i] += kStep;
-    EXPECT_NEAR((above - below) / (2 * kStep), grad[i].item<double>(), 1e-9) << i;
+  moe.mutable_balance_loss()->set_second_place(true);
+  const BalanceSlopes constant = slopes();
+  const auto expect_matches = [&](const auto& loss) {
+    logits.mutable_grad() = at::Tensor();
+    loss().backward();
+    EXPECT_GT(logits.grad().abs().max().item<double>(), 1e-3);
+    expect_gradient(logits, logits.grad(), [&] { return loss().template item<double>(); },
+                    {.tolerance = 1e-9});
+  };
+  for (const at::Tensor& slope :
+       {constant.expert_GE, constant.device_GE, constant.communication_GE}) {
+    expect_matches([&] { return balance_loss(routing().probability_TE, slope, context); });
   }
+  expect_matches([&] {
+    return balance_loss(second_place_probability(routing()), constant.second_GE, context);
+  });
 }
 
 TEST_F(DeviceLosses, OfASequenceLookAtThatSequenceAlone) {
@@ -159,6 +163,9 @@ TEST(BalanceFacts, TheZLossPinsTheShift) {
   EXPECT_TRUE(is_near(logits.grad().sum(1), 2 * logits.detach().logsumexp(-1) / 5, 1e-12));
   EXPECT_NEAR(router_z_loss(at::zeros({5, 4}, at::kDouble), context).item<double>(),
               std::log(4) * std::log(4), 1e-12);
+  expect_gradient(logits, logits.grad(),
+                  [&] { return router_z_loss(logits, context).item<double>(); },
+                  {.tolerance = 1e-8});
 }
 
 }  // namespace

@@ -3,11 +3,13 @@
 #include <gtest/gtest.h>
 
 #include "tests/models/decoder_fixture.h"
+#include "tests/testing/finite_differences.h"
 #include "tests/testing/near.h"
 
 namespace switchyard::models {
 namespace {
 
+using switchyard::testing::expect_gradient;
 using switchyard::testing::is_near;
 using switchyard::testing::tiny_config;
 
@@ -159,20 +161,11 @@ TEST_P(DenseDecoder, HasTheGradientsOfFiniteDifferences) {
     return loss + model.mtp().weight() * output.mtp_loss +
            model.output_z_loss_coefficient() * output.z_loss;
   };
-  constexpr double kStep = 1e-5;
   for (const Parameter& parameter : instance.table.parameters()) {
-    const at::Tensor flat = parameter.master.view(-1), grad = parameter.grad.view(-1);
-    EXPECT_GT(grad.abs().max().item<double>(), 1e-6) << parameter.name;
-    for (int64_t i = 0; i < flat.numel(); i += std::max<int64_t>(1, flat.numel() / 11)) {
-      const double kept = flat[i].item<double>();
-      flat[i] = kept + kStep;
-      const double above = value();
-      flat[i] = kept - kStep;
-      const double below = value();
-      flat[i] = kept;
-      EXPECT_NEAR((above - below) / (2 * kStep), grad[i].item<double>(), 1e-8)
-          << parameter.name << " " << i;
-    }
+    SCOPED_TRACE(parameter.name);
+    EXPECT_GT(parameter.grad.abs().max().item<double>(), 1e-6);
+    expect_gradient(parameter.master, parameter.grad, value,
+                    {.step = 1e-5, .tolerance = 1e-8, .most_elements = 11});
   }
 }
 

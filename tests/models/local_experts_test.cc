@@ -6,10 +6,13 @@
 #include <gtest/gtest.h>
 
 #include "core/tensor/aten.h"
+#include "tests/testing/finite_differences.h"
 #include "tests/testing/near.h"
 
 namespace switchyard::models {
 namespace {
+
+using switchyard::testing::expect_gradient;
 
 at::Tensor row(const std::vector<double>& values) { return at::tensor(values, at::kDouble); }
 
@@ -133,18 +136,8 @@ TEST(LocalExperts, HaveTheGradientsOfFiniteDifferences) {
     Instance instance(model_of(experts, hidden));
     instance.share().backward();
     for (Parameter& parameter : instance.table.parameters()) {
-      const at::Tensor flat = parameter.master.view(-1);
-      for (int64_t i = 0; i < flat.numel(); ++i) {
-        constexpr double kStep = 1e-5;
-        const at::NoGradGuard no_grad;
-        flat[i] += kStep;
-        const double up = instance.loss();
-        flat[i] -= 2 * kStep;
-        const double down = instance.loss();
-        flat[i] += kStep;
-        EXPECT_NEAR(parameter.grad.view(-1)[i].item<double>(), (up - down) / (2 * kStep), 1e-8)
-            << parameter.name << " " << i;
-      }
+      SCOPED_TRACE(parameter.name);
+      expect_gradient(parameter.master, parameter.grad, [&] { return instance.loss(); });
     }
   }
 }

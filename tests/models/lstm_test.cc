@@ -6,11 +6,13 @@
 
 #include "core/tensor/aten.h"
 #include "models/layers/sampled_softmax.h"
+#include "tests/testing/finite_differences.h"
 #include "tests/testing/near.h"
 
 namespace switchyard::models {
 namespace {
 
+using switchyard::testing::expect_gradient;
 using switchyard::testing::is_near;
 
 constexpr int64_t kInput = 3, kHidden = 4, kSequences = 2, kLength = 5;
@@ -124,23 +126,12 @@ TEST(Lstm, HasTheGradientsOfFiniteDifferences) {
   const at::Tensor x = input().requires_grad_();
   const auto loss = [&] { return instance.run(x, documents).pow(3).sum(); };
   loss().backward();
-  const auto expect_slope = [&](const at::Tensor& values, const at::Tensor& gradient) {
-    for (int64_t i = 0; i < values.numel(); ++i) {
-      constexpr double kStep = 1e-5;
-      const at::NoGradGuard no_grad;
-      values[i] += kStep;
-      const double up = loss().item<double>();
-      values[i] -= 2 * kStep;
-      const double down = loss().item<double>();
-      values[i] += kStep;
-      EXPECT_NEAR(gradient[i].item<double>(), (up - down) / (2 * kStep), 1e-8) << i;
-    }
-  };
+  const auto value = [&] { return loss().item<double>(); };
   for (Parameter& parameter : instance.table.parameters()) {
     SCOPED_TRACE(parameter.name);
-    expect_slope(parameter.master.view(-1), parameter.grad.view(-1));
+    expect_gradient(parameter.master, parameter.grad, value);
   }
-  expect_slope(x.detach().view(-1), x.grad().view(-1));
+  expect_gradient(x, x.grad(), value);
 }
 
 struct Vocabulary {

@@ -8,12 +8,14 @@
 #include "models/moe/capacity.h"
 #include "parallel/single.h"
 #include "parallel/thread.h"
+#include "tests/testing/finite_differences.h"
 #include "tests/testing/near.h"
 #include "tests/testing/tiny_model.h"
 
 namespace switchyard::models {
 namespace {
 
+using switchyard::testing::expect_gradient;
 using switchyard::testing::is_near;
 using switchyard::testing::tiny_config;
 
@@ -170,19 +172,10 @@ TEST(MoeLayer, GradientsAgreeWithFiniteDifferences) {
   (instance.layer.forward(x.detach().requires_grad_(), context(), decision) * probe)
       .sum()
       .backward();
-  constexpr double kStep = 1e-6;
   for (Parameter& parameter : instance.table.parameters()) {
-    const at::Tensor flat = parameter.master.view(-1), grad = parameter.grad.view(-1);
-    for (int64_t i = 0; i < flat.numel(); i += std::max<int64_t>(1, flat.numel() / 7)) {
-      const double kept = flat[i].item<double>();
-      flat[i] = kept + kStep;
-      const double above = value();
-      flat[i] = kept - kStep;
-      const double below = value();
-      flat[i] = kept;
-      EXPECT_NEAR((above - below) / (2 * kStep), grad[i].item<double>(), 1e-5)
-          << parameter.name << " " << i;
-    }
+    SCOPED_TRACE(parameter.name);
+    expect_gradient(parameter.master, parameter.grad, value,
+                    {.tolerance = 1e-5, .most_elements = 7});
   }
 }
 

@@ -5,11 +5,13 @@
 #include "models/moe/losses.h"
 #include "models/moe/router.h"
 #include "parallel/single.h"
+#include "tests/testing/finite_differences.h"
 #include "tests/testing/near.h"
 
 namespace switchyard::models {
 namespace {
 
+using switchyard::testing::expect_gradient;
 using switchyard::testing::is_near;
 
 at::Tensor matrix(const std::vector<double>& values) {
@@ -77,21 +79,21 @@ TEST_F(NoisyRouter, CountsItsLoadWithoutNoise) {
 
 TEST_F(NoisyRouter, LoadLossHasItsGradientThroughLogitsNoiseAndThreshold) {
   load_loss().backward();
-  constexpr double kStep = 1e-6;
   for (at::Tensor* leaf : {&input.logits_TE, &input.noise_logits_TE}) {
-    const at::Tensor grad = leaf->grad().flatten();
-    EXPECT_GT(grad.abs().max().item<double>(), 1e-3);
-    const at::NoGradGuard no_grad;
-    const at::Tensor flat = leaf->view(-1);
-    for (int64_t i = 0; i < flat.numel(); ++i) {
-      flat[i] += kStep;
-      const double above = load_loss().item<double>();
-      flat[i] -= 2 * kStep;
-      const double below = load_loss().item<double>();
-      flat[i] += kStep;
-      EXPECT_NEAR((above - below) / (2 * kStep), grad[i].item<double>(), 1e-8) << i;
-    }
+    EXPECT_GT(leaf->grad().abs().max().item<double>(), 1e-3);
+    expect_gradient(*leaf, leaf->grad(), [&] { return load_loss().item<double>(); },
+                    {.tolerance = 1e-8});
   }
+}
+
+TEST_F(NoisyRouter, ImportanceLossHasItsGradientThroughTheWeights) {
+  const auto loss = [&] {
+    return cv_loss(importance_of(route_logits(input, moe, draws), context), context, 1);
+  };
+  loss().backward();
+  EXPECT_GT(input.logits_TE.grad().abs().max().item<double>(), 1e-3);
+  expect_gradient(input.logits_TE, input.logits_TE.grad(),
+                  [&] { return loss().item<double>(); }, {.tolerance = 1e-8});
 }
 
 TEST_F(NoisyRouter, SharesOfTheLossAddUpOverRanks) {

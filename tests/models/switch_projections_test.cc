@@ -4,12 +4,14 @@
 
 #include "core/tensor/aten.h"
 #include "parallel/single.h"
+#include "tests/testing/finite_differences.h"
 #include "tests/testing/near.h"
 #include "tests/testing/tiny_model.h"
 
 namespace switchyard::models {
 namespace {
 
+using switchyard::testing::expect_gradient;
 using switchyard::testing::is_near;
 
 constexpr int64_t kTokens = 10;
@@ -81,17 +83,9 @@ TEST(SwitchProjections, HaveTheGradientsOfFiniteDifferences) {
     const at::NoGradGuard no_grad;
     return (projections.forward(false) * probe).sum().item<double>();
   };
-  constexpr double kStep = 1e-6;
   for (Parameter& parameter : projections.table.parameters()) {
-    const at::Tensor flat = parameter.master.view(-1), grad = parameter.grad.view(-1);
-    for (int64_t i = 0; i < flat.numel(); i += 37) {
-      flat[i] += kStep;
-      const double above = value();
-      flat[i] -= 2 * kStep;
-      const double below = value();
-      flat[i] += kStep;
-      EXPECT_NEAR((above - below) / (2 * kStep), grad[i].item<double>(), 1e-7) << parameter.name;
-    }
+    SCOPED_TRACE(parameter.name);
+    expect_gradient(parameter.master, parameter.grad, value, {.most_elements = 20});
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include "core/base/random.h"
 #include "core/tensor/aten.h"
+#include "tests/testing/finite_differences.h"
 #include "tests/testing/near.h"
 
 namespace switchyard::testing {
@@ -25,24 +26,6 @@ double weighted_output(const OpCase& c, const at::Tensor& x, ParameterTable& tab
                        const at::Tensor& dy) {
   at::NoGradGuard no_grad;
   return (c.op(x, table.parameters()) * dy).sum().item<double>();
-}
-
-// Central differences of weighted_output with respect to `variable`, which is changed in place.
-at::Tensor differences(const at::Tensor& variable, const std::function<double()>& f) {
-  constexpr double kStep = 1e-5;
-  at::NoGradGuard no_grad;
-  at::Tensor slope = at::empty(variable.sizes(), at::kDouble);
-  double* element = variable.data_ptr<double>();
-  for (int64_t i = 0; i < variable.numel(); ++i) {
-    const double start = element[i];
-    element[i] = start + kStep;
-    const double above = f();
-    element[i] = start - kStep;
-    const double below = f();
-    element[i] = start;
-    slope.data_ptr<double>()[i] = (above - below) / (2 * kStep);
-  }
-  return slope;
 }
 
 }  // namespace
@@ -95,7 +78,6 @@ void expect_agrees(const OpCase& c, at::ScalarType compute) {
 }
 
 void expect_matches_finite_differences(const OpCase& c) {
-  constexpr double kTolerance = 1e-7;  // of the differences themselves
   ParameterTable table;
   fill_table(table, c.weights, at::kDouble);
   const at::Tensor x = input_of(c, at::kDouble);
@@ -103,12 +85,11 @@ void expect_matches_finite_differences(const OpCase& c) {
   const at::Tensor dy = upstream(y);
   y.backward(dy);
   const auto f = [&] { return weighted_output(c, x, table, dy); };
-  if (x.defined()) {
-    EXPECT_TRUE(is_near(x.grad(), differences(x, f), kTolerance)) << "input";
-  }
+  constexpr Differences kOptions{.step = 1e-5, .tolerance = 1e-8};
+  if (x.defined()) expect_gradient(x, x.grad(), f, kOptions);
   for (Parameter& parameter : table.parameters()) {
-    EXPECT_TRUE(is_near(parameter.grad, differences(parameter.value, f), kTolerance))
-        << parameter.name;
+    SCOPED_TRACE(parameter.name);
+    expect_gradient(parameter.value, parameter.grad, f, kOptions);
   }
 }
 
