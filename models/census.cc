@@ -62,23 +62,34 @@ bool is_lookup(const std::string& name) {
   return has_part(name, "embedding") || has_part(name, "relative_bias");
 }
 
+// Of an encoder-decoder. Keys and values of the cross-attention are the source's.
+bool is_of_target(const std::string& name, const config::Model& model) {
+  return model.architecture() == config::ENCODER_DECODER && !name.starts_with("encoder.") &&
+         !name.ends_with("cross_attention.key_value");
+}
+
 int64_t count_of(const Parameter& parameter) {
   return std::accumulate(parameter.shape.begin(), parameter.shape.end(), int64_t{1},
                          std::multiplies<>());
 }
 
-Component counted(const Parameter& parameter, const config::Moe& moe) {
+Component counted(const Parameter& parameter, const config::Model& model) {
   const int64_t total = count_of(parameter);
-  const int64_t active = parameter.experts ? total / parameter.shape[0] * moe.top_k() : total;
+  const int64_t active =
+      parameter.experts ? total / parameter.shape[0] * model.moe().top_k() : total;
   const size_t dims = parameter.shape.size() - (parameter.experts ? 1 : 0);
   const bool is_matrix = dims >= 2 && !is_lookup(parameter.name);
-  return {std::string(component_of(parameter.name)), total, active, is_matrix ? active : 0};
+  const int64_t multiplied = is_matrix ? active : 0;
+  const bool by_target = is_of_target(parameter.name, model);
+  return {std::string(component_of(parameter.name)), total, active, by_target ? 0 : multiplied,
+          by_target ? multiplied : 0};
 }
 
 void add(const Component& part, Component& sum) {
   sum.total += part.total;
   sum.active += part.active;
   sum.multiplied += part.multiplied;
+  sum.multiplied_by_target += part.multiplied_by_target;
 }
 
 size_t place(const std::string& component) {
@@ -93,7 +104,7 @@ Census census(const config::Model& model) {
   Census result;
   const ParameterTable table = parameters_of(model);
   for (const Parameter& parameter : table.parameters()) {
-    const Component part = counted(parameter, model.moe());
+    const Component part = counted(parameter, model);
     if (is_training_only(parameter.name)) {
       add(part, result.training_only);
       continue;
@@ -101,7 +112,7 @@ Census census(const config::Model& model) {
     const auto known = std::find_if(result.components.begin(), result.components.end(),
                                     [&](const Component& c) { return c.name == part.name; });
     add(part, known == result.components.end()
-                  ? result.components.emplace_back(Component{part.name, 0, 0, 0})
+                  ? result.components.emplace_back(Component{part.name, 0, 0, 0, 0})
                   : *known);
     result.total += part.total;
     result.active += part.active;

@@ -15,7 +15,9 @@ struct Component {
   std::string name;
   int64_t total;   // parameters
   int64_t active;  // of these, what one token uses: top_k of num_experts experts, all of the rest
-  int64_t multiplied;  // of the active, those of matrices that a token's vector is multiplied with
+  // Of the active, those of matrices that a token's vector is multiplied with: any token's; a
+  // target token's of an encoder-decoder.
+  int64_t multiplied, multiplied_by_target;
 };
 
 struct Census {
@@ -23,7 +25,7 @@ struct Census {
                                       // dense_ffn, norms, output; those that the model has
   int64_t total = 0, active = 0;
   // Multi-token prediction's, which the model drops after training: not in the above.
-  Component training_only{"mtp", 0, 0, 0};
+  Component training_only{"mtp", 0, 0, 0, 0};
 };
 
 // A tied output matrix is the embedding's and counted there. The whole embedding counts as active.

@@ -17,16 +17,24 @@ struct FlopTerm {
   double flops;
 };
 
+// Tokens of a sequence. Of an encoder-decoder `sequence` is the source, which counts as the tokens
+// of a run, and `target` the decoder's side; else 0.
+struct SequenceLengths {
+  int64_t sequence;
+  int64_t target = 0;
+};
+SequenceLengths sequence_lengths(const config::RunConfig& config);
+
 // Forward, per token, all layers of a kind together; a multiply-add is 2. A component's matrices
 // cost twice their active parameters, a tied output matrix included. attention_scores: queries
 // times keys and weights times values, over half of the sequence (causal) or what its window shows.
-// What a router drops or pads does not change these. Of an encoder-decoder: per pair of a source
-// and a target token, as if both texts had this length.
-std::vector<FlopTerm> forward_flops(const config::Model& model, int64_t sequence_length);
+// What a router drops or pads does not change these. Of an encoder-decoder: per source token, its
+// share of the target included.
+std::vector<FlopTerm> forward_flops(const config::Model& model, const SequenceLengths& lengths);
 
 // Training, per token: 3 x forward, as backward computes two products for each of forward's.
 // Recompute is not counted: these are the model's operations, not the machine's.
-double flops_per_token(const config::Model& model, int64_t sequence_length);
+double flops_per_token(const config::Model& model, const SequenceLengths& lengths);
 
 // Bytes of one rank's activations that wait for backward, one micro-batch in flight, without
 // recompute: what each op saves, per token and layer, plus the vocabulary block and the attention

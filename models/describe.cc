@@ -80,13 +80,12 @@ std::string census_text(const Census& counts) {
 }
 
 std::string flops_text(const config::RunConfig& config) {
-  const int64_t length = config.data().sequence_length();
-  const bool pairs = config.model().architecture() == config::ENCODER_DECODER;
-  std::string text =
-      fmt::format("{:<22}{:>22}\n", pairs ? "FLOP per token pair" : "FLOP per token", "forward");
-  for (const FlopTerm& term : forward_flops(config.model(), length))
+  const SequenceLengths lengths = sequence_lengths(config);
+  std::string text = fmt::format(
+      "{:<22}{:>22}\n", lengths.target > 0 ? "FLOP per source token" : "FLOP per token", "forward");
+  for (const FlopTerm& term : forward_flops(config.model(), lengths))
     text += fmt::format("  {:<20}{:>22}\n", term.name, grouped(static_cast<int64_t>(term.flops)));
-  const double train = flops_per_token(config.model(), length);
+  const double train = flops_per_token(config.model(), lengths);
   return text + fmt::format("  {:<20}{:>22}\n  {:<20}{:>22}  (3 x forward)\n", "all",
                             grouped(static_cast<int64_t>(train / 3)), "training",
                             grouped(static_cast<int64_t>(train)));
@@ -125,16 +124,16 @@ Json parameters_json(const Census& counts) {
 }
 
 Json inspect_json(const config::RunConfig& config, const parallel::Mesh::Shape& mesh) {
-  const int64_t length = config.data().sequence_length();
+  const SequenceLengths lengths = sequence_lengths(config);
   const Memory memory = memory_per_rank(config.model(), config.runtime().compute(), mesh.expert);
   Json forward = Json::object(), terms = Json::array();
-  for (const FlopTerm& term : forward_flops(config.model(), length))
+  for (const FlopTerm& term : forward_flops(config.model(), lengths))
     forward[term.name] = term.flops;
   for (const LossTerm& term : losses(config))
     terms.push_back({{"name", term.name}, {"formula", term.formula}, {"detail", term.detail}});
   return {{"name", config.name()},
           {"parameters", parameters_json(census(config.model()))},
-          {"flops_per_token", flops_per_token(config.model(), length)},
+          {"flops_per_token", flops_per_token(config.model(), lengths)},
           {"forward_flops_per_token", forward},
           {"tokens_per_step", tokens_per_step(config)},
           {"mesh",

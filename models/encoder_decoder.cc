@@ -216,9 +216,10 @@ at::Tensor EncoderDecoder::encode(const at::Tensor& source_BM, const T5Layer::In
   return run_stack(encoder_, embed(source_BM, input.context, kSourceDropout), {}, input, recompute);
 }
 
-// A tied output matrix has the embedding's size, which is made for looking up.
+// T5's tied embeddings start as N(0, 1), made for looking up: too large for an output matrix.
 at::Tensor EncoderDecoder::scaled(const at::Tensor& hidden_TD) const {
-  return output_ ? hidden_TD : hidden_TD / std::sqrt(static_cast<double>(model_.d_model()));
+  const bool too_large = !output_ && model_.initializer() == config::TRUNCATED_NORMAL;
+  return too_large ? hidden_TD / std::sqrt(static_cast<double>(model_.d_model())) : hidden_TD;
 }
 
 at::Tensor EncoderDecoder::loss(const TokenBatch& batch, const StepContext& context, double scale,

@@ -85,7 +85,7 @@ StepBench bench_step(config::RunConfig config, parallel::Communicator& world, in
   bench.machine_flops = world.all_reduce(std::max(rate_before, measured_matmul_rate(config)),
                                          parallel::ReduceOp::kSum, "matmul rate");
   bench.mfu = bench.tokens_per_second *
-              models::flops_per_token(config.model(), config.data().sequence_length()) /
+              models::flops_per_token(config.model(), models::sequence_lengths(config)) /
               bench.machine_flops;
   const int expert =
       parallel::Mesh::resolve(world.size(), {}, config.model().moe().num_experts()).expert;

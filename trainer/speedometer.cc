@@ -44,7 +44,7 @@ Speedometer::Speedometer(const config::RunConfig& config, const parallel::Mesh& 
     : mesh_(&mesh),
       tokens_per_step_(static_cast<double>(config.train().global_batch()) *
                        config.data().sequence_length()),
-      flops_per_token_(models::flops_per_token(config.model(), config.data().sequence_length())),
+      flops_per_token_(models::flops_per_token(config.model(), models::sequence_lengths(config))),
       machine_rate_(mesh.world().all_reduce(measured_matmul_rate(config), parallel::ReduceOp::kSum,
                                             "matmul rate")) {
   restart();

@@ -1,10 +1,10 @@
 #include "trainer/step_profile.h"
 
 #include <iterator>
-#include <string_view>
 #include <utility>
 
 #include <ATen/SequenceNumber.h>
+#include <ATen/record_function.h>
 
 #include "core/base/errors.h"
 
@@ -17,16 +17,17 @@ constexpr std::string_view kPrefix = "sy::";
 // thread.
 thread_local StepProfile* active = nullptr;
 
-}  // namespace
-
-std::unique_ptr<at::ObserverContext> StepProfile::on_enter(const at::RecordFunction& function) {
-  if (active) active->enter(function);
+std::unique_ptr<at::ObserverContext> on_enter(const at::RecordFunction& function) {
+  const bool is_backward = function.scope() == at::RecordScope::BACKWARD_FUNCTION;
+  if (active) active->enter(function.name(), is_backward ? function.seqNr() : -1);
   return nullptr;
 }
 
-void StepProfile::on_leave(const at::RecordFunction&, at::ObserverContext*) {
+void on_leave(const at::RecordFunction&, at::ObserverContext*) {
   if (active) active->leave();
 }
+
+}  // namespace
 
 StepProfile::StepProfile() {
   SY_CHECK(active == nullptr, "two profiles on one thread");
@@ -41,11 +42,10 @@ StepProfile::~StepProfile() {
   active = nullptr;
 }
 
-std::string StepProfile::part_of(const at::RecordFunction& function) const {
-  const std::string_view name = function.name();
+std::string StepProfile::part_of(std::string_view name, int64_t node) const {
   if (name.starts_with(kPrefix)) return std::string(name.substr(kPrefix.size()));
-  if (function.scope() != at::RecordScope::BACKWARD_FUNCTION || function.seqNr() < 0) return "";
-  const auto after = made_in_.upper_bound(static_cast<uint64_t>(function.seqNr()));
+  if (node < 0) return "";
+  const auto after = made_in_.upper_bound(static_cast<uint64_t>(node));
   return after == made_in_.begin() ? "" : std::prev(after)->second;
 }
 
@@ -56,8 +56,8 @@ std::string StepProfile::current() const {
   return "";
 }
 
-void StepProfile::enter(const at::RecordFunction& function) {
-  stack_.push_back({part_of(function), Clock::now()});
+void StepProfile::enter(std::string_view name, int64_t node) {
+  stack_.push_back({part_of(name, node), Clock::now()});
   if (!stack_.back().part.empty()) made_in_[at::sequence_number::peek()] = stack_.back().part;
 }
 

@@ -3,11 +3,11 @@
 // ("sy::..."), and the backward pass of what was computed in them.
 
 #include <chrono>
+#include <cstdint>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
-
-#include <ATen/record_function.h>
 
 namespace switchyard::trainer {
 
@@ -22,6 +22,10 @@ class StepProfile {
   // Seconds of each part so far; time inside a nested scope counts to the inner part only.
   const std::map<std::string, double>& seconds() const { return seconds_; }
 
+  // Called by the hooks. `node`: the number of the autograd node whose backward begins, or -1.
+  void enter(std::string_view name, int64_t node);
+  void leave();
+
  private:
   using Clock = std::chrono::steady_clock;
   struct Frame {
@@ -30,12 +34,7 @@ class StepProfile {
     double nested = 0;
   };
 
-  static std::unique_ptr<at::ObserverContext> on_enter(const at::RecordFunction& function);
-  static void on_leave(const at::RecordFunction&, at::ObserverContext*);
-
-  void enter(const at::RecordFunction& function);
-  void leave();
-  std::string part_of(const at::RecordFunction& function) const;
+  std::string part_of(std::string_view name, int64_t node) const;
   std::string current() const;
 
   std::vector<Frame> stack_;

@@ -30,6 +30,13 @@ int edit_distance(std::string_view a, std::string_view b) {
 }
 
 std::string suggestion(std::string_view name, const std::vector<std::string>& candidates) {
+  std::vector<std::string> longer;  // a name that was left short
+  for (const std::string& candidate : candidates) {
+    if (!name.empty() && candidate.starts_with(name)) longer.push_back(candidate);
+  }
+  if (longer.size() == 1) return fmt::format("; nearest: \"{}\"", longer.front());
+  if (!longer.empty() && longer.size() <= kShortList)
+    return fmt::format("; one of: {}", fmt::join(longer, ", "));
   std::string best;
   int best_distance = static_cast<int>(name.size());
   if (name.size() <= kLongestName) {

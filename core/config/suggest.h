@@ -10,8 +10,9 @@ namespace switchyard::config {
 // Edits (insert, delete, replace, swap of neighbours) that turn a into b.
 int edit_distance(std::string_view a, std::string_view b);
 
-// `; nearest: "num_experts"` when a candidate is near enough to be a typing mistake; else
-// `; one of: a, b, c` for a short list, or nothing.
+// `; nearest: "num_experts"` for the one candidate that goes on from `name`, or that is near enough
+// to be a typing mistake; `; one of: a, b, c` for several that go on, or for a short list; else
+// nothing.
 std::string suggestion(std::string_view name, const std::vector<std::string>& candidates);
 
 // In double quotes, control characters and bytes outside ASCII as \xNN, cut after 60 bytes: input

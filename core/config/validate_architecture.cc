@@ -73,7 +73,7 @@ void check_encoder_decoder(const Model& model, Findings& findings) {
   unused(model.sandwich_norm(), "sandwich_norm", "it norms the inputs of its sub-layers alone");
   unused(model.embedding_scale() != 1, "embedding_scale", "it takes embeddings as they are");
   unused(model.output_scale() != 1, "output_scale",
-         "its logits are scaled by what tie_embeddings says");
+         "its logits are scaled as tie_embeddings and initializer ask for");
 }
 
 // The loss that needs the logits of the whole vocabulary.

@@ -10,6 +10,7 @@
 #include "core/config/print.h"
 #include "core/config/reader.h"
 #include "core/tensor/runtime.h"
+#include "models/catalog/catalog.h"
 #include "trainer/checkpoint.h"
 
 namespace switchyard::commands {
@@ -71,6 +72,16 @@ config::RunConfig load_for_all(parallel::Communicator& world, const ConfigOption
   message = world.all_gather_text(message, "config")[0];
   if (message[0] == kErrorFollows) throw ConfigError(message.substr(1));
   return config::parse(message.substr(1));
+}
+
+config::RunConfig load_run_or_model(const ConfigOptions& options, int ranks) {
+  const std::string& path = options.path;
+  const bool is_file = std::filesystem::exists(path) || path.find('/') != std::string::npos ||
+                       path.ends_with(".textproto");
+  if (!is_file) return models::preset_run(path, options.overrides, ranks);
+  config::LoadOptions load;
+  load.num_ranks = ranks;
+  return config::load_config(path, options.overrides, load);
 }
 
 void start_runtime(const parallel::World& world, const config::RunConfig& config) {

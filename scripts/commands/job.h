@@ -18,6 +18,10 @@ ExitCode run_job(double timeout_seconds, const std::function<ExitCode(parallel::
 // alike.
 config::RunConfig load_for_all(parallel::Communicator& world, const ConfigOptions& options);
 
+// A run's config, or the named model in a run of its own: a path is a file, anything else that
+// could be a preset's name is a model.
+config::RunConfig load_run_or_model(const ConfigOptions& options, int ranks);
+
 // Threads, allocator and log of this process.
 void start_runtime(const parallel::World& world, const config::RunConfig& config);
 

@@ -1,18 +1,16 @@
 // switchyard tokenize, inspect and doctor: commands of a single process.
 
-#include <filesystem>
-
 #include <fmt/format.h>
 
 #include "core/base/log.h"
 #include "core/base/threads.h"
-#include "core/config/reader.h"
 #include "core/data/tokenize.h"
 #include "core/data/tokenizer_training.h"
 #include "core/io/file_system.h"
 #include "models/catalog/catalog.h"
 #include "models/describe.h"
 #include "scripts/commands/commands.h"
+#include "scripts/commands/job.h"
 #include "trainer/doctor.h"
 #include "trainer/progress.h"
 #include "trainer/step_record.h"
@@ -57,17 +55,6 @@ void encode(const TokenizeCommand& options) {
     warn("{} JSON lines had no text and were skipped", result.text.skipped_records);
 }
 
-// A file is a run; anything else that could be a preset's name is a model.
-config::RunConfig resolve(const InspectOptions& options) {
-  const std::string& path = options.config.path;
-  const bool is_file = std::filesystem::exists(path) || path.find('/') != std::string::npos ||
-                       path.ends_with(".textproto");
-  if (!is_file) return models::preset_run(path, options.config.overrides, options.ranks);
-  config::LoadOptions load;
-  load.num_ranks = options.ranks;
-  return config::load_config(path, options.config.overrides, load);
-}
-
 }  // namespace
 
 ExitCode tokenize(const TokenizeCommand& options) {
@@ -88,7 +75,8 @@ ExitCode inspect(const InspectOptions& options) {
   }
   if (options.config.path.empty())
     throw ConfigError("inspect: give a run's config, a model's name, or --list for all models");
-  fmt::print("{}", models::inspect_config(resolve(options), options.ranks, options.json));
+  fmt::print("{}", models::inspect_config(load_run_or_model(options.config, options.ranks),
+                                          options.ranks, options.json));
   return ExitCode::kDone;
 }
 

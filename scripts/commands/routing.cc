@@ -2,16 +2,15 @@
 
 #include <charconv>
 #include <cmath>
-#include <filesystem>
 #include <fstream>
 
 #include <fmt/format.h>
 
-#include "core/config/reader.h"
 #include "core/tensor/aten.h"
 #include "models/moe/routing_report.h"
 #include "models/moe/selection.h"
 #include "scripts/commands/commands.h"
+#include "scripts/commands/job.h"
 
 namespace switchyard::commands {
 namespace {
@@ -78,21 +77,18 @@ std::vector<float> to_floats(const at::Tensor& values) {
   return {flat.const_data_ptr<float>(), flat.const_data_ptr<float>() + flat.numel()};
 }
 
-// A run's config, or a model preset in a run that is just enough to be valid.
+// The config with as many experts as the logits. Any rule may be looked at, whatever model could
+// use it.
 config::RunConfig load_router(const RoutingOptions& options, int64_t num_experts) {
-  // Any rule may be looked at, whatever model could use it.
+  if (!load_run_or_model({options.router, {}}, 1).model().has_moe()) {
+    throw ConfigError(fmt::format(
+        "--router {}: a model without experts has no router; choose another", options.router));
+  }
   std::vector<std::string> overrides = {fmt::format("model.moe.num_experts={}", num_experts),
                                         "model.moe.allow_future=true"};
-  for (const std::string& set : options.overrides) {
+  for (const std::string& set : options.overrides)
     overrides.push_back(set.starts_with("moe.") ? "model." + set : set);
-  }
-  if (std::filesystem::exists(options.router)) {
-    return config::load_config(options.router, overrides);
-  }
-  return config::load_config_text(fmt::format("model_preset: \"{}\"\ndata {{ synthetic {{}} }}\n"
-                                              "train {{ steps: 1 global_batch: 1 }}\n",
-                                              options.router),
-                                  "inspect_routing.textproto", overrides);
+  return load_run_or_model({options.router, overrides}, 1);
 }
 
 // What the two-level gate and the learned thresholds need beside the logits.

@@ -21,7 +21,7 @@ config::RunConfig load(const std::string& name, const std::vector<std::string>& 
 Component part(const Census& counts, const std::string& name) {
   for (const Component& component : counts.components)
     if (component.name == name) return component;
-  return {name, 0, 0, 0};
+  return {name, 0, 0, 0, 0};
 }
 
 // Hand arithmetic: 4 layers, D 256, 4 heads of 64 (2 key/value), 8 experts of width 608, V 8192.
@@ -115,7 +115,7 @@ TEST(Flops, MatchPublishedFiguresWithinHalfAPercent) {
                             fmt::format("model.moe.top_k={}", model.top_k),
                             fmt::format("model.moe.d_ff={}", model.d_ff),
                             fmt::format("model.vocab_size={}", model.vocabulary)});
-    EXPECT_NEAR(flops_per_token(config.model(), 4096) / 1e9, model.gigaflops,
+    EXPECT_NEAR(flops_per_token(config.model(), {4096}) / 1e9, model.gigaflops,
                 0.005 * model.gigaflops);
   }
 }
@@ -123,7 +123,21 @@ TEST(Flops, MatchPublishedFiguresWithinHalfAPercent) {
 TEST(Flops, AreEqualForTheDenseTwinButForTheRouter) {
   const config::Model moe = load("quickstart").model(), dense = load("quickstart_dense").model();
   const double router = 3.0 * 4 * 2 * 256 * 8;
-  EXPECT_EQ(flops_per_token(moe, 256), flops_per_token(dense, 256) + router);
+  EXPECT_EQ(flops_per_token(moe, {256}), flops_per_token(dense, {256}) + router);
+}
+
+// Two layers each of D 256, 4 heads of 64; one of two FFNs is top-2 of 8 experts; all 512 wide.
+TEST(Flops, OfAnEncoderDecoderCountEachSideByItsLength) {
+  const config::RunConfig config =
+      load("translation", {"data.sequence_length=100", "data.target_length=50"});
+  const double square = 256 * 256, ffns = 3 * 2 * 256 * 512 + 8 * 256;
+  const double source = 8 * square + ffns + 4 * square;  // with keys and values for the decoder
+  const double target = 8 * square + 4 * square + ffns + 256 * 8192;
+  const double scores = 2 * 2.0 * 4 * 128 * (100 + 50 + 12.5);
+  EXPECT_EQ(flops_per_token(config.model(), sequence_lengths(config)),
+            3 * (2 * (source + 0.5 * target) + scores));
+  const config::RunConfig spans = load("span_corruption", {"data.sequence_length=512"});
+  EXPECT_EQ(sequence_lengths(spans).target, 114);
 }
 
 TEST(Memory, CutsOnlyTheExpertsOverTheExpertDegree) {
@@ -176,7 +190,7 @@ TEST(Inspect, GivesTheSameNumbersAsTextAndAsJson) {
   EXPECT_EQ(json["parameters"]["total"], 19'933'440);
   EXPECT_EQ(json["parameters"]["active"], 8'726'784);
   EXPECT_EQ(json["parameters"]["components"]["router"]["total"], 8'192);
-  EXPECT_EQ(json["flops_per_token"], flops_per_token(config.model(), 256));
+  EXPECT_EQ(json["flops_per_token"], flops_per_token(config.model(), {256}));
   EXPECT_EQ(json["mesh"]["expert"], 2);
   EXPECT_EQ(json["mesh"]["expert_data"], 2);
   EXPECT_EQ(json["memory_per_rank"]["parameters"], 19'933'440 - 14'942'208 / 2);

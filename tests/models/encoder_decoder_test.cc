@@ -4,12 +4,14 @@
 
 #include "core/tensor/aten.h"
 #include "parallel/single.h"
+#include "tests/testing/finite_differences.h"
 #include "tests/testing/near.h"
 #include "tests/testing/tiny_model.h"
 
 namespace switchyard::models {
 namespace {
 
+using switchyard::testing::expect_gradient;
 using switchyard::testing::is_near;
 
 constexpr int64_t kSource = 9, kTarget = 6, kVocab = 32;
@@ -148,6 +150,33 @@ TEST(EncoderDecoder, CountsTheMoeLayersOfBothStacks) {
     routers += parameter.name.find("moe.router.weight") != std::string::npos;
   }
   EXPECT_EQ(routers, 2);  // every second of two layers, twice
+}
+
+TEST(EncoderDecoder, HasTheGradientsOfFiniteDifferences) {
+  config::Model model = tiny();
+  // Auxiliary losses are in the gradient alone.
+  model.mutable_moe()->mutable_balance_loss()->set_coefficient(0);
+  model.mutable_moe()->set_z_loss_coefficient(0);
+  const Instance instance(model);
+  TokenBatch batch = batch_of(2);
+  batch.source_counts_B[1] = 5;
+  StepContext context;
+  context.training = true;
+  context.group_tokens = kTarget;
+  context.tokens_in_step = context.tokens_in_micro_batch = 2 * kTarget;
+  context.source_tokens_in_step = context.source_tokens_in_micro_batch = kSource + 5;
+  const auto loss = [&] { return instance.model.loss(batch, context, 1, {}, false); };
+  loss().backward();
+  const auto value = [&] {
+    const at::NoGradGuard no_grad;
+    return loss().item<double>();
+  };
+  for (const Parameter& parameter : instance.table.parameters()) {
+    SCOPED_TRACE(parameter.name);
+    EXPECT_GT(parameter.grad.abs().max().item<double>(), 1e-6);
+    expect_gradient(parameter.master, parameter.grad, value,
+                    {.step = 1e-5, .tolerance = 1e-8, .most_elements = 11});
+  }
 }
 
 // Rows as they are, and the same with padding behind source and target.

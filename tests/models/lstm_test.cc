@@ -6,8 +6,11 @@
 
 #include "core/tensor/aten.h"
 #include "models/layers/sampled_softmax.h"
+#include "models/lstm_lm.h"
+#include "parallel/single.h"
 #include "tests/testing/finite_differences.h"
 #include "tests/testing/near.h"
+#include "tests/testing/tiny_model.h"
 
 namespace switchyard::models {
 namespace {
@@ -132,6 +135,38 @@ TEST(Lstm, HasTheGradientsOfFiniteDifferences) {
     expect_gradient(parameter.master, parameter.grad, value);
   }
   expect_gradient(x, x.grad(), value);
+}
+
+// Embedding, LSTMs, noisy experts and sampled softmax together.
+TEST(LstmLm, HasTheGradientsOfFiniteDifferences) {
+  config::Model model = switchyard::testing::tiny_lstm_lm().model();
+  // Auxiliary losses are in the gradient alone.
+  model.mutable_moe()->mutable_balance_loss()->set_coefficient(0);
+  model.mutable_moe()->set_z_loss_coefficient(0);
+  model.mutable_moe()->mutable_router()->set_noise(config::LEARNED_NOISE);
+  const auto world = parallel::make_single();
+  const parallel::Mesh mesh(*world, {}, model.moe().num_experts());
+  ParameterTable table;
+  const LstmLm instance(table, model, mesh);
+  table.allocate(at::kDouble);
+  table.initialize(4);
+  const at::Tensor tokens = (at::arange(12, at::kLong) * 7).remainder(32).view({2, 6});
+  const TokenBatch batch{tokens, (tokens + 5).remainder(32), at::zeros({2, 6}, at::kInt)};
+  StepContext context;
+  context.training = true;
+  context.group_tokens = 6;
+  context.tokens_in_step = context.tokens_in_micro_batch = 12;
+  const auto loss = [&] { return instance.loss(batch, context, 1, {}, false); };
+  loss().backward();
+  const auto value = [&] {
+    const at::NoGradGuard no_grad;
+    return loss().item<double>();
+  };
+  for (const Parameter& parameter : table.parameters()) {
+    SCOPED_TRACE(parameter.name);
+    expect_gradient(parameter.master, parameter.grad, value,
+                    {.step = 1e-5, .tolerance = 1e-8, .most_elements = 11});
+  }
 }
 
 struct Vocabulary {

@@ -92,8 +92,8 @@ TEST_F(NoisyRouter, ImportanceLossHasItsGradientThroughTheWeights) {
   };
   loss().backward();
   EXPECT_GT(input.logits_TE.grad().abs().max().item<double>(), 1e-3);
-  expect_gradient(input.logits_TE, input.logits_TE.grad(),
-                  [&] { return loss().item<double>(); }, {.tolerance = 1e-8});
+  expect_gradient(input.logits_TE, input.logits_TE.grad(), [&] { return loss().item<double>(); },
+                  {.tolerance = 1e-8});
 }
 
 TEST_F(NoisyRouter, SharesOfTheLossAddUpOverRanks) {

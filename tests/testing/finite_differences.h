@@ -12,14 +12,13 @@ namespace switchyard::testing {
 
 struct Differences {
   double step = 1e-6;
-  double tolerance = 1e-7;   // absolute
+  double tolerance = 1e-7;    // absolute
   int64_t most_elements = 0;  // about so many, evenly spread; 0: all
 };
 
 // `gradient` is that of value() with respect to `values`, which are changed in place meanwhile.
 inline void expect_gradient(const at::Tensor& values, const at::Tensor& gradient,
-                            const std::function<double()>& value,
-                            const Differences& options = {}) {
+                            const std::function<double()>& value, const Differences& options = {}) {
   ASSERT_TRUE(gradient.defined());
   ASSERT_EQ(values.numel(), gradient.numel());
   const at::NoGradGuard no_grad;

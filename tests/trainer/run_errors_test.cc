@@ -90,6 +90,16 @@ TEST_F(CommandLine, InspectsAsManyParametersAsACheckpointHolds) {
   EXPECT_EQ(nlohmann::json::parse(outcome.output)["parameters"]["total"], total);
 }
 
+TEST_F(CommandLine, LooksARouterUpByTheNameOfItsModel) {
+  write_file(file("logits.csv"), "2,1,0,1.5\n0,.5,3,0\n");
+  const auto inspect = [&](const std::string& router) {
+    return call({"inspect", "routing", "--router", router, "--logits", file("logits.csv")});
+  };
+  EXPECT_THAT(inspect("mixtral_8x7b"), EndsWithCode(0, "token"));
+  EXPECT_THAT(inspect("mixtral"), EndsWithCode(2, "; one of: mixtral_8x22b, mixtral_8x7b"));
+  EXPECT_THAT(inspect("t5_base"), EndsWithCode(2, "without experts has no router"));
+}
+
 TEST_F(CommandLine, RefusesToGenerateFromARunWithoutText) {
   expect_trained({.run = "run", .set = {"train.steps=2"}});
   EXPECT_THAT(call({"generate", file("run")}), EndsWithCode(2, "no tokenizer"));

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <thread>
 
+#include <ATen/record_function.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
