@@ -54,6 +54,16 @@ config::Model for_decoder(config::Model model) {
   return model;
 }
 
+std::optional<SwitchProjections> switch_projections(const Scope& scope, const config::Model& model,
+                                                    const parallel::Mesh& mesh,
+                                                    const T5Layer::Place& place) {
+  if (!model.attention().switch_projections() ||
+      !config::is_moe_layer(model, static_cast<int>(place.layer)))
+    return std::nullopt;
+  return SwitchProjections(scope, model, mesh, static_cast<uint32_t>(place.number),
+                           place.moe_index);
+}
+
 Norm norm(const Scope& scope, const char* name, const config::Model& model) {
   return Norm(scope, name, norm_options(model), model.d_model());
 }
@@ -65,14 +75,16 @@ T5Layer::T5Layer(const Scope& scope, const config::Model& model, const parallel:
     : model_(model),
       number_(static_cast<uint32_t>(place.number)),
       attention_norm_(norm(scope, "attention_norm", model)),
-      attention_(scope / "attention", model),
+      projections_(switch_projections(scope / "attention", model, mesh, place)),
+      attention_(scope / "attention", model, projections_.has_value()),
       ffn_norm_(norm(scope, "ffn_norm", model)) {
   if (place.is_decoder) {
     cross_norm_.emplace(norm(scope, "cross_attention_norm", model));
     cross_.emplace(scope / "cross_attention", model);
   }
   if (config::is_moe_layer(model, static_cast<int>(place.layer))) {
-    moe_.emplace(scope / "moe", model, mesh, number_, place.moe_index);
+    const int64_t earlier = projections_ ? SwitchProjections::kCount : 0;
+    moe_.emplace(scope / "moe", model, mesh, number_, place.moe_index + earlier);
   } else {
     dense_.emplace(scope / "ffn", model, model.ffn(), model.d_ff());
   }
@@ -105,17 +117,26 @@ at::Tensor T5Layer::feed_forward(const at::Tensor& x_TD, const Input& input,
   return stacking == config::DENSE_AFTER ? forward_extra(z_TD, input) : z_TD;
 }
 
+std::pair<at::Tensor, at::Tensor> T5Layer::project(const at::Tensor& normed_TD,
+                                                   const StepContext& context,
+                                                   RoutingDecision& decision) const {
+  if (!projections_) return {attention_.query(normed_TD), attention_.key_value(normed_TD)};
+  const int64_t queries = int64_t{model_.attention().num_heads()} * model_.attention().head_dim();
+  const at::Tensor all = projections_->forward(normed_TD, context, decision);
+  return {all.slice(1, 0, queries), all.slice(1, queries)};
+}
+
 at::Tensor T5Layer::forward(const at::Tensor& x_TD, const at::Tensor& memory_TD,
                             const at::Tensor& bias, const Input& input,
                             RoutingDecision& decision) const {
-  const at::Tensor normed_TD = attention_norm_.forward(x_TD);
-  at::Tensor h_TD = x_TD + drop(attention_.forward(normed_TD, normed_TD, input.sequences, bias,
+  const auto [query, key_value] = project(attention_norm_.forward(x_TD), input.context, decision);
+  at::Tensor h_TD = x_TD + drop(attention_.forward(query, key_value, input.sequences, bias,
                                                    drop_weights(input, kSelf)),
                                 input, kSelf);
   if (cross_) {
-    const at::Tensor query_TD = cross_norm_->forward(h_TD);
-    h_TD = h_TD + drop(cross_->forward(query_TD, memory_TD, input.sequences, input.source_mask_B11M,
-                                       drop_weights(input, kCross)),
+    const at::Tensor seeking = cross_->query(cross_norm_->forward(h_TD));
+    h_TD = h_TD + drop(cross_->forward(seeking, cross_->key_value(memory_TD), input.sequences,
+                                       input.source_mask_B11M, drop_weights(input, kCross)),
                        input, kCross);
   }
   return feed_forward(h_TD, input, decision);
@@ -123,12 +144,14 @@ at::Tensor T5Layer::forward(const at::Tensor& x_TD, const at::Tensor& memory_TD,
 
 at::Tensor T5Layer::next(const at::Tensor& x_TD, const at::Tensor& memory_TD,
                          const at::Tensor& bias, const Input& input, Caches& caches) const {
-  const at::Tensor normed_TD = attention_norm_.forward(x_TD);
-  attention_.extend(normed_TD, input.sequences, caches.self);
-  at::Tensor h_TD = x_TD + attention_.attend_to(caches.self, normed_TD, bias);
-  if (caches.cross.length() == 0) cross_->extend(memory_TD, input.sequences, caches.cross);
-  h_TD = h_TD + cross_->attend_to(caches.cross, cross_norm_->forward(h_TD), input.source_mask_B11M);
   RoutingDecision decision;
+  const auto [query, key_value] = project(attention_norm_.forward(x_TD), input.context, decision);
+  attention_.extend(key_value, input.sequences, caches.self);
+  at::Tensor h_TD = x_TD + attention_.attend_to(caches.self, query, bias);
+  if (caches.cross.length() == 0)
+    cross_->extend(cross_->key_value(memory_TD), input.sequences, caches.cross);
+  const at::Tensor seeking = cross_->query(cross_norm_->forward(h_TD));
+  h_TD = h_TD + cross_->attend_to(caches.cross, seeking, input.source_mask_B11M);
   return feed_forward(h_TD, input, decision);
 }
 
@@ -148,13 +171,14 @@ EncoderDecoder::EncoderDecoder(ParameterTable& table, const config::Model& model
 EncoderDecoder::Stack EncoderDecoder::make_stack(const Scope& scope, const parallel::Mesh& mesh,
                                                  bool is_decoder) const {
   Stack stack{register_relative_bias(scope, model_), {}, norm(scope, "final_norm", model_)};
-  const int64_t layers = model_.num_layers(), moe_layers = config::num_moe_layers(model_) / 2;
+  const int64_t layers = model_.num_layers(), routers = config::num_routers(model_) / 2;
   const config::Model model = is_decoder ? for_decoder(model_) : model_;
   stack.layers.reserve(static_cast<size_t>(layers));
-  T5Layer::Place place{0, is_decoder ? layers : 0, is_decoder ? moe_layers : 0, is_decoder};
+  T5Layer::Place place{0, is_decoder ? layers : 0, is_decoder ? routers : 0, is_decoder};
   for (; place.layer < layers; ++place.layer, ++place.number) {
     stack.layers.emplace_back(scope / "layers" / place.layer, model, mesh, place);
-    place.moe_index += config::is_moe_layer(model_, static_cast<int>(place.layer));
+    if (config::is_moe_layer(model_, static_cast<int>(place.layer)))
+      place.moe_index += config::routers_per_moe_layer(model_);
   }
   return stack;
 }

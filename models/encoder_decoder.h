@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
@@ -16,6 +17,7 @@
 #include "models/layers/norm.h"
 #include "models/layers/t5_attention.h"
 #include "models/moe/moe_layer.h"
+#include "models/moe/switch_projections.h"
 #include "parallel/mesh.h"
 
 namespace switchyard::models {
@@ -25,7 +27,7 @@ namespace switchyard::models {
 class T5Layer {
  public:
   struct Place {
-    int64_t layer = 0, number = 0, moe_index = 0;
+    int64_t layer = 0, number = 0, moe_index = 0;  // the last counts routers
     bool is_decoder = false;
   };
   T5Layer(const Scope& scope, const config::Model& model, const parallel::Mesh& mesh,
@@ -52,6 +54,9 @@ class T5Layer {
                   const Input& input, Caches& caches) const;
 
  private:
+  // Queries, and keys and values, of the self-attention.
+  std::pair<at::Tensor, at::Tensor> project(const at::Tensor& normed_TD, const StepContext& context,
+                                            RoutingDecision& decision) const;
   at::Tensor forward_extra(const at::Tensor& h_TD, const Input& input) const;
   at::Tensor feed_forward(const at::Tensor& h_TD, const Input& input,
                           RoutingDecision& decision) const;
@@ -61,6 +66,7 @@ class T5Layer {
   config::Model model_;
   uint32_t number_;
   Norm attention_norm_;
+  std::optional<SwitchProjections> projections_;  // in place of the self-attention's own
   T5Attention attention_;
   std::optional<Norm> cross_norm_;  // the decoder's, as its cross-attention
   std::optional<T5Attention> cross_;

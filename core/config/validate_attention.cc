@@ -93,7 +93,8 @@ void check_switch_projections(const Model& model, Findings& findings) {
     if (!holds)
       findings.add("model.attention.switch_projections must be used with {}; leave it out", what);
   };
-  needed(model.architecture() == DECODER, "architecture DECODER");
+  needed(model.architecture() == DECODER || model.architecture() == ENCODER_DECODER,
+         "architecture DECODER or ENCODER_DECODER");
   needed(model.has_moe(), "model.moe, whose experts and router it takes");
   needed(!model.attention().has_latent(), "plain attention, without latent");
 }

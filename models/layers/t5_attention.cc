@@ -10,48 +10,56 @@
 
 namespace switchyard::models {
 
-T5Attention::T5Attention(const Scope& scope, const config::Model& model)
+T5Attention::T5Attention(const Scope& scope, const config::Model& model, bool projected)
     : num_heads_(model.attention().num_heads()),
       num_kv_heads_(model.attention().num_kv_heads()),
       head_dim_(model.attention().head_dim()),
       scores_{model.attention().scale(), model.attention().logit_cap()},
-      query_(scope.parameter(
-          "query", {num_heads_ * head_dim_, model.d_model()},
-          {Init::kNormal, model.init_std() / std::sqrt(static_cast<double>(head_dim_))})),
-      key_value_(scope.parameter("key_value", {2 * num_kv_heads_ * head_dim_, model.d_model()},
-                                 {Init::kNormal, model.init_std()})),
       out_(scope.parameter("out", {model.d_model(), num_heads_ * head_dim_},
-                           {Init::kNormal, residual_init_std(model)})) {}
+                           {Init::kNormal, residual_init_std(model)})) {
+  if (projected) return;
+  query_ = &scope.parameter(
+      "query", {num_heads_ * head_dim_, model.d_model()},
+      {Init::kNormal, model.init_std() / std::sqrt(static_cast<double>(head_dim_))});
+  key_value_ = &scope.parameter("key_value", {2 * num_kv_heads_ * head_dim_, model.d_model()},
+                                {Init::kNormal, model.init_std()});
+}
+
+at::Tensor T5Attention::query(const at::Tensor& x_TD) const { return linear(x_TD, *query_); }
+
+at::Tensor T5Attention::key_value(const at::Tensor& memory_TD) const {
+  return linear(memory_TD, *key_value_);
+}
 
 // [B*S, heads d] -> [B, heads, S, d].
 at::Tensor T5Attention::heads(const at::Tensor& flat, int64_t sequences) const {
   return flat.view({sequences, -1, flat.size(1) / head_dim_, head_dim_}).transpose(1, 2);
 }
 
-void T5Attention::extend(const at::Tensor& memory_TD, int64_t sequences, KvCache& cache) const {
-  const auto parts = linear(memory_TD, key_value_).chunk(2, -1);
+void T5Attention::extend(const at::Tensor& key_value_TE, int64_t sequences, KvCache& cache) const {
+  const auto parts = key_value_TE.chunk(2, -1);
   at::Tensor key = heads(parts[0].contiguous(), sequences),
              value = heads(parts[1].contiguous(), sequences);
   cache.append(key, value);
 }
 
-at::Tensor T5Attention::attend_to(const KvCache& cache, const at::Tensor& x_TD,
+at::Tensor T5Attention::attend_to(const KvCache& cache, const at::Tensor& query_TQ,
                                   const at::Tensor& mask_BHSM,
                                   const AttentionDropout& dropout) const {
   ScoreOptions options = scores_;
   options.dropout = dropout;
-  const at::Tensor query = heads(linear(x_TD, query_), cache.key_BHSd.size(0));
+  const at::Tensor query = heads(query_TQ, cache.key_BHSd.size(0));
   const at::Tensor out = attend(query, cache.key_BHSd, cache.value_BHSd, mask_BHSM, options);
-  return linear(out.transpose(1, 2).reshape({x_TD.size(0), num_heads_ * head_dim_}), out_);
+  return linear(out.transpose(1, 2).reshape({query_TQ.size(0), num_heads_ * head_dim_}), out_);
 }
 
-at::Tensor T5Attention::forward(const at::Tensor& x_TD, const at::Tensor& memory_TD,
+at::Tensor T5Attention::forward(const at::Tensor& query_TQ, const at::Tensor& key_value_TE,
                                 int64_t sequences, const at::Tensor& mask_BHSM,
                                 const AttentionDropout& dropout) const {
   RECORD_USER_SCOPE("sy::attention");
   KvCache all;
-  extend(memory_TD, sequences, all);
-  return attend_to(all, x_TD, mask_BHSM, dropout);
+  extend(key_value_TE, sequences, all);
+  return attend_to(all, query_TQ, mask_BHSM, dropout);
 }
 
 }  // namespace switchyard::models

@@ -16,27 +16,32 @@ namespace switchyard::models {
 
 class T5Attention {
  public:
-  // Registers <scope>.query [H d, D], <scope>.key_value [2 KV d, D], <scope>.out [D, H d].
-  T5Attention(const Scope& scope, const config::Model& model);
+  // Registers <scope>.query [H d, D], <scope>.key_value [2 KV d, D], <scope>.out [D, H d]; with
+  // `projected` the last alone, as queries, keys and values come from elsewhere.
+  T5Attention(const Scope& scope, const config::Model& model, bool projected = false);
 
-  // queries x [B*S, D], keys and values from memory [B*M, D]; mask (may be undefined) [1 or B, 1 or
-  // H, S, M] is added to the scores, -inf hides. -> [B*S, D].
-  at::Tensor forward(const at::Tensor& x_TD, const at::Tensor& memory_TD, int64_t sequences,
+  // Rows [T, D] -> queries [T, H d]; keys and, beside them, values [T, 2 KV d].
+  at::Tensor query(const at::Tensor& x_TD) const;
+  at::Tensor key_value(const at::Tensor& memory_TD) const;
+
+  // query [B*S, H d], key_value [B*M, 2 KV d]; mask (may be undefined) [1 or B, 1 or H, S, M] is
+  // added to the scores, -inf hides. -> [B*S, D].
+  at::Tensor forward(const at::Tensor& query_TQ, const at::Tensor& key_value_TE, int64_t sequences,
                      const at::Tensor& mask_BHSM, const AttentionDropout& dropout = {}) const;
 
-  // For generation. Keys and values of `memory` are appended to the cache; and x attends to all
-  // that is in it.
-  void extend(const at::Tensor& memory_TD, int64_t sequences, KvCache& cache) const;
-  at::Tensor attend_to(const KvCache& cache, const at::Tensor& x_TD, const at::Tensor& mask_BHSM,
-                       const AttentionDropout& dropout = {}) const;
+  // For generation. Keys and values are appended to the cache; and queries attend to all that is in
+  // it.
+  void extend(const at::Tensor& key_value_TE, int64_t sequences, KvCache& cache) const;
+  at::Tensor attend_to(const KvCache& cache, const at::Tensor& query_TQ,
+                       const at::Tensor& mask_BHSM, const AttentionDropout& dropout = {}) const;
 
  private:
   at::Tensor heads(const at::Tensor& flat, int64_t sequences) const;
 
   int64_t num_heads_, num_kv_heads_, head_dim_;
   ScoreOptions scores_;
-  Parameter& query_;
-  Parameter& key_value_;
+  Parameter* query_ = nullptr;
+  Parameter* key_value_ = nullptr;
   Parameter& out_;
 };
 

@@ -24,16 +24,17 @@ Slice held_experts(const config::Moe& moe, const parallel::Mesh& mesh) {
 }
 
 std::variant<ExpertFfn, ExpertLinear> make_experts(const Scope& scope, const config::Model& model,
-                                                   Slice held, int64_t projection) {
-  if (projection == 0) return ExpertFfn(scope, model, held);
+                                                   Slice held, const Projection& projection) {
+  if (projection.width == 0) return ExpertFfn(scope, model, held);
   return ExpertLinear(
-      scope, {model.moe().num_experts(), projection, model.d_model(), model.init_std()}, held);
+      scope, {model.moe().num_experts(), projection.width, model.d_model(), projection.init_std},
+      held);
 }
 
 }  // namespace
 
 MoeLayer::MoeLayer(const Scope& scope, const config::Model& model, const parallel::Mesh& mesh,
-                   uint32_t layer, int64_t moe_index, int64_t projection)
+                   uint32_t layer, int64_t moe_index, const Projection& projection)
     : moe_(model.moe()),
       mesh_(&mesh),
       layer_(layer),
@@ -42,7 +43,7 @@ MoeLayer::MoeLayer(const Scope& scope, const config::Model& model, const paralle
       router_(scope / "router", moe_, model.d_model(), layer),
       held_(held_experts(moe_, mesh)),
       experts_(make_experts(scope / "experts", model, held_, projection)) {
-  const bool has_shared = projection == 0 && moe_.shared_expert().count() > 0;
+  const bool has_shared = projection.width == 0 && moe_.shared_expert().count() > 0;
   if (has_shared) shared_expert_.emplace(scope / "shared_expert", model);
 }
 

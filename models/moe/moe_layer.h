@@ -18,15 +18,20 @@
 
 namespace switchyard::models {
 
+// Experts that are one matrix each and not FFNs.
+struct Projection {
+  int64_t width = 0;  // rows; 0: FFNs
+  double init_std = 0;
+};
+
 class MoeLayer {
  public:
-  // moe_index counts routers from 0, for the statistics. projection > 0: experts are matrices of so
-  // many rows and not FFNs. The mesh must outlive the layer.
+  // moe_index counts routers from 0, for the statistics. The mesh must outlive the layer.
   MoeLayer(const Scope& scope, const config::Model& model, const parallel::Mesh& mesh,
-           uint32_t layer, int64_t moe_index, int64_t projection = 0);
+           uint32_t layer, int64_t moe_index, const Projection& projection = {});
 
-  // x [tokens, d_model] -> [tokens, d_model or projection]; a token whose slots are all dropped
-  // gets zero (plus the shared expert).
+  // x [tokens, d_model] -> [tokens, d_model or the projection's width]; a token whose slots are all
+  // dropped gets zero (plus the shared expert).
   // **Collective** over the mesh's expert group, and over the data group for global statistics;
   // zero tokens are legal. A made `decision` is obeyed, an empty one is filled. In training the
   // auxiliary losses are attached.

@@ -1,5 +1,7 @@
 #include "models/moe/switch_projections.h"
 
+#include <cmath>
+
 #include "core/tensor/aten.h"
 
 namespace switchyard::models {
@@ -13,10 +15,14 @@ SwitchProjections::SwitchProjections(const Scope& scope, const config::Model& mo
   const int64_t keys = int64_t{attention.num_kv_heads()} * attention.head_dim();
   const char* names[kCount] = {"query", "key", "value"};
   const int64_t widths[kCount] = {queries, keys, keys};
+  // T5 does not scale the scores: its queries start smaller instead.
+  const bool unscaled = model.architecture() == config::ENCODER_DECODER;
+  const double narrow = unscaled ? 1 / std::sqrt(static_cast<double>(attention.head_dim())) : 1;
   layers_.reserve(kCount);
   for (uint32_t i = 0; i < kCount; ++i) {
     layers_.emplace_back(scope / names[i], model, mesh, layer + (i + 1) * kStreamsApart,
-                         moe_index + i, widths[i]);
+                         moe_index + i,
+                         Projection{widths[i], model.init_std() * (i == 0 ? narrow : 1)});
   }
 }
 

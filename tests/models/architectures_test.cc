@@ -50,6 +50,14 @@ struct Architectures : ::testing::TestWithParam<Case> {
   }
 };
 
+config::RunConfig switch_attention() {
+  config::RunConfig config = tiny_encoder_decoder();
+  config.mutable_model()->mutable_attention()->set_switch_projections(true);
+  config.mutable_model()->mutable_moe()->set_top_k(1);
+  config.mutable_model()->mutable_moe()->mutable_router()->set_weighting(config::RAW);
+  return config;
+}
+
 TEST_P(Architectures, TrainAlikeOnTwoRanks) {
   expect_layout_changes_nothing(GetParam().config(), 2, 2);
 }
@@ -108,6 +116,7 @@ TEST(Census, CountsTheLstmsOfThePaper) {
 INSTANTIATE_TEST_SUITE_P(All, Architectures,
                          ::testing::Values(Case{"lstm_lm", tiny_lstm_lm},
                                            Case{"encoder_decoder", tiny_encoder_decoder},
+                                           Case{"switch_attention", switch_attention},
                                            Case{"local_experts", tiny_local_experts}),
                          [](const auto& test) { return std::string(test.param.name); });
 

@@ -22,6 +22,12 @@ config::Model tiny() {
   return model;
 }
 
+config::Model with_switch_attention() {
+  config::Model model = tiny();
+  model.mutable_attention()->set_switch_projections(true);
+  return model;
+}
+
 struct Instance {
   explicit Instance(const config::Model& config)
       : world(parallel::make_single()),
@@ -96,20 +102,22 @@ TEST(EncoderDecoder, StaysFiniteForARowOfPadding) {
 }
 
 TEST(EncoderDecoder, GeneratesWithACacheWhatItScoresAtOnce) {
-  const Instance instance(tiny());
-  const TokenBatch batch = batch_of(2);
-  const at::Tensor nll = instance.losses(batch);
-  const at::NoGradGuard no_grad;
-  StepContext context;
-  context.group_tokens = kSource;
-  EncoderDecoder::State state = instance.model.encode(batch.source_BM, context);
-  context.group_tokens = 1;
-  for (int64_t t = 0; t < kTarget; ++t) {
-    const at::Tensor logits =
-        instance.model.next_logits(batch.tokens_BS.slice(1, t, t + 1), context, state);
-    const at::Tensor expected =
-        -logits.to(at::kDouble).log_softmax(-1).gather(1, batch.targets_BS.slice(1, t, t + 1));
-    EXPECT_TRUE(is_near(nll.slice(1, t, t + 1), expected, 1e-5)) << t;
+  for (const config::Model& model : {tiny(), with_switch_attention()}) {
+    const Instance instance(model);
+    const TokenBatch batch = batch_of(2);
+    const at::Tensor nll = instance.losses(batch);
+    const at::NoGradGuard no_grad;
+    StepContext context;
+    context.group_tokens = kSource;
+    EncoderDecoder::State state = instance.model.encode(batch.source_BM, context);
+    context.group_tokens = 1;
+    for (int64_t t = 0; t < kTarget; ++t) {
+      const at::Tensor logits =
+          instance.model.next_logits(batch.tokens_BS.slice(1, t, t + 1), context, state);
+      const at::Tensor expected =
+          -logits.to(at::kDouble).log_softmax(-1).gather(1, batch.targets_BS.slice(1, t, t + 1));
+      EXPECT_TRUE(is_near(nll.slice(1, t, t + 1), expected, 1e-5)) << t;
+    }
   }
 }
 
@@ -152,8 +160,10 @@ TEST(EncoderDecoder, CountsTheMoeLayersOfBothStacks) {
   EXPECT_EQ(routers, 2);  // every second of two layers, twice
 }
 
-TEST(EncoderDecoder, HasTheGradientsOfFiniteDifferences) {
-  config::Model model = tiny();
+class EncoderDecoderGradient : public ::testing::TestWithParam<bool> {};
+
+TEST_P(EncoderDecoderGradient, AgreesWithFiniteDifferences) {
+  config::Model model = GetParam() ? with_switch_attention() : tiny();
   // Auxiliary losses are in the gradient alone.
   model.mutable_moe()->mutable_balance_loss()->set_coefficient(0);
   model.mutable_moe()->set_z_loss_coefficient(0);
@@ -178,6 +188,8 @@ TEST(EncoderDecoder, HasTheGradientsOfFiniteDifferences) {
                     {.step = 1e-5, .tolerance = 1e-8, .most_elements = 11});
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(SwitchAttention, EncoderDecoderGradient, ::testing::Bool());
 
 // Rows as they are, and the same with padding behind source and target.
 struct PaddedPair {
