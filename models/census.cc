@@ -73,6 +73,30 @@ int64_t count_of(const Parameter& parameter) {
                          std::multiplies<>());
 }
 
+// A mean for each row and each column, if both sides are long enough; else one for each number.
+int64_t factored_count(const Parameter& parameter, int64_t least_dim) {
+  const std::vector<int64_t>& shape = parameter.shape;
+  const size_t leading = parameter.experts ? 1 : 0;
+  if (shape.size() - leading != 2) return count_of(parameter);
+  const int64_t rows = shape[leading], columns = shape[leading + 1];
+  if (rows < least_dim || columns < least_dim) return count_of(parameter);
+  return (rows + columns) * (parameter.experts ? shape[0] : 1);
+}
+
+// Numbers that the optimizer keeps of a parameter; optim/ has the rules.
+int64_t moment_count(const Parameter& parameter, const config::Optimizer& optimizer) {
+  switch (optimizer.kind()) {
+    case config::SGD:
+      return optimizer.momentum() > 0 ? count_of(parameter) : 0;
+    case config::ADAFACTOR:
+      return factored_count(parameter, optimizer.adafactor().least_factored_dim());
+    case config::ADAM_FACTORED_EXPERTS:
+      return parameter.experts ? factored_count(parameter, 1) : 2 * count_of(parameter);
+    default:
+      return 2 * count_of(parameter);
+  }
+}
+
 Component counted(const Parameter& parameter, const config::Model& model) {
   const int64_t total = count_of(parameter);
   const int64_t active =
@@ -123,16 +147,19 @@ Census census(const config::Model& model) {
   return result;
 }
 
-Memory memory_per_rank(const config::Model& model, config::ComputeType compute, int expert_degree) {
-  int64_t parameters = 0;
-  const ParameterTable table = parameters_of(model);
-  for (const Parameter& parameter : table.parameters())
-    parameters += count_of(parameter) / (parameter.experts ? expert_degree : 1);
+Memory memory_per_rank(const config::RunConfig& config, int expert_degree) {
+  const config::ComputeType compute = config.runtime().compute();
+  int64_t parameters = 0, moments = 0;
+  const ParameterTable table = parameters_of(config.model());
+  for (const Parameter& parameter : table.parameters()) {
+    const int cut = parameter.experts ? expert_degree : 1;
+    parameters += count_of(parameter) / cut;
+    moments += moment_count(parameter, config.optimizer()) / cut;
+  }
   const int64_t value = compute == config::BF16 ? 2 : compute == config::FP32 ? 4 : 8;
   const int64_t wide = compute == config::FP64 ? 8 : 4;  // gradients and each moment
   const int64_t master = compute == config::BF16 ? 4 : 0;
-  return {parameters, parameters * value, parameters * master, parameters * wide,
-          parameters * 2 * wide};
+  return {parameters, parameters * value, parameters * master, parameters * wide, moments * wide};
 }
 
 }  // namespace switchyard::models

@@ -93,7 +93,7 @@ std::string flops_text(const config::RunConfig& config) {
 
 std::string inspect_text(const config::RunConfig& config, const parallel::Mesh::Shape& mesh) {
   constexpr double kMebibyte = 1 << 20;
-  const Memory memory = memory_per_rank(config.model(), config.runtime().compute(), mesh.expert);
+  const Memory memory = memory_per_rank(config, mesh.expert);
   const auto mib = [](int64_t bytes) { return static_cast<double>(bytes) / kMebibyte; };
   std::string text =
       fmt::format("run     {}\nmodel   {}\n\n", config.name(), model_line(config.model()));
@@ -125,7 +125,7 @@ Json parameters_json(const Census& counts) {
 
 Json inspect_json(const config::RunConfig& config, const parallel::Mesh::Shape& mesh) {
   const SequenceLengths lengths = sequence_lengths(config);
-  const Memory memory = memory_per_rank(config.model(), config.runtime().compute(), mesh.expert);
+  const Memory memory = memory_per_rank(config, mesh.expert);
   Json forward = Json::object(), terms = Json::array();
   for (const FlopTerm& term : forward_flops(config.model(), lengths))
     forward[term.name] = term.flops;

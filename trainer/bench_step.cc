@@ -90,9 +90,7 @@ StepBench bench_step(config::RunConfig config, parallel::Communicator& world, in
   const int expert =
       parallel::Mesh::resolve(world.size(), {}, config.model().moe().num_experts()).expert;
   bench.memory_formula_bytes =
-      static_cast<double>(
-          models::memory_per_rank(config.model(), config.runtime().compute(), expert)
-              .total_bytes()) +
+      static_cast<double>(models::memory_per_rank(config, expert).total_bytes()) +
       models::activation_bytes(config, world.size());
   world.barrier("bench done");
   if (world.rank() == 0) std::filesystem::remove_all(RunFolder(config).path);

@@ -74,20 +74,36 @@ TEST_F(CommandLine, InspectsAConfigForPrograms) {
   EXPECT_GT(json.at("flops_per_token"), 0);
 }
 
-TEST_F(CommandLine, InspectsAsManyParametersAsACheckpointHolds) {
-  expect_trained({.run = "run", .set = {"train.steps=2"}});
-  const Outcome outcome = call({"inspect", debug_config(), "--json"});
-  ASSERT_THAT(outcome, EndsWithCode(0, ""));
-  const auto manifest =
-      nlohmann::json::parse(read_file(file("run/checkpoints/step_2/manifest.json")));
-  int64_t total = 0;
-  for (const auto& [name, tensor] : manifest["tensors"].items()) {
-    if (name.find("_moment/") != std::string::npos) continue;
-    int64_t count = 1;
-    for (const auto& extent : tensor["shape"]) count *= extent.get<int64_t>();
-    total += count;
+// Numbers in a checkpoint, by whether they are an optimizer's.
+struct Numbers {
+  explicit Numbers(const std::string& manifest) {
+    const auto json = nlohmann::json::parse(manifest);
+    for (const auto& [name, tensor] : json.at("tensors").items()) {
+      int64_t count = 1;
+      for (const auto& extent : tensor["shape"]) count *= extent.get<int64_t>();
+      (name.find('/') != std::string::npos ? moments : parameters) += count;
+    }
   }
-  EXPECT_EQ(nlohmann::json::parse(outcome.output)["parameters"]["total"], total);
+  int64_t parameters = 0, moments = 0;
+};
+
+TEST_F(CommandLine, InspectsAsManyNumbersAsACheckpointHolds) {
+  for (const std::string kind : {"ADAMW", "SGD", "ADAFACTOR", "ADAM_FACTORED_EXPERTS"}) {
+    Arguments set{"optimizer.kind=" + kind};
+    if (kind == "SGD") set.push_back("optimizer.momentum=0.9");
+    if (kind == "ADAFACTOR") set.push_back("optimizer.adafactor.least_factored_dim=16");
+    Arguments inspect{"inspect", debug_config(), "--json"};
+    for (const std::string& assignment : set) inspect.insert(inspect.end(), {"--set", assignment});
+    const Outcome outcome = call(inspect);
+    ASSERT_THAT(outcome, EndsWithCode(0, ""));
+    const auto json = nlohmann::json::parse(outcome.output);
+
+    set.push_back("train.steps=2");
+    expect_trained({.run = kind, .set = set});
+    const Numbers numbers(read_file(file(kind + "/checkpoints/step_2/manifest.json")));
+    EXPECT_EQ(json["parameters"]["total"], numbers.parameters) << kind;
+    EXPECT_EQ(json["memory_per_rank"]["moment_bytes"], numbers.moments * sizeof(float)) << kind;
+  }
 }
 
 TEST_F(CommandLine, LooksARouterUpByTheNameOfItsModel) {
