@@ -4,9 +4,9 @@
 #include <gtest/gtest.h>
 
 #include "parallel/single.h"
+#include "tests/models/router_cases.h"
 #include "tests/testing/dist.h"
 #include "tests/testing/near.h"
-#include "tests/testing/tiny_model.h"
 
 namespace switchyard::testing {
 namespace {
@@ -49,6 +49,13 @@ TEST(LayoutInvarianceMpi, ExpertParallelInFloat32) {
   auto config = tiny_config();
   config.mutable_runtime()->set_compute(config::FP32);
   expect_layout_changes_nothing(config, world().size(), 1, 1e-5);
+}
+
+TEST(LayoutInvarianceMpi, EveryRouterInFloat64) {
+  for (const RouterCase& router : router_cases()) {
+    SCOPED_TRACE(router.name);
+    expect_layout_changes_nothing(config_of(router), world().size(), 4, 1e-10);
+  }
 }
 
 }  // namespace

@@ -138,5 +138,35 @@ TEST(RoutingReport, ShowsBiasedGroups) {
   EXPECT_NEAR(r["tokens"][0][1]["weight"], .948276, 1e-6);
 }
 
+// The best group has not the best expert.
+TEST(RoutingReport, ShowsTheGateOfTwoLevels) {
+  ReportInput input = with(matrix({2, 0, 1, 3}, 4));
+  input.router.group_logits_TA = matrix({1, 0}, 2);
+  const json r = report(
+      "num_experts: 4 top_k: 1 router { weighting: RAW hierarchy: TWO_LEVEL num_groups: 2 "
+      "group_top_k: 1 }",
+      std::move(input));
+  EXPECT_EQ(r["tokens"][0][0]["expert"], 0);
+  EXPECT_NEAR(r["tokens"][0][0]["weight"], .731059 * .880797, 1e-6);
+}
+
+// Probabilities: of expert 0 .67 .63 .91 .09 .51 .22; 1: .24 .14 .05 .67 .31 .26; 2: .09 .23 .05
+// .24 .19 .53. In training each takes its two best; in evaluation whom they put above 0.3.
+TEST(RoutingReport, ShowsStrictBalanceInTrainingAndItsThresholdsInEvaluation) {
+  const std::string moe =
+      "num_experts: 3 top_k: 1 router { score: SOFTMAX selection: STRICTLY_BALANCED weighting: "
+      "RENORMALIZE_KEPT } capacity { policy: BY_PROBABILITY train_factor: 1 counts_k: true }";
+  ReportInput input = with(kSwitchLogits);
+  input.router.threshold_E = at::full({3}, .3, at::kDouble);
+  const json training = report(moe, input);
+  EXPECT_EQ(slots(training, 0), (Slots{1, -1, 0, -1, -1, -1}));  // the likelier first
+  EXPECT_EQ(slots(training, 1), (Slots{-1, -1, -1, 0, 1, -1}));
+  EXPECT_EQ(slots(training, 2), (Slots{-1, -1, -1, 1, -1, 0}));
+  EXPECT_EQ(training["dropped"], 1);
+  EXPECT_NEAR(training["tokens"][3][1]["weight"], .665241 / (.665241 + .244728), 1e-6);
+  input.training = false;
+  EXPECT_EQ(report(moe, input)["load"], (Slots{4, 2, 1}));
+}
+
 }  // namespace
 }  // namespace switchyard::models
