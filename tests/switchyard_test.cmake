@@ -18,6 +18,7 @@ function(switchyard_unit_test name)
   add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
   set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT 120 PROCESSORS ${processors}
     ENVIRONMENT "SY_TEST_ROOT=${CMAKE_SOURCE_DIR};SY_TEST_BUILD=${CMAKE_BINARY_DIR};OMP_NUM_THREADS=${processors};OMP_WAIT_POLICY=passive;GTEST_OUTPUT=xml:${CMAKE_BINARY_DIR}/test_results/")
+  set_property(GLOBAL APPEND PROPERTY SWITCHYARD_TESTS_WITH_RESULTS ${name})
 endfunction()
 
 # switchyard_dist_test(NAME NPROC 1 2 4 SOURCES files... LINK libraries...)
