@@ -34,7 +34,8 @@ double saved_width(config::Ffn kind, double d_ff) {
 double moe_elements(const config::Moe& moe, double d_model) {
   const config::SharedExpert& shared = moe.shared_expert();
   const double shared_ff = double{1} * shared.count() * shared.d_ff();
-  return moe.top_k() * (2 * d_model + saved_width(moe.ffn(), moe.d_ff())) + d_model +
+  const double hidden = double{1} * moe.d_ff() * moe.hidden_layers();
+  return moe.top_k() * (2 * d_model + saved_width(moe.ffn(), hidden)) + d_model +
          (shared_ff > 0 ? d_model + saved_width(shared.ffn(), shared_ff) : 0);
 }
 

@@ -156,6 +156,7 @@ void default_moe(const Model& model, Moe& moe) {
   SY_DEFAULT(moe, importance_loss_coefficient, 0.0);
   SY_DEFAULT(moe, load_loss_coefficient, 0.0);
   SY_DEFAULT(moe, ffn, model.ffn());
+  SY_DEFAULT(moe, hidden_layers, 1);
   SY_DEFAULT(moe, expert_dropout, 0.0);
   SY_DEFAULT(moe, stacking, NO_STACKING);
   SY_DEFAULT(moe, allow_future, false);

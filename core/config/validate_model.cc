@@ -37,6 +37,17 @@ void check_layers(const Model& model, Findings& findings) {
         "sub-layer; set its width, or stacking: NO_STACKING");
 }
 
+void check_deep_experts(const Model& model, Findings& findings) {
+  const Moe& moe = model.moe();
+  const bool plain =
+      moe.ffn() == RELU && model.ffn_bias() <= NO_FFN_BIAS && !(moe.expert_dropout() > 0);
+  if (moe.hidden_layers() > 1 && !plain)
+    findings.add(
+        "model.moe.hidden_layers ({}) above 1 needs model.moe.ffn RELU, model.ffn_bias NO_FFN_BIAS "
+        "and model.moe.expert_dropout 0; change these, or leave hidden_layers out",
+        moe.hidden_layers());
+}
+
 // The product, with both what it is for and its value in the message when it reaches the limit.
 // Every factor is below 2^64, so a double cannot overflow; its 53 bits decide far from the limit.
 struct Product {
@@ -125,6 +136,7 @@ void check_model(const Model& model, Findings& findings) {
   check_attention(model, findings);
   check_layers(model, findings);
   if (!model.has_moe()) return;
+  check_deep_experts(model, findings);
   check_routing(model.moe(), findings);
   check_causality(model, findings);
   check_routing_suits(model, findings);

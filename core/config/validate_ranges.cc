@@ -37,6 +37,7 @@ constexpr LeastInteger kIntegers[] = {
     {"model.moe.num_experts", 1},
     {"model.moe.top_k", 1},
     {"model.moe.d_ff", 1},
+    {"model.moe.hidden_layers", 1},
     {"model.moe.first_layer", 0},
     {"model.moe.every_n_layers", 1},
     {"model.moe.router.num_groups", 1},

@@ -23,12 +23,17 @@ Slice held_experts(const config::Moe& moe, const parallel::Mesh& mesh) {
   return {mesh.expert().rank() * each, (mesh.expert().rank() + 1) * each};
 }
 
-std::variant<ExpertFfn, ExpertLinear> make_experts(const Scope& scope, const config::Model& model,
-                                                   Slice held, const Projection& projection) {
-  if (projection.width == 0) return ExpertFfn(scope, model, held);
-  return ExpertLinear(
-      scope, {model.moe().num_experts(), projection.width, model.d_model(), projection.init_std},
-      held);
+std::variant<ExpertFfn, ExpertLinear, DeepExperts> make_experts(const Scope& scope,
+                                                                const config::Model& model,
+                                                                Slice held,
+                                                                const Projection& projection) {
+  if (projection.width > 0) {
+    return ExpertLinear(
+        scope, {model.moe().num_experts(), projection.width, model.d_model(), projection.init_std},
+        held);
+  }
+  if (model.moe().hidden_layers() > 1) return DeepExperts(scope, model, held);
+  return ExpertFfn(scope, model, held);
 }
 
 }  // namespace
@@ -69,6 +74,8 @@ at::Tensor MoeLayer::run_experts(const at::Tensor& rows_RD, const StepContext& c
   if (const auto* matrices = std::get_if<ExpertLinear>(&experts_)) {
     return matrices->forward(rows_RD, offsets);
   }
+  if (const auto* deep = std::get_if<DeepExperts>(&experts_))
+    return deep->forward(rows_RD, offsets);
   const at::Tensor mask_RF =
       expert_dropout_mask(moe_, context, layer_, decision.plan, held_.begin, rows_RD.scalar_type());
   return std::get<ExpertFfn>(experts_).forward(rows_RD, offsets, mask_RF);

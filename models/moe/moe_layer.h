@@ -11,6 +11,7 @@
 #include "core/tensor/parameter.h"
 #include "models/layers/ffn.h"
 #include "models/moe/context.h"
+#include "models/moe/deep_experts.h"
 #include "models/moe/expert_linear.h"
 #include "models/moe/router.h"
 #include "models/moe/shared_expert.h"
@@ -55,7 +56,7 @@ class MoeLayer {
   int64_t moe_index_, num_routers_;
   Router router_;
   Slice held_;  // experts of this rank
-  std::variant<ExpertFfn, ExpertLinear> experts_;
+  std::variant<ExpertFfn, ExpertLinear, DeepExperts> experts_;
   std::optional<SharedExpert> shared_expert_;
 };
 

@@ -93,6 +93,7 @@ constexpr Published kPublished[] = {
     {"lstm_4x512", "0.0084", "0.0084", Counted::kWithoutVocabulary},
     {"lstm_2048_512", "0.0094", "0.0094", Counted::kWithoutVocabulary},
     {"moe_1_wide", "0.0084", "0.0084", Counted::kWithoutVocabulary},
+    {"moe_1_deep", "0.0084", "0.0084", Counted::kWithoutVocabulary},
     {"moe_4", "0.0084", "0.0084", Counted::kWithoutVocabulary},
     {"moe_32", "0.0378", "0.0084", Counted::kWithoutVocabulary},
     {"moe_256", "0.2729", nullptr, Counted::kWithoutVocabulary},

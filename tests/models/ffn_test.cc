@@ -1,20 +1,24 @@
 // Experts, shared experts and dense sub-layers in all their forms, against plain formulas.
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "core/config/layers.h"
 #include "core/tensor/aten.h"
 #include "core/tensor/reference.h"
 #include "models/decoder.h"
+#include "models/moe/deep_experts.h"
 #include "models/moe/expert_dropout.h"
 #include "parallel/single.h"
 #include "parallel/thread.h"
+#include "tests/testing/finite_differences.h"
 #include "tests/testing/near.h"
 #include "tests/testing/tiny_model.h"
 
 namespace switchyard::models {
 namespace {
 
+using switchyard::testing::expect_gradient;
 using switchyard::testing::is_near;
 using switchyard::testing::tiny_config;
 
@@ -62,6 +66,35 @@ TEST(DenseFfn, FollowsItsConfig) {
   const at::Tensor r = at::relu(at::mm(x, plain.weight("ffn.w1").t()));
   EXPECT_TRUE(is_near(plain.module.forward(x),
                       at::mm(r * r + plain.weight("ffn.shift"), plain.weight("ffn.w2").t())));
+}
+
+TEST(DeepExperts, AreEachALineOfMatricesWithTheirGradients) {
+  config::Model model = tiny_config().model();
+  model.mutable_moe()->set_num_experts(2);
+  model.mutable_moe()->set_d_ff(6);
+  model.mutable_moe()->set_hidden_layers(2);
+  Instance<DeepExperts> experts([&](ParameterTable& table) {
+    return DeepExperts(Scope(table) / "experts", model, {0, 2});
+  });
+  const at::Tensor x = input();
+  const auto forward = [&] { return experts.module.forward(x, {0, 10, kTokens}); };
+  std::vector<at::Tensor> parts{x.slice(0, 0, 10), x.slice(0, 10)};
+  for (int64_t e = 0; e < 2; ++e) {
+    for (int i = 0; i < 3; ++i) {
+      const at::Tensor weight = experts.weight(fmt::format("experts.layers.{}.weight", i))[e];
+      parts[e] = at::mm(i == 0 ? parts[e] : at::relu(parts[e]), weight.t());
+    }
+  }
+  EXPECT_TRUE(is_near(forward(), at::cat(parts)));
+  forward().square().sum().backward();
+  const auto value = [&] {
+    const at::NoGradGuard no_grad;
+    return forward().square().sum().item<double>();
+  };
+  for (const Parameter& parameter : experts.table.parameters()) {
+    SCOPED_TRACE(parameter.name);
+    expect_gradient(parameter.master, parameter.grad, value, {.most_elements = 20});
+  }
 }
 
 TEST(FfnBias, StartsWithoutEffect) {

@@ -42,6 +42,7 @@ inline std::vector<RouterCase> router_cases() {
           "num_devices: 2 capacity { policy: DEVICE_BUDGET train_factor: 1 exempt_share: 0.3 } "
           "balance_loss { statistics: PER_SEQUENCE device_coefficient: 0.05 "
           "communication_coefficient: 0.02 }"},
+      RouterCase{"DeepExperts", "hidden_layers: 3 ffn: RELU"},
       RouterCase{"Sampled", "router { selection: SAMPLED }"},
       RouterCase{"Hash", "router { selection: HASH }"},
       RouterCase{"SampledSecond",

@@ -81,6 +81,8 @@ TEST_F(Validate, ChecksTheFormsOfExperts) {
   EXPECT_THAT(broken({"model.moe.stacking=DENSE_AFTER", "model.d_ff=0"}),
               HasSubstr("model.moe.stacking puts a dense FFN beside each MoE sub-layer"));
   EXPECT_EQ(broken({"model.moe.stacking=DENSE_AFTER", "model.d_ff=64"}), "");
+  EXPECT_THAT(broken({"model.moe.hidden_layers=4"}),
+              HasSubstr("model.moe.hidden_layers (4) above 1 needs model.moe.ffn RELU"));
   EXPECT_THAT(broken({"model.moe.expert_dropout=1"}),
               HasSubstr("expert_dropout (1) must be at least 0 and below 1"));
 }
