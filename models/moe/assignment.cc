@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <utility>
 
 #include "core/base/errors.h"
 #include "core/tensor/aten.h"
@@ -16,7 +17,7 @@ struct Asking {
   const int64_t* expert;  // [T*K]
   int64_t choices;
   const std::vector<uint8_t>& admitted;
-  std::vector<double> weight;  // [T*K]; empty where the policy does not read it
+  std::vector<double> weight;  // [T*K], or [T] of the first choices; empty where none decides
   int64_t first = 0;           // the group's first token
 
   int64_t end() const { return first + options.group_tokens; }
@@ -28,9 +29,13 @@ std::vector<int64_t> token_order(const Asking& asking) {
   std::vector<int64_t> order(asking.options.group_tokens);
   std::iota(order.begin(), order.end(), asking.first);
   if (asking.options.policy == config::BATCH_PRIORITIZED) {
-    const auto first_weight = [&](int64_t t) { return asking.weight[t * asking.choices]; };
-    std::stable_sort(order.begin(), order.end(),
-                     [&](int64_t a, int64_t b) { return first_weight(a) > first_weight(b); });
+    // Ascending pairs: the greatest first weight, of equal ones the earlier token.
+    std::vector<std::pair<double, int64_t>> ranking(order.size());
+    std::transform(order.begin(), order.end(), ranking.begin(),
+                   [&](int64_t t) { return std::pair(-asking.weight[t], t); });
+    std::stable_sort(ranking.begin(), ranking.end());  // unlike sort, it bears a weight that is NaN
+    std::transform(ranking.begin(), ranking.end(), order.begin(),
+                   [](const auto& ranked) { return ranked.second; });
   }
   return order;
 }
@@ -39,18 +44,27 @@ std::vector<int64_t> token_order(const Asking& asking) {
 void place_in_order(const Asking& asking, std::vector<int64_t>& position) {
   const bool bounded = asking.options.policy != config::NO_DROP;
   const bool one_place = asking.options.policy == config::NEXT_FREE;
-  std::vector<int64_t> used(asking.options.num_experts);
-  std::vector<uint8_t> placed(one_place ? asking.options.group_tokens : 0);
   const std::vector<int64_t> order = token_order(asking);
-  for (int64_t j = 0; j < asking.choices; ++j) {
-    for (const int64_t t : order) {
-      const int64_t n = t * asking.choices + j;
-      if (!asking.asks(n) || (one_place && placed[t - asking.first])) continue;
-      int64_t& taken = used[asking.expert[n]];
-      if (bounded && taken >= asking.options.capacity) continue;
-      position[n] = taken++;
-      if (one_place) placed[t - asking.first] = 1;
+  const size_t tokens = order.size(), choices = asking.choices;
+  // [K*T] in the order of asking, so that memory is read as places are taken; -1: asks for none.
+  std::vector<int64_t> wanted(choices * tokens), got(choices * tokens, -1);
+  for (size_t i = 0; i < tokens; ++i) {
+    for (size_t j = 0; j < choices; ++j) {
+      const auto n = static_cast<int64_t>(order[i] * choices + j);
+      wanted[j * tokens + i] = asking.asks(n) ? asking.expert[n] : -1;
     }
+  }
+  std::vector<int64_t> used(asking.options.num_experts);
+  std::vector<uint8_t> placed(one_place ? tokens : 0);
+  for (size_t slot = 0; slot < wanted.size(); ++slot) {
+    if (wanted[slot] < 0 || (one_place && placed[slot % tokens])) continue;
+    int64_t& taken = used[wanted[slot]];
+    if (bounded && taken >= asking.options.capacity) continue;
+    got[slot] = taken++;
+    if (one_place) placed[slot % tokens] = 1;
+  }
+  for (size_t i = 0; i < tokens; ++i) {
+    for (size_t j = 0; j < choices; ++j) position[order[i] * choices + j] = got[j * tokens + i];
   }
 }
 
@@ -158,8 +172,12 @@ double coarse(double weight) {
   return std::ldexp(std::nearbyint(mantissa * kSteps) / kSteps, exponent);
 }
 
-std::vector<double> ranking_weights(const at::Tensor& weight_TK) {
-  const at::Tensor weight = weight_TK.detach().to(at::kDouble).contiguous();
+// What the policy ranks by; empty where it asks by position.
+std::vector<double> ranking_weights(const at::Tensor& weight_TK, config::DropPolicy policy) {
+  const bool by_first = policy == config::BATCH_PRIORITIZED;
+  if (!by_first && policy != config::BY_PROBABILITY && policy != config::DEVICE_BUDGET) return {};
+  const at::Tensor deciding = by_first ? weight_TK.select(1, 0) : weight_TK;
+  const at::Tensor weight = deciding.detach().to(at::kDouble).contiguous();
   std::vector<double> values(weight.numel());
   std::transform(weight.const_data_ptr<double>(), weight.const_data_ptr<double>() + values.size(),
                  values.begin(), coarse);
@@ -173,11 +191,8 @@ Assignment assign(const at::Tensor& expert_TK, const at::Tensor& weight_TK,
   const int64_t tokens = expert_TK.size(0), choices = expert_TK.size(1),
                 group = options.group_tokens;
   SY_CHECK(group > 0 && tokens % group == 0, "{} tokens in groups of {}", tokens, group);
-  const bool by_weight = options.policy == config::BATCH_PRIORITIZED ||
-                         options.policy == config::BY_PROBABILITY ||
-                         options.policy == config::DEVICE_BUDGET;
   Asking asking{options, expert_TK.const_data_ptr<int64_t>(), choices, admitted,
-                by_weight ? ranking_weights(weight_TK) : std::vector<double>()};
+                ranking_weights(weight_TK, options.policy)};
   Assignment result;
   result.position.assign(tokens * choices, -1);
   for (; asking.first < tokens; asking.first += group) place(asking, result.position);
