@@ -2,11 +2,10 @@
 
 #include <memory>
 
-#include <ATen/record_function.h>
-
 #include "core/config/layers.h"
 #include "core/tensor/aten.h"
 #include "core/tensor/ops.h"
+#include "core/tensor/profiled_part.h"
 #include "models/layers/output_z_loss.h"
 #include "models/moe/balance.h"
 
@@ -95,7 +94,7 @@ at::Tensor Decoder::loss(const TokenBatch& batch, const StepContext& context, do
   const at::Tensor last_TD = run_layers(x_TD, input, with_ids, recompute);
   at::Tensor loss;
   {
-    RECORD_USER_SCOPE("sy::loss");
+    const ProfiledPart part("sy::loss");
     loss = vocabulary_loss(hidden(final_norm_.forward(last_TD)), output_weight(),
                            batch.targets_BS.flatten(), scale, nll, output_z_loss(model_, context));
   }
@@ -112,7 +111,7 @@ at::Tensor Decoder::mtp_loss(const TokenBatch& batch, const at::Tensor& x_TD,
   with_ids.token_ids_T = tokens.next_BS.flatten();
   const at::Tensor ahead_TD =
       mtp_->forward({x_TD, embed(tokens.next_BS)}, input, with_ids, training.recompute);
-  RECORD_USER_SCOPE("sy::loss");
+  const ProfiledPart part("sy::loss");
   const double weight = model_.mtp().weight();
   const at::Tensor loss = vocabulary_loss(hidden(ahead_TD), output_weight(),
                                           tokens.targets_BS.flatten(), training.scale * weight, {});

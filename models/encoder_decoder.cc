@@ -4,11 +4,10 @@
 #include <memory>
 #include <utility>
 
-#include <ATen/record_function.h>
-
 #include "core/config/layers.h"
 #include "core/tensor/aten.h"
 #include "core/tensor/ops.h"
+#include "core/tensor/profiled_part.h"
 #include "core/tensor/recompute.h"
 #include "models/layers/dropout.h"
 #include "models/layers/output_z_loss.h"
@@ -228,7 +227,7 @@ at::Tensor EncoderDecoder::run_stack(const Stack& stack, at::Tensor x_TD,
           const at::Tensor memory = packed.narrow(0, rows, packed.size(0) - rows);
           return layer.forward(x, memory, self_bias(stack, x, input), input, *decision);
         },
-        memory_TD.defined() ? at::cat({x_TD, memory_TD}) : x_TD);
+        memory_TD.defined() ? at::concat({x_TD, memory_TD}) : x_TD);
   }
   return dropout(
       stack.final_norm.forward(x_TD), model_.dropout(), input.context,
@@ -256,7 +255,7 @@ at::Tensor EncoderDecoder::loss(const TokenBatch& batch, const StepContext& cont
   const StepContext target = mark_padding(context, batch.targets_BS >= 0);
   const at::Tensor hidden_TD = run_stack(decoder_, embed(batch.tokens_BS, target, kTargetDropout),
                                          memory_TD, {sequences, mask, target}, recompute);
-  RECORD_USER_SCOPE("sy::loss");
+  const ProfiledPart part("sy::loss");
   return vocabulary_loss(scaled(hidden_TD), output_weight(), batch.targets_BS.flatten(), scale, nll,
                          output_z_loss(model_, context));
 }

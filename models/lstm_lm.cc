@@ -2,11 +2,10 @@
 
 #include <memory>
 
-#include <ATen/record_function.h>
-
 #include "core/config/layers.h"
 #include "core/tensor/aten.h"
 #include "core/tensor/ops.h"
+#include "core/tensor/profiled_part.h"
 #include "core/tensor/recompute.h"
 #include "models/layers/dropout.h"
 #include "models/layers/output_z_loss.h"
@@ -86,7 +85,7 @@ at::Tensor LstmLm::loss(const TokenBatch& batch, const StepContext& context, dou
       x_TD = run_layer(i, x_TD, pass, nullptr, *decision);
     }
   }
-  RECORD_USER_SCOPE("sy::loss");
+  const ProfiledPart part("sy::loss");
   const at::Tensor targets_T = batch.targets_BS.flatten();
   const int64_t samples = model_.lstm().sampled_softmax();
   if (context.training && samples > 0) {

@@ -14,8 +14,8 @@ NextTokens next_tokens(const TokenBatch& batch) {
   const at::Tensor same_document =
       batch.documents_BS.narrow(1, 1, length - 1).eq(batch.documents_BS.narrow(1, 0, length - 1));
   const at::Tensor after_next = batch.targets_BS.narrow(1, 1, length - 1);
-  return {at::cat({batch.tokens_BS.narrow(1, 1, length - 1), last.clamp_min(0)}, 1),
-          at::cat({after_next.masked_fill(same_document.logical_not(), -1), none}, 1)};
+  return {at::concat({batch.tokens_BS.narrow(1, 1, length - 1), last.clamp_min(0)}, 1),
+          at::concat({after_next.masked_fill(same_document.logical_not(), -1), none}, 1)};
 }
 
 MultiTokenPrediction::MultiTokenPrediction(const Scope& scope, const config::Model& model,
@@ -29,7 +29,7 @@ MultiTokenPrediction::MultiTokenPrediction(const Scope& scope, const config::Mod
 
 at::Tensor MultiTokenPrediction::forward(const Rows& rows, const AttentionInput& input,
                                          const StepContext& context, bool recompute) const {
-  const at::Tensor joined_TD = at::cat(
+  const at::Tensor joined_TD = at::concat(
       {hidden_norm_.forward(rows.hidden_TD), embedding_norm_.forward(rows.next_TD)}, /*dim=*/1);
   const at::Tensor x_TD = linear(joined_TD, projection_);
   return final_norm_.forward(run_layer(layer_, x_TD, input, context, recompute));

@@ -2,11 +2,10 @@
 
 #include <chrono>
 
-#include <ATen/record_function.h>
-
 #include "core/base/errors.h"
 #include "core/tensor/aten.h"
 #include "core/tensor/differentiable.h"
+#include "core/tensor/profiled_part.h"
 #include "core/tensor/rows.h"
 
 namespace switchyard::parallel {
@@ -22,7 +21,7 @@ at::Tensor new_rows(int64_t rows, const at::Tensor& like) {
 at::Tensor travel(const at::Tensor& rows, const ExchangePlan& plan, bool homeward,
                   const char* what) {
   if (plan.group->size() == 1) return rows;  // both orders are the expert order
-  RECORD_USER_SCOPE("sy::exchange");
+  const ProfiledPart part("sy::exchange");
   ExchangeCounts counts = plan.counts;
   counts.row_bytes = rows.size(1) * static_cast<int64_t>(rows.element_size());
   if (homeward) std::swap(counts.send, counts.receive);
@@ -114,7 +113,7 @@ PlanPtr make_plan(const SlotOrder& order, Communicator& group, int64_t row_bucke
 }
 
 at::Tensor dispatch(const at::Tensor& x_TD, const PlanPtr& plan) {
-  RECORD_USER_SCOPE("sy::permute");
+  const ProfiledPart part("sy::permute");
   const at::Tensor sent = gather(x_TD.detach().contiguous(), plan->token_of_row);
   const auto backward = [plan](const at::Tensor& d_rows, const std::vector<bool>&) {
     const at::Tensor home = homeward(d_rows, *plan, "dispatch backward");
@@ -124,7 +123,7 @@ at::Tensor dispatch(const at::Tensor& x_TD, const PlanPtr& plan) {
 }
 
 at::Tensor combine(const at::Tensor& rows_RD, const at::Tensor& weight_TK, const PlanPtr& plan) {
-  RECORD_USER_SCOPE("sy::permute");
+  const ProfiledPart part("sy::permute");
   const at::Tensor home = homeward(rows_RD.detach(), *plan, "combine");
   const at::Tensor weight = weight_TK.detach();
   const auto backward = [home, weight, plan](const at::Tensor& dy, const std::vector<bool>&) {

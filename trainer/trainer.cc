@@ -5,12 +5,12 @@
 #include <numeric>
 #include <span>
 
-#include <ATen/record_function.h>
 #include <fmt/format.h>
 
 #include "core/base/log.h"
 #include "core/config/layers.h"
 #include "core/tensor/aten.h"
+#include "core/tensor/profiled_part.h"
 #include "models/moe/dead_experts.h"
 #include "models/moe/selection_bias.h"
 #include "models/moe/stats.h"
@@ -117,12 +117,12 @@ Trainer::StepResult Trainer::train_step() {
 }
 
 std::vector<Batch> Trainer::next_batches() {
-  RECORD_USER_SCOPE("sy::data");
+  const ProfiledPart part("sy::data");
   return loader_->next_step();
 }
 
 void Trainer::reduce(StepResult& result) {
-  RECORD_USER_SCOPE("sy::reduction and wait");
+  const ProfiledPart part("sy::reduction and wait");
   parallel::reduce_gradients(instance_.parameters.groups(), instance_.mesh);
   result.gradient_norm = parallel::gradient_norm(instance_.parameters.groups(), instance_.mesh);
 }
@@ -171,7 +171,7 @@ void Trainer::update(const StepResult& result) {
   state_.data = loader_->cursor();
   track_experts(result.stats);
   if (result.is_finite()) {
-    RECORD_USER_SCOPE("sy::optimizer");
+    const ProfiledPart part("sy::optimizer");
     models::update_selection_bias(instance_.parameters, config_.model().moe(), result.stats,
                                   world_);
     optimizer_->step(result.learning_rate, result.gradient_norm);

@@ -1,7 +1,8 @@
 #pragma once
 // The LibTorch functions that we call, one header each: ATen/ATen.h declares three thousand and
 // costs every file three seconds. Precompiled. For .cc files; headers include ATen/core/Tensor.h
-// only.
+// only. No operator whose header needs lists of IValues: at::concat, not at::cat, which is the same
+// (scripts/cmake/Torch.cmake).
 
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
@@ -12,7 +13,7 @@
 #include <ATen/ops/allclose.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/bincount.h>
-#include <ATen/ops/cat.h>
+#include <ATen/ops/concat.h>
 #include <ATen/ops/einsum.h>
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/empty.h>

@@ -31,7 +31,7 @@ at::Tensor rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& si
   const std::vector<at::Tensor> halves = x.to(exact_type(x)).chunk(2, -1);
   const at::Tensor c = cos.unsqueeze(1), s = sin.unsqueeze(1);  // [S, 1, d/2]
   const at::Tensor first = halves[0] * c - halves[1] * s, second = halves[1] * c + halves[0] * s;
-  return at::cat({first, second}, -1).to(x.scalar_type());
+  return at::concat({first, second}, -1).to(x.scalar_type());
 }
 
 at::Tensor activate(Activation kind, const at::Tensor& h) {
@@ -67,7 +67,7 @@ at::Tensor ffn_experts(const at::Tensor& rows, const FfnTensors& weights, Activa
     if (mask.defined()) hidden = hidden * mask.narrow(0, begin, count);
     outputs.push_back(at::matmul(hidden, weights.out[expert].t()));
   }
-  return at::cat(outputs);
+  return at::concat(outputs);
 }
 
 at::Tensor token_losses(const at::Tensor& hidden, const at::Tensor& weight,

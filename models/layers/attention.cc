@@ -1,17 +1,16 @@
 #include "models/layers/attention.h"
 
-#include <ATen/record_function.h>
-
 #include "core/tensor/aten.h"
 #include "core/tensor/ops.h"
+#include "core/tensor/profiled_part.h"
 #include "models/layers/ffn.h"
 
 namespace switchyard::models {
 
 void KvCache::append(at::Tensor& key, at::Tensor& value) {
   if (length() > 0) {
-    key = at::cat({key_BHSd, key}, 2);
-    value = at::cat({value_BHSd, value}, 2);
+    key = at::concat({key_BHSd, key}, 2);
+    value = at::concat({value_BHSd, value}, 2);
   }
   *this = {key, value};
 }
@@ -59,7 +58,7 @@ at::Tensor Attention::refine(at::Tensor qkv) const {
   if (options_.qk_norm() == config::FULL_WIDTH) {
     const int64_t keys = num_kv_heads_ * head_dim_;
     const auto parts = qkv.split_with_sizes({num_heads_ * head_dim_, keys, keys}, 1);
-    qkv = at::cat({q_norm_->forward(parts[0]), k_norm_->forward(parts[1]), parts[2]}, 1);
+    qkv = at::concat({q_norm_->forward(parts[0]), k_norm_->forward(parts[1]), parts[2]}, 1);
   }
   return options_.qkv_clip() > 0 ? qkv.clamp(-options_.qkv_clip(), options_.qkv_clip()) : qkv;
 }
@@ -68,7 +67,7 @@ at::Tensor Attention::place(const at::Tensor& qk_BSHd, const AttentionInput& inp
   at::Tensor qk = qk_BSHd;
   if (options_.qk_norm() == config::PER_HEAD) {
     const auto parts = qk.split_with_sizes({num_heads_, num_kv_heads_}, 2);
-    qk = at::cat({q_norm_->forward(parts[0]), k_norm_->forward(parts[1])}, 2);
+    qk = at::concat({q_norm_->forward(parts[0]), k_norm_->forward(parts[1])}, 2);
   }
   return options_.position() == config::ROPE ? rope(qk, input.rotary.cos_Sd, input.rotary.sin_Sd)
                                              : qk;
@@ -82,7 +81,7 @@ at::Tensor Attention::mask(const AttentionInput& input) const {
 
 at::Tensor Attention::forward(const at::Tensor& x_TD, const AttentionInput& input, KvCache* cache,
                               const AttentionDropout& dropout) const {
-  RECORD_USER_SCOPE("sy::attention");
+  const ProfiledPart part("sy::attention");
   return forward_projected(linear(x_TD, *qkv_), input, cache, dropout);
 }
 

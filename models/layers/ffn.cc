@@ -2,9 +2,8 @@
 
 #include <cmath>
 
-#include <ATen/record_function.h>
-
 #include "core/base/errors.h"
+#include "core/tensor/profiled_part.h"
 
 namespace switchyard::models {
 namespace {
@@ -69,7 +68,7 @@ DenseFfn::DenseFfn(const Scope& scope, const config::Model& model, config::Ffn k
           })) {}
 
 at::Tensor DenseFfn::forward(const at::Tensor& x_TD) const {
-  RECORD_USER_SCOPE("sy::experts");
+  const ProfiledPart part("sy::experts");
   return ffn_experts(x_TD, weights_, activation_, {0, x_TD.size(0)});
 }
 
@@ -84,7 +83,7 @@ ExpertFfn::ExpertFfn(const Scope& scope, const config::Model& model, Slice held)
 
 at::Tensor ExpertFfn::forward(const at::Tensor& rows_RD, const std::vector<int64_t>& offsets,
                               const at::Tensor& mask_RF) const {
-  RECORD_USER_SCOPE("sy::experts");
+  const ProfiledPart part("sy::experts");
   return ffn_experts(rows_RD, weights_, activation_, offsets, mask_RF);
 }
 

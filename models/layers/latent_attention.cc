@@ -1,9 +1,8 @@
 #include "models/layers/latent_attention.h"
 
-#include <ATen/record_function.h>
-
 #include "core/tensor/aten.h"
 #include "core/tensor/ops.h"
+#include "core/tensor/profiled_part.h"
 #include "models/layers/ffn.h"
 
 namespace switchyard::models {
@@ -49,12 +48,12 @@ at::Tensor LatentAttention::queries(const at::Tensor& x_TD, const AttentionInput
   const at::Tensor source = q_down_ ? q_norm_->forward(linear(x_TD, *q_down_)) : x_TD;
   const at::Tensor q = linear(source, q_).view({input.sequences, input.length, num_heads_, -1});
   const auto parts = q.split_with_sizes({sizes_.nope_dim(), sizes_.rope_dim()}, 3);
-  return at::cat({parts[0], rope_neighbours(parts[1], input.rotary)}, 3);
+  return at::concat({parts[0], rope_neighbours(parts[1], input.rotary)}, 3);
 }
 
 at::Tensor LatentAttention::forward(const at::Tensor& x_TD, const AttentionInput& input,
                                     KvCache* cache, const AttentionDropout& dropout) const {
-  RECORD_USER_SCOPE("sy::attention");
+  const ProfiledPart part("sy::attention");
   const at::Tensor down = linear(x_TD, kv_down_).view({input.sequences, input.length, 1, -1});
   const auto parts = down.split_with_sizes({sizes_.kv_rank(), sizes_.rope_dim()}, 3);
   at::Tensor latent = kv_norm_.forward(parts[0]).transpose(1, 2);
@@ -66,7 +65,7 @@ at::Tensor LatentAttention::forward(const at::Tensor& x_TD, const AttentionInput
                       .view({input.sequences, positions, num_heads_, -1})
                       .transpose(1, 2)
                       .split_with_sizes({sizes_.nope_dim(), sizes_.value_dim()}, 3);
-  const at::Tensor key = at::cat({kv[0], rotated.expand({-1, num_heads_, -1, -1})}, 3);
+  const at::Tensor key = at::concat({kv[0], rotated.expand({-1, num_heads_, -1, -1})}, 3);
   const at::Tensor out = attend(queries(x_TD, input).transpose(1, 2), key, kv[1], input.mask_B1SS,
                                 {scale_, 0, dropout});
   return linear(out.transpose(1, 2).reshape({x_TD.size(0), num_heads_ * sizes_.value_dim()}), out_);

@@ -2,10 +2,9 @@
 
 #include <vector>
 
-#include <ATen/record_function.h>
-
 #include "core/tensor/aten.h"
 #include "core/tensor/ops.h"
+#include "core/tensor/profiled_part.h"
 
 namespace switchyard::models {
 namespace {
@@ -50,7 +49,7 @@ LstmState Lstm::step(const at::Tensor& input_B4H, const LstmState& state) const 
 
 at::Tensor Lstm::forward(const at::Tensor& x_TD, int64_t sequences, const at::Tensor& documents_BS,
                          LstmState* state) const {
-  RECORD_USER_SCOPE("sy::lstm");
+  const ProfiledPart part("sy::lstm");
   const at::ScalarType type = x_TD.scalar_type();
   const int64_t length = x_TD.size(0) / sequences;
   const at::Tensor input_BS4H =

@@ -44,7 +44,7 @@ at::Tensor sampled_softmax_loss(const at::Tensor& hidden_TD, Parameter& weight,
       (at::matmul(hidden_TD, embedding(word_N, weight).t()).to(type) -
        log_expected(word_N, candidates).to(type))
           .masked_fill(target_T.unsqueeze(1).eq(word_N), -std::numeric_limits<double>::infinity());
-  const at::Tensor nll_T = at::cat({own_T.unsqueeze(1), others_TN}, 1).logsumexp(-1) - own_T;
+  const at::Tensor nll_T = at::concat({own_T.unsqueeze(1), others_TN}, 1).logsumexp(-1) - own_T;
   return (nll_T * targets_T.ge(0).to(type)).sum() * scale;
 }
 

@@ -2,10 +2,9 @@
 
 #include <cmath>
 
-#include <ATen/record_function.h>
-
 #include "core/tensor/aten.h"
 #include "core/tensor/ops.h"
+#include "core/tensor/profiled_part.h"
 #include "models/layers/ffn.h"
 
 namespace switchyard::models {
@@ -56,7 +55,7 @@ at::Tensor T5Attention::attend_to(const KvCache& cache, const at::Tensor& query_
 at::Tensor T5Attention::forward(const at::Tensor& query_TQ, const at::Tensor& key_value_TE,
                                 int64_t sequences, const at::Tensor& mask_BHSM,
                                 const AttentionDropout& dropout) const {
-  RECORD_USER_SCOPE("sy::attention");
+  const ProfiledPart part("sy::attention");
   KvCache all;
   extend(key_value_TE, sequences, all);
   return attend_to(all, query_TQ, mask_BHSM, dropout);

@@ -53,7 +53,7 @@ struct Fractions {
     at::Tensor count = count_GN.to(at::kDouble);
     at::Tensor tokens_G = tokens_of_groups(count.size(0), group_tokens, real);
     if (moe.balance_loss().statistics() == config::GLOBAL_BATCH) {
-      const at::Tensor totals = total_over(at::cat({count.sum(0), tokens_G.sum(0, true)}), data);
+      const at::Tensor totals = total_over(at::concat({count.sum(0), tokens_G.sum(0, true)}), data);
       count = totals.narrow(0, 0, count.size(1)).unsqueeze(0);
       tokens_G = totals.narrow(0, count.size(1), 1);
     }

@@ -1,8 +1,7 @@
 #include "models/moe/deep_experts.h"
 
-#include <ATen/record_function.h>
-
 #include "core/tensor/aten.h"
+#include "core/tensor/profiled_part.h"
 #include "models/layers/ffn.h"
 
 namespace switchyard::models {
@@ -22,7 +21,7 @@ DeepExperts::DeepExperts(const Scope& scope, const config::Model& model, Slice h
 
 at::Tensor DeepExperts::forward(const at::Tensor& rows_RD,
                                 const std::vector<int64_t>& offsets) const {
-  RECORD_USER_SCOPE("sy::experts");
+  const ProfiledPart part("sy::experts");
   at::Tensor y = rows_RD;
   for (const ExpertLinear& matrix : matrices_) {
     y = matrix.forward(&matrix == &matrices_.front() ? y : at::relu(y), offsets);

@@ -16,7 +16,7 @@ at::Tensor ExpertLinear::forward(const at::Tensor& rows_RD,
     const at::Tensor rows = rows_RD.narrow(0, offsets[e], offsets[e + 1] - offsets[e]);
     parts.push_back(at::mm(rows, weights[e].t()));
   }
-  return at::cat(parts);
+  return at::concat(parts);
 }
 
 }  // namespace switchyard::models

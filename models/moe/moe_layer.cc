@@ -1,9 +1,8 @@
 #include "models/moe/moe_layer.h"
 
-#include <ATen/record_function.h>
-
 #include "core/config/layers.h"
 #include "core/tensor/aten.h"
+#include "core/tensor/profiled_part.h"
 #include "models/moe/balance.h"
 #include "models/moe/draws.h"
 #include "models/moe/expert_dropout.h"
@@ -83,7 +82,7 @@ at::Tensor MoeLayer::run_experts(const at::Tensor& rows_RD, const StepContext& c
 
 void MoeLayer::decide(const Routing& routing, const StepContext& context,
                       RoutingDecision& decision) const {
-  RECORD_USER_SCOPE("sy::router");
+  const ProfiledPart part("sy::router");
   const int64_t tokens = routing.expert_TK.size(0);
   const Placement placement =
       place_slots(routing, moe_, context, draw_for_assignment(moe_, tokens, context, layer_));
@@ -101,7 +100,7 @@ at::Tensor MoeLayer::attach_losses(const at::Tensor& x_TD, const Routing& routin
                                    const StepContext& context, const RoutingDecision& decision,
                                    bool record) const {
   if (!context.training) return x_TD;
-  RECORD_USER_SCOPE("sy::router");
+  const ProfiledPart part("sy::router");
   RoutingStats unrecorded;
   RoutingStats& stats = record && context.stats ? (*context.stats)[moe_index_] : unrecorded;
   const at::Tensor losses =

@@ -1,9 +1,8 @@
 #include "models/moe/router.h"
 
-#include <ATen/record_function.h>
-
 #include "core/base/errors.h"
 #include "core/tensor/aten.h"
+#include "core/tensor/profiled_part.h"
 #include "models/moe/balanced_assignment.h"
 #include "models/moe/gate_noise.h"
 #include "models/moe/selection.h"
@@ -130,7 +129,7 @@ Router::Router(const Scope& scope, const config::Moe& moe, int64_t d_model, uint
 
 Routing Router::route(const at::Tensor& x_TD, const StepContext& context,
                       const at::Tensor& chosen) const {
-  RECORD_USER_SCOPE("sy::router");
+  const ProfiledPart part("sy::router");
   const auto type = x_TD.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   const at::Tensor input_TD = perturb_input(x_TD.to(type), moe_.router(), context, layer_);
   const auto logits_of = [&](Parameter& weight) { return at::mm(input_TD, use(weight, type).t()); };

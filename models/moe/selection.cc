@@ -93,7 +93,7 @@ at::Tensor sample_by_score(const at::Tensor& score_TE, const at::Tensor& gumbel_
 at::Tensor best_and_sampled(const at::Tensor& score_TE, const at::Tensor& gumbel_TE) {
   const at::Tensor first = top_k_lowest_id(score_TE, 1);
   const at::Tensor rest = score_TE.detach().scatter(1, first, 0.0);  // logarithm: -infinity
-  return at::cat({first, sample_by_score(rest, gumbel_TE, 1)}, 1);
+  return at::concat({first, sample_by_score(rest, gumbel_TE, 1)}, 1);
 }
 
 at::Tensor hash_choice(const at::Tensor& token_ids_T, int64_t num_experts, int64_t k,

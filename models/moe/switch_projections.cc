@@ -33,7 +33,7 @@ at::Tensor SwitchProjections::forward(const at::Tensor& x_TD, const StepContext&
   for (size_t i = 0; i < layers_.size(); ++i) {
     parts.push_back(layers_[i].forward(x_TD, context, decision.projections[i]));
   }
-  return at::cat(parts, 1);
+  return at::concat(parts, 1);
 }
 
 }  // namespace switchyard::models

@@ -74,7 +74,7 @@ at::Tensor two_level_load_terms(const Routing& routing, const at::Tensor& real_T
   }
   const at::Tensor within_TAE =
       chance_TE.to(at::kDouble).view({tokens, groups, -1}) * in_group_TA.unsqueeze(2);
-  return at::cat({expected_TA.sum(0), in_group_TA.sum(0), within_TAE.sum(0).flatten()});
+  return at::concat({expected_TA.sum(0), in_group_TA.sum(0), within_TAE.sum(0).flatten()});
 }
 
 at::Tensor two_level_load(const at::Tensor& terms, int64_t num_groups) {

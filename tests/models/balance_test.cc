@@ -145,12 +145,12 @@ TEST_F(DeviceLosses, PooledOverLayersIsTheLossOfAllTokensTogether) {
 
   StepContext both = context;
   both.group_tokens = both.tokens_in_step = 8;
-  const at::Tensor p = at::cat(probabilities);
-  const Routing all{p, p, at::cat(ids), {}, {}};
+  const at::Tensor p = at::concat(probabilities);
+  const Routing all{p, p, at::concat(ids), {}, {}};
   const at::Tensor expected =
       balance_loss(p, balance_slopes(all, moe, both, *world).expert_GE, both);
   EXPECT_NEAR(pool->value(), expected.item<double>(), 1e-12);
-  const at::Tensor again = at::cat({logits.detach().softmax(-1), second.softmax(-1)});
+  const at::Tensor again = at::concat({logits.detach().softmax(-1), second.softmax(-1)});
   balance_loss(again, balance_slopes(all, moe, both, *world).expert_GE, both).backward();
   EXPECT_TRUE(is_near(gradient, second.grad(), 1e-12));
 }

@@ -162,8 +162,9 @@ TEST(Catalog, MeetsEveryPublishedSizeToItsLastDigit) {
     const Census& counts = entries().at(published.name).counts;
     const auto [total, active] = left_out(counts, published.counted);
     EXPECT_EQ(in_billions(counts.total - total, published.total), published.total);
-    if (published.active)
+    if (published.active) {
       EXPECT_EQ(in_billions(counts.active - active, published.active), published.active);
+    }
   }
 }
 

@@ -85,7 +85,7 @@ TEST(DeepExperts, AreEachALineOfMatricesWithTheirGradients) {
       parts[e] = at::mm(i == 0 ? parts[e] : at::relu(parts[e]), weight.t());
     }
   }
-  EXPECT_TRUE(is_near(forward(), at::cat(parts)));
+  EXPECT_TRUE(is_near(forward(), at::concat(parts)));
   forward().square().sum().backward();
   const auto value = [&] {
     const at::NoGradGuard no_grad;

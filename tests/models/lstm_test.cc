@@ -120,7 +120,7 @@ TEST(Lstm, GoesOnFromTheStateItLeft) {
   LstmState state;
   const at::Tensor first = instance.lstm.forward(x.narrow(0, 0, 2), 1, {}, &state);
   const at::Tensor rest = instance.lstm.forward(x.narrow(0, 2, 3), 1, {}, &state);
-  EXPECT_TRUE(is_near(at::cat({first, rest}), whole, 1e-12));
+  EXPECT_TRUE(is_near(at::concat({first, rest}), whole, 1e-12));
 }
 
 TEST(Lstm, HasTheGradientsOfFiniteDifferences) {

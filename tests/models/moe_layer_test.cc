@@ -314,7 +314,9 @@ double dense_over_sharded(config::Weighting weighting) {
     const auto slice = [&](const at::Tensor& m, int64_t axis) {
       return m.narrow(axis, first, rows);
     };
-    sharded.parameter("moe.experts.w13").master[e].copy_(at::cat({slice(gate, 0), slice(up, 0)}));
+    sharded.parameter("moe.experts.w13")
+        .master[e]
+        .copy_(at::concat({slice(gate, 0), slice(up, 0)}));
     sharded.parameter("moe.experts.w2").master[e].copy_(slice(down, 1));
   }
   sharded.parameter("moe.router.weight").master.zero_();

@@ -62,8 +62,11 @@ TEST(MultiTokenPrediction, IsLeftOutOfEvaluation) {
 
 TEST(MultiTokenPrediction, SharesEmbeddingAndOutputMatrix) {
   const DecoderInstance ahead(with_mtp());
-  for (const Parameter& parameter : ahead.table.parameters())
-    if (parameter.name.starts_with("mtp.")) EXPECT_NE(parameter.shape.front(), kVocab);
+  for (const Parameter& parameter : ahead.table.parameters()) {
+    if (parameter.name.starts_with("mtp.")) {
+      EXPECT_NE(parameter.shape.front(), kVocab);
+    }
+  }
 }
 
 // A loss on no token at all moves nothing.
@@ -77,10 +80,11 @@ TEST(MultiTokenPrediction, HasNoGradientWhereNoTokenIsAskedFor) {
   ahead.loss(alone).backward();
   for (const Parameter& parameter : ahead.table.parameters()) {
     const double gradient = parameter.grad.abs().max().item<double>();
-    if (parameter.name.starts_with("mtp."))
+    if (parameter.name.starts_with("mtp.")) {
       EXPECT_EQ(gradient, 0) << parameter.name;
-    else if (parameter.name == "embedding")
+    } else if (parameter.name == "embedding") {
       EXPECT_GT(gradient, 0);
+    }
   }
 }
 

@@ -69,7 +69,7 @@ TEST(SwitchProjections, AreEachTheBestExpertsMatrixTimesItsProbability) {
       const int64_t best = p.argmax().item<int64_t>();
       parts.push_back(p[best] * at::mv(weight[best], projections.x[t]));
     }
-    rows.push_back(at::cat(parts));
+    rows.push_back(at::concat(parts));
   }
   EXPECT_TRUE(is_near(actual, at::stack(rows)));
 }

@@ -156,7 +156,7 @@ at::Tensor run_experts(const at::Tensor& rows, const ExchangePlan& plan, int ran
     const at::Tensor matrix = pseudo_random({kWidth, kWidth}, static_cast<int>(rank * local + e));
     out.push_back(at::mm(rows.slice(0, plan.offsets[e], plan.offsets[e + 1]), matrix.t()));
   }
-  return at::cat(out);
+  return at::concat(out);
 }
 
 void expect_gradients_of_reference(const Case& c, Communicator& world) {

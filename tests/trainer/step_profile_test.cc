@@ -3,12 +3,12 @@
 #include <chrono>
 #include <thread>
 
-#include <ATen/record_function.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "core/tensor/aten.h"
 #include "core/tensor/differentiable.h"
+#include "core/tensor/profiled_part.h"
 
 namespace switchyard::trainer {
 namespace {
@@ -31,9 +31,9 @@ TEST(StepProfile, CountsBackwardWhereForwardWas) {
   const StepProfile profile;
   at::Tensor y;
   {
-    RECORD_USER_SCOPE("sy::outer");
+    const ProfiledPart outer("sy::outer");
     {
-      RECORD_USER_SCOPE("sy::inner");
+      const ProfiledPart inner("sy::inner");
       y = pause_in_backward(x);
     }
     y = y.square();
