@@ -17,8 +17,8 @@ struct Asking {
   const int64_t* expert;  // [T*K]
   int64_t choices;
   const std::vector<uint8_t>& admitted;
-  std::vector<double> weight;  // [T*K], or [T] of the first choices; empty where none decides
-  int64_t first = 0;           // the group's first token
+  std::vector<double> score;  // [T*K], or [T] of the first choices; empty where none decides
+  int64_t first = 0;          // the group's first token
 
   int64_t end() const { return first + options.group_tokens; }
   bool asks(int64_t slot) const { return admitted.empty() || admitted[slot]; }
@@ -29,11 +29,11 @@ std::vector<int64_t> token_order(const Asking& asking) {
   std::vector<int64_t> order(asking.options.group_tokens);
   std::iota(order.begin(), order.end(), asking.first);
   if (asking.options.policy == config::BATCH_PRIORITIZED) {
-    // Ascending pairs: the greatest first weight, of equal ones the earlier token.
+    // Ascending pairs: the greatest first score, of equal ones the earlier token.
     std::vector<std::pair<double, int64_t>> ranking(order.size());
     std::transform(order.begin(), order.end(), ranking.begin(),
-                   [&](int64_t t) { return std::pair(-asking.weight[t], t); });
-    std::stable_sort(ranking.begin(), ranking.end());  // unlike sort, it bears a weight that is NaN
+                   [&](int64_t t) { return std::pair(-asking.score[t], t); });
+    std::stable_sort(ranking.begin(), ranking.end());  // unlike sort, it bears a score that is NaN
     std::transform(ranking.begin(), ranking.end(), order.begin(),
                    [](const auto& ranked) { return ranked.second; });
   }
@@ -81,12 +81,12 @@ std::vector<std::vector<int64_t>> slots_by_owner(const Asking& asking, int64_t o
   return slots;
 }
 
-// Each expert serves its slots by rank: greatest weight, or lowest lot, first.
+// Each expert serves its slots by rank: greatest score, or lowest lot, first.
 void place_by_rank(const Asking& asking, std::vector<int64_t>& position) {
   const AssignOptions& options = asking.options;
   const auto before = [&](int64_t a, int64_t b) {
     return options.policy == config::AT_RANDOM_ORDER ? options.lot[a] < options.lot[b]
-                                                     : asking.weight[a] > asking.weight[b];
+                                                     : asking.score[a] > asking.score[b];
   };
   for (auto& slots : slots_by_owner(asking, options.num_experts)) {
     std::stable_sort(slots.begin(), slots.end(), before);
@@ -95,7 +95,7 @@ void place_by_rank(const Asking& asking, std::vector<int64_t>& position) {
   }
 }
 
-// Each device keeps its exempt slots, and of the others the greatest weights up to its budget,
+// Each device keeps its exempt slots, and of the others the greatest scores up to its budget,
 // which the exempt ones have used first. (The paper does not say whether they count; here they do.)
 void place_by_device(const Asking& asking, std::vector<int64_t>& position) {
   const AssignOptions& options = asking.options;
@@ -104,7 +104,7 @@ void place_by_device(const Asking& asking, std::vector<int64_t>& position) {
   };
   const auto before = [&](int64_t a, int64_t b) {
     if (is_exempt(a) != is_exempt(b)) return is_exempt(a);
-    return asking.weight[a] > asking.weight[b];
+    return asking.score[a] > asking.score[b];
   };
   std::vector<int64_t> used(options.num_experts);
   for (auto& slots : slots_by_owner(asking, options.num_devices)) {
@@ -162,37 +162,37 @@ int64_t count_dropped(const Asking& asking, const std::vector<int64_t>& position
   return dropped;
 }
 
-// 16 significant bits. Equal tokens in equal contexts have equal weights but for the last bits,
+// 16 significant bits. Equal tokens in equal contexts have equal scores but for the last bits,
 // which depend on how a matrix product was cut, hence on the number of ranks: those must not
 // decide.
-double coarse(double weight) {
+double coarse(double score) {
   constexpr double kSteps = 1 << 16;
   int exponent = 0;
-  const double mantissa = std::frexp(weight, &exponent);
+  const double mantissa = std::frexp(score, &exponent);
   return std::ldexp(std::nearbyint(mantissa * kSteps) / kSteps, exponent);
 }
 
 // What the policy ranks by; empty where it asks by position.
-std::vector<double> ranking_weights(const at::Tensor& weight_TK, config::DropPolicy policy) {
+std::vector<double> ranking_scores(const at::Tensor& score_TK, config::DropPolicy policy) {
   const bool by_first = policy == config::BATCH_PRIORITIZED;
   if (!by_first && policy != config::BY_PROBABILITY && policy != config::DEVICE_BUDGET) return {};
-  const at::Tensor deciding = by_first ? weight_TK.select(1, 0) : weight_TK;
-  const at::Tensor weight = deciding.detach().to(at::kDouble).contiguous();
-  std::vector<double> values(weight.numel());
-  std::transform(weight.const_data_ptr<double>(), weight.const_data_ptr<double>() + values.size(),
+  const at::Tensor deciding = by_first ? score_TK.select(1, 0) : score_TK;
+  const at::Tensor score = deciding.detach().to(at::kDouble).contiguous();
+  std::vector<double> values(score.numel());
+  std::transform(score.const_data_ptr<double>(), score.const_data_ptr<double>() + values.size(),
                  values.begin(), coarse);
   return values;
 }
 
 }  // namespace
 
-Assignment assign(const at::Tensor& expert_TK, const at::Tensor& weight_TK,
+Assignment assign(const at::Tensor& expert_TK, const at::Tensor& score_TK,
                   const std::vector<uint8_t>& admitted, const AssignOptions& options) {
   const int64_t tokens = expert_TK.size(0), choices = expert_TK.size(1),
                 group = options.group_tokens;
   SY_CHECK(group > 0 && tokens % group == 0, "{} tokens in groups of {}", tokens, group);
   Asking asking{options, expert_TK.const_data_ptr<int64_t>(), choices, admitted,
-                ranking_weights(weight_TK, options.policy)};
+                ranking_scores(score_TK, options.policy)};
   Assignment result;
   result.position.assign(tokens * choices, -1);
   for (; asking.first < tokens; asking.first += group) place(asking, result.position);

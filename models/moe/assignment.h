@@ -33,11 +33,12 @@ struct Assignment {
   parallel::SlotOrder order;
 };
 
-// expert [T, K] int64, choices in order of preference; weight [T, K] float, read by
+// expert [T, K] int64, choices in order of preference; score [T, K] float, the router's before any
+// renormalisation (V-MoE section 4.1 ranks tokens by their top probability), read by
 // BATCH_PRIORITIZED, BY_PROBABILITY and DEVICE_BUDGET; admitted [T*K] or empty: slots with 0 never
-// ask for a place, hence take none (see admission.h). Weights are compared to 16 bits;
+// ask for a place, hence take none (see admission.h). Scores are compared to 16 bits;
 // equal ones rank by choice, then by token.
-Assignment assign(const at::Tensor& expert_TK, const at::Tensor& weight_TK,
+Assignment assign(const at::Tensor& expert_TK, const at::Tensor& score_TK,
                   const std::vector<uint8_t>& admitted, const AssignOptions& options);
 
 }  // namespace switchyard::models

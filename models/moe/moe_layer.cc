@@ -60,8 +60,8 @@ at::Tensor MoeLayer::forward(const at::Tensor& x_TD, const StepContext& context,
   if (first_run) decide(routing, context, decision);
   const at::Tensor rows_RD = parallel::dispatch(x_TD, decision.plan);
   const at::Tensor out_RD = run_experts(rows_RD, context, decision);
-  const at::Tensor weight_TK =
-      weights_after_drops(routing.weight_TK, decision.token_scale_T1, decision.kept_TK);
+  const at::Tensor weight_TK = weights_after_drops(routing.weight_TK, decision.token_scale_T1,
+                                                   decision.kept_TK, moe_.router());
   at::Tensor y_TD = parallel::combine(out_RD, weight_TK, decision.plan);
   if (shared_expert_) y_TD = y_TD + shared_expert_->forward(x_TD);
   return attach_losses(y_TD, routing, context, decision, first_run);

@@ -52,7 +52,7 @@ Placement place_slots(const Routing& routing, const config::Moe& moe, const Step
   options.capacity = options.policy == config::DEVICE_BUDGET
                          ? device_budget(moe, context.group_tokens)
                          : capacity_of(moe, context.training, context.group_tokens);
-  placement.assignment = assign(routing.expert_TK, routing.weight_TK, placement.admitted, options);
+  placement.assignment = assign(routing.expert_TK, routing.score_TK, placement.admitted, options);
   return placement;
 }
 
@@ -75,12 +75,12 @@ at::Tensor kept_slots(const Placement& placement, const config::Moe& moe, at::Sc
 }
 
 at::Tensor weights_after_drops(const at::Tensor& weight_TK, const at::Tensor& token_scale_T1,
-                               const at::Tensor& kept_TK) {
+                               const at::Tensor& kept_TK, const config::Router& router) {
   if (token_scale_T1.defined()) return weight_TK * token_scale_T1;
   if (!kept_TK.defined()) return weight_TK;
-  constexpr double kTiny = 1e-30;  // a token without a place
-  const at::Tensor kept_weight_TK = weight_TK * kept_TK;
-  return kept_weight_TK / kept_weight_TK.sum(-1, true).clamp_min(kTiny);
+  const at::Tensor kept_weight_TK =
+      weight_TK * kept_TK;  // with route_scale, which the norm cancels
+  return kept_weight_TK / norm_of_choices(kept_weight_TK, router) * router.route_scale();
 }
 
 RoutingStats stats_of(const Routing& routing, const Placement& placement, const config::Moe& moe,
@@ -99,9 +99,10 @@ RoutingStats stats_of(const Routing& routing, const Placement& placement, const 
     return stats;
   }
   stats.load.assign(moe.num_experts(), 0);
+  const int64_t counted = routing.num_counted > 0 ? routing.num_counted : choices;
   const int64_t* expert = routing.expert_TK.const_data_ptr<int64_t>();
   for (int64_t n = 0; n < tokens * choices; ++n) {
-    if (admitted.empty() || admitted[n]) ++stats.load[expert[n]];
+    if (n % choices < counted && (admitted.empty() || admitted[n])) ++stats.load[expert[n]];
   }
   if (!admitted.empty()) {
     stats.rejected = stats.tokens * choices - std::count(admitted.begin(), admitted.end(), 1);

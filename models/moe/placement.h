@@ -34,7 +34,7 @@ at::Tensor kept_slots(const Placement& placement, const config::Moe& moe, at::Sc
 // The weights of the slots after assignment: token_scale and RENORMALIZE_KEPT applied. A token
 // without a place has weights 0.
 at::Tensor weights_after_drops(const at::Tensor& weight_TK, const at::Tensor& token_scale_T1,
-                               const at::Tensor& kept_TK);
+                               const at::Tensor& kept_TK, const config::Router& router);
 
 // Without the losses. Where experts choose, the load is what the experts took, and dropped counts
 // the tokens that none did.

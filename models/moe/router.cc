@@ -53,6 +53,9 @@ at::Tensor select(const at::Tensor& score_TE, const RouterInput& input, const co
   }
 }
 
+// A divisor: float32 sigmoids may underflow to 0 all together.
+at::Tensor positive(const at::Tensor& norm) { return norm.clamp_min(1e-20); }
+
 at::Tensor softmax_over_tokens(const at::Tensor& logits_TE, const RouterInput& input) {
   at::Tensor logits = logits_TE;
   if (!input.real.empty()) {
@@ -64,31 +67,41 @@ at::Tensor softmax_over_tokens(const at::Tensor& logits_TE, const RouterInput& i
 
 }  // namespace
 
+at::Tensor Routing::counted_TK() const {
+  return num_counted > 0 ? expert_TK.narrow(1, 0, num_counted).contiguous() : expert_TK;
+}
+
 Routing route_logits(const RouterInput& input, const config::Moe& moe, const RouterDraws& draws) {
   if (moe.router().hierarchy() > config::ONE_LEVEL) return route_two_levels(input, moe, draws);
   Routing routing;
   routing.logits_TE = input.logits_TE;
   routing.threshold_E = input.threshold_E;
+  if (moe.capacity().policy() == config::NEXT_FREE) routing.num_counted = moe.top_k();
   const NoisyLogits noise = add_noise(input.logits_TE, input.noise_logits_TE, draws.normal_TE);
   const bool sigmoid = moe.router().score() == config::SIGMOID;
   at::Tensor score_TE = sigmoid ? noise.noisy_TE.sigmoid() : noise.noisy_TE.softmax(-1);
-  routing.probability_TE = sigmoid ? score_TE / score_TE.sum(-1, true) : score_TE;
+  routing.probability_TE = sigmoid ? score_TE / positive(score_TE.sum(-1, true)) : score_TE;
   if (moe.router().score() == config::SOFTMAX_OVER_TOKENS) {
     score_TE = softmax_over_tokens(noise.noisy_TE, input);
   }
   routing.expert_TK =
       input.chosen_TK.defined() ? input.chosen_TK : select(score_TE, input, moe, draws);
-  routing.weight_TK = choice_weights(score_TE.gather(-1, routing.expert_TK), moe.router());
+  const at::Tensor chosen_score_TK = score_TE.gather(-1, routing.expert_TK);
+  routing.score_TK = chosen_score_TK.detach();
+  routing.weight_TK = choice_weights(chosen_score_TK, moe.router());
   routing.chance_TE = chance_of_choice(input.logits_TE, noise, moe.top_k());
   return routing;
+}
+
+at::Tensor norm_of_choices(const at::Tensor& chosen_score, const config::Router& router) {
+  return positive(router.weight_norm() == 1 ? chosen_score.sum(-1, true)
+                                            : chosen_score.norm(router.weight_norm(), {-1}, true));
 }
 
 at::Tensor normalize_choices(const at::Tensor& chosen_score, const config::Router& router) {
   switch (router.weighting()) {
     case config::RENORMALIZE:
-      return chosen_score / (router.weight_norm() == 1
-                                 ? chosen_score.sum(-1, true)
-                                 : chosen_score.norm(router.weight_norm(), {-1}, true));
+      return chosen_score / norm_of_choices(chosen_score, router);
     case config::EQUAL:
       return at::full_like(chosen_score, 1.0 / static_cast<double>(chosen_score.size(-1)));
     default:  // RENORMALIZE_KEPT waits for the drops

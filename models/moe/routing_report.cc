@@ -132,8 +132,8 @@ std::string routing_report(const config::Moe& moe, ReportInput input, uint64_t s
   const RoutingStats stats = stats_of(routing, placement, moe, context);
   const auto type = routing.weight_TK.scalar_type();
   const at::Tensor kept_TK = kept_slots(placement, moe, type);
-  const at::Tensor weight_TK =
-      weights_after_drops(routing.weight_TK, token_scale(placement, moe, type), kept_TK);
+  const at::Tensor weight_TK = weights_after_drops(
+      routing.weight_TK, token_scale(placement, moe, type), kept_TK, moe.router());
   Json report;
   report["tokens"] = tokens_of(routing, moe, placement, weight_TK);
   report["load"] = stats.load;

@@ -54,6 +54,7 @@ Routing route_two_levels(const RouterInput& input, const config::Moe& moe,
   routing.probability_TE = (group_score_TA.unsqueeze(2) * score_TAE).flatten(1);
   routing.expert_TK =
       input.chosen_TK.defined() ? input.chosen_TK : choose(group_score_TA, score_TAE, moe);
+  routing.score_TK = routing.probability_TE.detach().gather(1, routing.expert_TK);
   routing.weight_TK = product_weights(group_score_TA, score_TAE, routing.expert_TK, moe.router());
   routing.group_chance_TA = chance_of_choice(input.group_logits_TA, group_noise, kept);
   const at::Tensor chance_NE = chance_of_choice(logits_NE, noise, moe.top_k() / kept);

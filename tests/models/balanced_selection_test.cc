@@ -51,7 +51,8 @@ struct StrictlyBalanced : ::testing::Test {
   at::Tensor weights(const Routing& routing) const {
     const Placement placement = place_slots(routing, moe, context, {});
     return weights_after_drops(routing.weight_TK, {},
-                               kept_slots(placement, moe, routing.weight_TK.scalar_type()));
+                               kept_slots(placement, moe, routing.weight_TK.scalar_type()),
+                               moe.router());
   }
 };
 
@@ -93,7 +94,10 @@ TEST(RenormalizeKept, DividesByWhatIsLeftAfterDropsWithItsGradient) {
   const at::Tensor weight =
       at::tensor({.5, .3, .2, .6, .2, .2}, at::kDouble).view({2, 3}).requires_grad_();
   const at::Tensor kept = at::tensor({1., 0., 1., 0., 0., 0.}, at::kDouble).view({2, 3});
-  const at::Tensor after = weights_after_drops(weight, {}, kept);
+  config::Router router;
+  router.set_weight_norm(1);
+  router.set_route_scale(2);
+  const at::Tensor after = weights_after_drops(weight * 2, {}, kept, router) / 2;
   EXPECT_TRUE(is_near(after, at::tensor({5. / 7, 0., 2. / 7, 0., 0., 0.}, at::kDouble).view({2, 3}),
                       1e-12));
   after[0][0].backward();
@@ -136,6 +140,17 @@ TEST(BalancedAssignment, IsEvenWhateverTheLogits) {
   at::Tensor skewed = at::rand({64, 8}, at::kDouble);
   skewed.select(1, 0).add_(50);
   EXPECT_THAT(loads(balanced_assignment(skewed, 64, {}), 8), Each(8));
+}
+
+TEST(BalancedAssignment, EndsWhateverTheLogits) {
+  at::manual_seed(4);
+  for (const double size : {1e6, 1e12, 1e30}) {
+    const at::Tensor logits = at::randn({64, 8}, at::kDouble) * size;
+    EXPECT_EQ(balanced_assignment(logits, 64, {}).size(0), 64) << size;
+  }
+  at::Tensor broken = at::randn({64, 8}, at::kDouble);
+  broken[5][3] = std::nan("");
+  EXPECT_EQ(balanced_assignment(broken, 64, {}).size(0), 64);
 }
 
 TEST(BalancedAssignment, LooksAtOneGroupAndNotAtPadding) {

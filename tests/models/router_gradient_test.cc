@@ -135,7 +135,7 @@ struct RouterGradient : ::testing::TestWithParam<Case> {
     const Placement placement = place_slots(routing, moe, context, {});
     const at::Tensor weight =
         weights_after_drops(routing.weight_TK, token_scale(placement, moe, at::kDouble),
-                            kept_slots(placement, moe, at::kDouble));
+                            kept_slots(placement, moe, at::kDouble), moe.router());
     const at::Tensor kept = at::tensor(placement.assignment.order.slot, at::kLong);
     return (weight.flatten() * probe).index_select(0, kept).sum();
   }
