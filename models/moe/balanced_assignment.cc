@@ -7,6 +7,7 @@
 #include <queue>
 
 #include "core/tensor/aten.h"
+#include "models/moe/selection.h"
 
 namespace switchyard::models {
 namespace {
@@ -101,9 +102,13 @@ std::vector<double> worths(const double* logits, int64_t experts,
 
 at::Tensor balanced_assignment(const at::Tensor& logits_TE, int64_t group_tokens,
                                const std::vector<uint8_t>& real) {
-  constexpr double kFirstSlack = 1.0, kLastSlack = 5e-4;
+  constexpr double kLastSlack = 5e-4;
   const at::Tensor logits = logits_TE.detach().to(at::kDouble).contiguous();
   const int64_t num_tokens = logits.size(0), experts = logits.size(1);
+  // Beyond, a bid hardly raises a price, and the auction would not end; NaN is such a worth too.
+  constexpr double kLargest = 1e9;
+  const double largest = num_tokens > 0 ? logits.abs().max().item<double>() : 0;
+  if (!(largest < kLargest)) return top_k_lowest_id(logits, 1);
   at::Tensor id_T1 = at::zeros({num_tokens, 1}, at::kLong);
   auto* id = id_T1.mutable_data_ptr<int64_t>();
   for (int64_t begin = 0; begin < num_tokens; begin += group_tokens) {
@@ -114,7 +119,7 @@ at::Tensor balanced_assignment(const at::Tensor& logits_TE, int64_t group_tokens
     const std::vector<double> worth = worths(logits.const_data_ptr<double>(), experts, tokens);
     Auction auction(worth, experts);
     std::vector<int64_t> expert;
-    for (double slack = kFirstSlack;; slack = std::max(slack / 4, kLastSlack)) {
+    for (double slack = std::max(1.0, largest / 4);; slack = std::max(slack / 4, kLastSlack)) {
       expert = auction.run(slack);
       if (slack == kLastSlack) break;
     }

@@ -11,7 +11,8 @@ namespace switchyard::models {
 
 // logits [T, E] -> [T, 1] int64. In each group of S tokens an expert has at most ceil(S / E), and
 // the sum of the chosen logits is at most 0.001 per token below the greatest there is. `real` as
-// from real_tokens(); padding gets expert 0 and takes no place. No gradient.
+// from real_tokens(); padding gets expert 0 and takes no place. Logits that are not finite, or
+// beyond 1e9, are not balanced: each token gets its best expert. No gradient.
 at::Tensor balanced_assignment(const at::Tensor& logits_TE, int64_t group_tokens,
                                const std::vector<uint8_t>& real);
 
