@@ -1,4 +1,3 @@
-
 #include "core/tensor/aten.h"
 #include "core/tensor/differentiable.h"
 #include "core/tensor/gemm.h"
@@ -21,6 +20,14 @@ at::Tensor linear_backward(const at::Tensor& dy, const at::Tensor& x, Parameter&
   return dx;
 }
 
+struct ExpertRows {
+  std::vector<int64_t> offsets;
+
+  at::Tensor operator()(const at::Tensor& rows, int64_t e) const {
+    return rows.narrow(0, offsets[e], offsets[e + 1] - offsets[e]);
+  }
+};
+
 }  // namespace
 
 at::Tensor linear(const at::Tensor& x, Parameter& weight) {
@@ -36,6 +43,28 @@ at::Tensor linear(const at::Tensor& x, Parameter& weight) {
     return std::vector{linear_backward(dy, saved, weight, needs), at::Tensor()};
   };
   return differentiable("linear", {x, weight.value}, y, backward);
+}
+
+at::Tensor linear_experts(const at::Tensor& rows, Parameter& weight,
+                          const std::vector<int64_t>& offsets) {
+  SY_CHECK(rows.dim() == 2 && weight.value.dim() == 3 && rows.size(1) == weight.value.size(2),
+           "linear {}: input has {} features, the weight {}", weight.name, rows.size(-1),
+           weight.value.size(-1));
+  const ExpertRows of{offsets};
+  const at::Tensor x = rows.detach(), w = weight.value.detach();
+  const at::Tensor y = at::empty({rows.size(0), w.size(1)}, rows.options());
+  for (int64_t e = 0; e < w.size(0); ++e) matmul(of(x, e), w[e].t(), of(y, e));
+  const auto backward = [x, w, of, &weight](const at::Tensor& dy_any,
+                                            const std::vector<bool>& needs) {
+    const at::Tensor dy = dy_any.contiguous();
+    const at::Tensor dx = needs[0] ? at::empty(x.sizes(), dy.options()) : at::Tensor();
+    for (int64_t e = 0; e < w.size(0); ++e) {
+      if (needs[1]) matmul(of(dy, e).t(), of(x, e), weight.grad[e], true);
+      if (needs[0]) matmul(of(dy, e), w[e], of(dx, e));
+    }
+    return std::vector{dx, at::Tensor()};
+  };
+  return differentiable("linear_experts", {rows, weight.value}, y, backward);
 }
 
 }  // namespace switchyard

@@ -16,6 +16,11 @@ namespace switchyard {
 // x [..., in] times weight [out, in] transposed -> [..., out].
 at::Tensor linear(const at::Tensor& x, Parameter& weight);
 
+// The same with a matrix for each expert, weight [e, out, in], on expert-major rows: expert i owns
+// rows offsets[i] .. offsets[i+1]. rows [R, in] -> [R, out].
+at::Tensor linear_experts(const at::Tensor& rows, Parameter& weight,
+                          const std::vector<int64_t>& offsets);
+
 // Rows of weight [V, D] for ids [...] int64 -> [..., D].
 at::Tensor embedding(const at::Tensor& ids, Parameter& weight);
 

@@ -1,6 +1,6 @@
 #include "models/moe/expert_linear.h"
 
-#include "core/tensor/aten.h"
+#include "core/tensor/ops.h"
 
 namespace switchyard::models {
 
@@ -10,13 +10,7 @@ ExpertLinear::ExpertLinear(const Scope& scope, const Sizes& sizes, Slice held)
 
 at::Tensor ExpertLinear::forward(const at::Tensor& rows_RD,
                                  const std::vector<int64_t>& offsets) const {
-  const std::vector<at::Tensor> weights = use(weight_, rows_RD.scalar_type()).unbind(0);
-  std::vector<at::Tensor> parts;
-  for (size_t e = 0; e < weights.size(); ++e) {
-    const at::Tensor rows = rows_RD.narrow(0, offsets[e], offsets[e + 1] - offsets[e]);
-    parts.push_back(at::mm(rows, weights[e].t()));
-  }
-  return at::concat(parts);
+  return linear_experts(rows_RD, weight_, offsets);
 }
 
 }  // namespace switchyard::models

@@ -30,6 +30,20 @@ OpCase linear_case(std::vector<int64_t> input, int64_t out) {
           [](const at::Tensor& x, const Tensors& w) { return reference::linear(x, w[0]); }};
 }
 
+OpCase linear_experts_case(const std::vector<int64_t>& offsets, int64_t in, int64_t out) {
+  const int64_t experts = static_cast<int64_t>(offsets.size()) - 1;
+  return {{offsets.back(), in},
+          {{experts, out, in}},
+          [=](const at::Tensor& x, Weights& w) { return linear_experts(x, w[0], offsets); },
+          [=](const at::Tensor& x, const Tensors& w) {
+            Tensors parts;
+            for (int64_t e = 0; e < experts; ++e) {
+              parts.push_back(reference::linear(x.slice(0, offsets[e], offsets[e + 1]), w[0][e]));
+            }
+            return at::concat(parts);
+          }};
+}
+
 OpCase norm_case(std::vector<int64_t> input) {
   const int64_t width = input.back();
   return {std::move(input),
@@ -157,6 +171,7 @@ TEST_P(Op, LinearAgreesWithItsReference) {
   expect_agrees(linear_case({3, 5, 24}, 40), GetParam());
   expect_agrees(linear_case({130, 96}, 72), GetParam());  // above the small-product threshold
   expect_agrees(linear_case({0, 24}, 40), GetParam());
+  expect_agrees(linear_experts_case({0, 3, 3, 130}, 96, 72), GetParam());
 }
 
 TEST_P(Op, LinearReadsStridedInput) {
@@ -232,6 +247,7 @@ TEST_P(Op, VocabularyLossAgreesWithItsReference) {
 
 TEST(OpGradients, MatchFiniteDifferences) {
   expect_matches_finite_differences(linear_case({2, 3, 5}, 4));
+  expect_matches_finite_differences(linear_experts_case({0, 2, 2, 6}, 5, 4));
   expect_matches_finite_differences(norm_case({3, 6}));
   expect_matches_finite_differences(rope_case({1, 3, 2, 4}));
   for (const Activation kind : kActivations)
