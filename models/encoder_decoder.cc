@@ -46,10 +46,18 @@ StepContext for_source(StepContext context, const at::Tensor& is_real_BM, int64_
   return mark_padding(std::move(context), is_real_BM);
 }
 
-// The decoder must not see whose weights are greater further on.
+// The decoder must not see whose scores are greater further on: there, tokens choose where experts
+// would, and ask by position.
 config::Model for_decoder(config::Model model) {
-  if (config::ranks_tokens(model.moe()) && !model.moe().allow_future())
-    model.mutable_moe()->mutable_capacity()->set_policy(config::BY_POSITION);
+  const bool experts_choose = model.moe().router().selection() == config::EXPERT_CHOICE;
+  const bool ranks = experts_choose || config::ranks_tokens(model.moe());
+  if (!ranks || model.moe().allow_future()) return model;
+  config::Moe& moe = *model.mutable_moe();
+  moe.mutable_capacity()->set_policy(config::BY_POSITION);
+  if (experts_choose) {
+    moe.mutable_router()->set_selection(config::TOP_K);
+    moe.mutable_router()->set_score(config::SOFTMAX);
+  }
   return model;
 }
 

@@ -11,13 +11,14 @@ namespace switchyard::config {
 
 namespace {
 
-// An encoder-decoder's decoder goes by position instead.
+// An encoder-decoder's decoder goes by position instead, and chooses by token.
 bool ranks_later_tokens(const Model& model) {
   return model.architecture() != ENCODER_DECODER && ranks_tokens(model.moe());
 }
 
 bool experts_choose(const Model& model) {
-  return model.moe().router().selection() == EXPERT_CHOICE;
+  return model.architecture() != ENCODER_DECODER &&
+         model.moe().router().selection() == EXPERT_CHOICE;
 }
 
 // Whether a later choice finds room only behind all tokens' earlier choices.

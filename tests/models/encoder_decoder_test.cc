@@ -151,6 +151,29 @@ TEST(EncoderDecoder, RanksTheTokensOfItsEncoderAlone) {
   }
 }
 
+TEST(EncoderDecoder, LetsExpertsChooseInItsEncoderAlone) {
+  config::Model model = tiny();
+  config::Moe& moe = *model.mutable_moe();
+  moe.mutable_router()->set_selection(config::EXPERT_CHOICE);
+  moe.mutable_router()->set_weighting(config::RAW);
+  moe.mutable_capacity()->set_policy(config::BY_PROBABILITY);
+  moe.mutable_capacity()->set_eval_factor(0.7);
+  moe.mutable_capacity()->set_counts_k(true);
+  moe.mutable_balance_loss()->set_coefficient(0);
+  moe.set_top_k(1);
+  const auto changes_earlier = [&](bool allow_future) {
+    moe.set_allow_future(allow_future);
+    const Instance instance(model);
+    const at::Tensor before = instance.losses(batch_of(2));
+    TokenBatch other = batch_of(2);
+    other.tokens_BS.select(1, kTarget - 1).add_(5).remainder_(kVocab);
+    const at::Tensor after = instance.losses(other);
+    return !is_near(after.slice(1, 0, kTarget - 1), before.slice(1, 0, kTarget - 1), 1e-12);
+  };
+  EXPECT_FALSE(changes_earlier(false));
+  EXPECT_TRUE(changes_earlier(true));
+}
+
 TEST(EncoderDecoder, CountsTheMoeLayersOfBothStacks) {
   const Instance instance(tiny());
   int routers = 0;

@@ -54,6 +54,7 @@ TEST_F(ValidateCausality, LeavesAnEncoderDecodersEncoderFree) {
   EXPECT_THAT(warned({"model.architecture=ENCODER_DECODER", "capacity.policy=BATCH_PRIORITIZED",
                       "top_k=1"}),
               IsEmpty());
+  EXPECT_EQ(broken({"model.architecture=ENCODER_DECODER", "router.selection=EXPERT_CHOICE"}), "");
 }
 
 TEST_F(ValidateCausality, SaysWhatLooksAheadInTrainingAlone) {
