@@ -80,6 +80,8 @@ double draw(const Init& init, const Random& random, int64_t index) {
 }
 
 void draw_values(Parameter& parameter, const Random& random) {
+  const Init& init = parameter.init;
+  const int64_t narrow = init.narrow_rows * (product(parameter.shape) / parameter.shape[0]);
   const int64_t first =
       parameter.experts ? parameter.experts->begin * (product(parameter.shape) / parameter.shape[0])
                         : 0;
@@ -87,8 +89,8 @@ void draw_values(Parameter& parameter, const Random& random) {
     scalar_t* out = parameter.master.data_ptr<scalar_t>();
     at::parallel_for(0, parameter.local_count(), 4096, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        out[i] =
-            static_cast<scalar_t>(draw(parameter.init, random, first + i) * parameter.init.value);
+        const double scale = init.value * (first + i < narrow ? init.narrow_by : 1);
+        out[i] = static_cast<scalar_t>(draw(init, random, first + i) * scale);
       }
     });
   });

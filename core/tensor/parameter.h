@@ -30,6 +30,9 @@ struct Init {
   } kind = kNormal;
   double value = 0.02;  // standard deviation, the constant, or half the range
   double cut = 2;
+  // The first so many rows are drawn narrower: times this factor.
+  int64_t narrow_rows = 0;
+  double narrow_by = 1;
 };
 
 // A contiguous part of one dimension: the experts this rank holds.

@@ -1,11 +1,27 @@
 #include "models/layers/attention.h"
 
+#include <cmath>
+
 #include "core/tensor/aten.h"
 #include "core/tensor/ops.h"
 #include "core/tensor/profiled_part.h"
 #include "models/layers/ffn.h"
 
 namespace switchyard::models {
+namespace {
+
+// Queries start narrower where scores are not scaled (T5, GLaM).
+Init qkv_init(const config::Model& model) {
+  Init init{Init::kNormal, model.init_std()};
+  const config::Attention& attention = model.attention();
+  if (attention.position() == config::RELATIVE_BIAS) {
+    init.narrow_rows = int64_t{1} * attention.num_heads() * attention.head_dim();
+    init.narrow_by = 1 / std::sqrt(static_cast<double>(attention.head_dim()));
+  }
+  return init;
+}
+
+}  // namespace
 
 void KvCache::append(at::Tensor& key, at::Tensor& value) {
   if (length() > 0) {
@@ -35,7 +51,7 @@ Attention::Attention(const Scope& scope, const config::Model& model, Parameter* 
       qkv_(projected ? nullptr
                      : &scope.parameter(
                            "qkv", {(num_heads_ + 2 * num_kv_heads_) * head_dim_, model.d_model()},
-                           {Init::kNormal, model.init_std()})),
+                           qkv_init(model))),
       out_(scope.parameter("out", {model.d_model(), num_heads_ * head_dim_},
                            {Init::kNormal, residual_init_std(model)})),
       relative_bias_(shared_bias) {
