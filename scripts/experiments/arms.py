@@ -63,6 +63,8 @@ VOWELS = {
 }
 ALL_CHOSEN = ("model.moe.load_loss_coefficient=0",)  # with top-4 of 4 there is no load to estimate
 LSTM_SIZES = {e: shazeer(f"lstm_e{e}", f"{e} experts", e, extra=ALL_CHOSEN if e == 4 else ()) for e in (4, 16, 64)}
+IN_GROUPS = shazeer("lstm_e64_h", "64 experts in 8 groups", 64, extra=(
+    "model.moe.router.hierarchy=TWO_LEVEL", "model.moe.router.num_groups=8", "model.moe.router.group_top_k=2"))
 LSTM_LOSSES = {
     0: shazeer("lstm_e32_w0", "no losses", 32, 0, ("log.every=1",)),
     0.1: shazeer("lstm_e32_w0.1", "both 0.1", 32, 0.1, ("log.every=1",)),
