@@ -118,7 +118,7 @@ void default_capacity(const Moe& moe, Capacity& capacity) {
   SY_DEFAULT(capacity, train_factor, exact ? 1.0 : 1.25);
   SY_DEFAULT(capacity, eval_factor, 2.0);
   SY_DEFAULT(capacity, counts_k, true);
-  SY_DEFAULT(capacity, minimum, 4);
+  SY_DEFAULT(capacity, minimum, exact ? 0 : 4);
   SY_DEFAULT(capacity, rounding, ROUND_DOWN);
   SY_DEFAULT(capacity, multiple_of, 1);
   SY_DEFAULT(capacity, fixed_slots, 0);

@@ -15,6 +15,8 @@ endif()
 add_library(switchyard_flags INTERFACE)
 target_compile_options(switchyard_flags INTERFACE -Wall -Wextra -Wshadow -Wno-unused-parameter -Winvalid-pch)
 target_include_directories(switchyard_flags INTERFACE ${CMAKE_SOURCE_DIR})
+# Failed checks name their file from the root of the repository.
+target_compile_options(switchyard_flags INTERFACE -fmacro-prefix-map=${CMAKE_SOURCE_DIR}/=)
 target_compile_definitions(switchyard_flags INTERFACE OMPI_SKIP_MPICXX MPICH_SKIP_MPICXX)
 if(SY_SANITIZE)
   target_compile_options(switchyard_flags INTERFACE -fsanitize=${SY_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
