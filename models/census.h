@@ -21,8 +21,10 @@ struct Component {
 };
 
 struct Census {
-  std::vector<Component> components;  // embedding, attention, router, experts, shared_expert,
-                                      // dense_ffn, norms, output; those that the model has
+  // Those that the model has of embedding, attention (experts and routers of its projections
+  // included), lstm, router, experts, shared_expert, dense_ffn, norms, output, gate (of local
+  // experts).
+  std::vector<Component> components;
   int64_t total = 0, active = 0;
   // Multi-token prediction's, which the model drops after training: not in the above.
   Component training_only{"mtp", 0, 0, 0, 0};

@@ -12,7 +12,7 @@ namespace switchyard::models {
 
 struct LossTerm {
   std::string name;                 // as in the log: "lm", "balance", "z"
-  std::string formula;              // "0.01 * sum over 4 MoE layers of ..."
+  std::string formula;              // "0.01 * sum over 4 router(s) of ..."
   std::vector<std::string> detail;  // what its symbols mean, over which tokens; may be empty
 };
 

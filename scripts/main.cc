@@ -162,8 +162,8 @@ void add_bench(CLI::App& app, Command& command) {
 int run(int argc, char** argv) {
   CLI::App app("Trains mixture-of-experts models.");
   app.set_version_flag("--version", fmt::format("switchyard {}", kVersion));
-  app.require_subcommand(0,
-                         1);  // none is an error too, but below: here it would hide a misspelt one
+  // None is an error too, but below: here it would hide a misspelt one.
+  app.require_subcommand(0, 1);
   Command command;
   for (const auto add :
        {add_train, add_eval, add_generate, add_tokenize, add_inspect, add_doctor, add_bench}) {

@@ -12,7 +12,8 @@
 namespace switchyard::trainer {
 namespace {
 
-// Rows of one batch on this rank: as in training, in whole routing groups.
+// Rows of one batch on this rank: its share of a training run's micro-batch, were that run on these
+// ranks, in whole routing groups; at least one group.
 int64_t batch_sequences(const config::RunConfig& config, int64_t num_ranks) {
   const int64_t group =
       config.model().has_moe() ? config.model().moe().capacity().group_sequences() : 1;

@@ -18,7 +18,7 @@ struct SourceResult {
   double loss = 0;  // mean over targets, nats
   int64_t targets = 0;
   int64_t text_bytes = 0;                    // of the targets' text; 0 without a tokenizer
-  std::vector<models::RoutingStats> layers;  // per MoE layer, over all ranks
+  std::vector<models::RoutingStats> layers;  // per router, over all ranks
   models::CaseStats cases;                   // of a table
 
   // Loss of all targets, end-of-document tokens included, over the bytes of text. 0 without a

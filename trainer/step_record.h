@@ -11,7 +11,7 @@
 
 namespace switchyard::trainer {
 
-// Routing of one MoE layer over all ranks.
+// Routing of one router over all ranks.
 struct LayerHealth {
   double balance_loss = 0;  // value without its coefficient; 1 when balanced
   double z_loss = 0;
@@ -41,7 +41,7 @@ struct StepRecord {
   double lr = 0;
   int64_t tokens = 0;  // trained on so far
   int64_t skipped_steps = 0;
-  std::vector<LayerHealth> layers;  // one per MoE layer; empty for a dense model
+  std::vector<LayerHealth> layers;  // one per router; empty for a dense model
   models::CaseStats cases;          // of the step, for a table
   // Values without their coefficients, where the config has these losses.
   std::optional<double> output_z_loss, mtp_loss;
@@ -55,7 +55,7 @@ struct StepRecord {
   double eta_seconds = 0;
 };
 
-// Over the MoE layers: means, but the largest load ratio and all dead experts.
+// Over the routers: means, but the largest load ratio and all dead experts.
 LayerHealth summary_of(const std::vector<LayerHealth>& layers);
 
 // "step:    120/5000  loss:  3.2145  ..."; fields without experts are left out for a dense model.

@@ -17,7 +17,7 @@ struct TrainingState {
   int64_t skipped_steps = 0;
   Cursor data;
   uint64_t data_fingerprint = 0, tokenizer_fingerprint = 0;
-  std::vector<std::vector<int64_t>> last_active;  // [MoE layer][expert]: step of its last token
+  std::vector<std::vector<int64_t>> last_active;  // [router][expert]: step of its last token
   bool operator==(const TrainingState&) const = default;
 };
 

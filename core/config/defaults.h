@@ -12,10 +12,10 @@ namespace switchyard::config {
 //   - mesh.data and mesh.expert: unset means "as the ranks allow", and a run may resume on others;
 //   - what an optimizer's kind, a schedule or an initializer does not use, such as optimizer.beta1
 //     with SGD;
-//   - capacity.{train_factor, eval_factor, counts_k, minimum} under NO_DROP, which has no capacity;
+//   - all of capacity but policy and group_sequences under NO_DROP, which has no capacity;
 //   - the preset names, whose content is merged by then.
-// The groups model.moe, moe.shared_expert and data.synthetic mean something by their presence and
-// are never made here.
+// The groups model.moe, model.mtp, moe.shared_expert, attention.latent, attention.yarn, data.table
+// and data.synthetic mean something by their presence and are never made here.
 void apply_defaults(RunConfig& config);
 
 }  // namespace switchyard::config

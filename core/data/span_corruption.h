@@ -1,6 +1,7 @@
 #pragma once
 // The denoising objective of T5 (Raffel et al., 2020): spans of the text are replaced by sentinels
-// in the input, and the target spells them out. Follows T5's code to the rounding.
+// in the input, and the target spells them out. Follows T5's code to the rounding, but for the
+// decoder's input, which begins with the end token where T5 has its pad token.
 
 #include <cstdint>
 #include <memory>

@@ -28,8 +28,8 @@ class Tokenizer {
   virtual uint64_t fingerprint() const = 0;
 };
 
-// One token per byte: ids 0..255; 256 ends a document; 257..263 are never used and make the
-// vocabulary (264) divisible by 8 tensor-parallel ranks.
+// One token per byte: ids 0..255; 256 ends a document; 257..263 are never used and round the
+// vocabulary up to 264, a multiple of 8.
 std::unique_ptr<Tokenizer> make_byte_tokenizer();
 
 // A SentencePiece model, as the bytes of its file; `name` is for messages. DataError if it is

@@ -12,10 +12,9 @@ namespace switchyard::models {
 
 // [T*K], 1: may ask; empty: all may. The first choice always may. A later choice is judged by its
 // share, its weight over the sum of its token's weights (GShard: the normalised gate), against its
-// threshold:
-//   AT_RANDOM        uniform < share / threshold (GShard: threshold 0.5; Mesh-TensorFlow and
-//   ST-MoE:
-//                    0.2); `uniform` [T * (K-1)] in [0, 1), empty in evaluation, where all may
+// threshold: second_choice_threshold for the second, later_choice_threshold for all after it.
+//   AT_RANDOM        uniform < share / threshold; `uniform` [T * (K-1)] in [0, 1), empty in
+//                    evaluation, where all may. Threshold 0.5: GShard; 0.2: Mesh-TensorFlow, ST-MoE
 //   ABOVE_THRESHOLD  share > threshold
 //   NEVER            none; the weights stay those of k choices
 std::vector<uint8_t> admit_later_choices(const at::Tensor& weight_TK, const config::Router& router,

@@ -5,12 +5,11 @@
 // with a slope that is constant and can be kept for recompute. A group counts by its real tokens,
 // so that the mean over groups of unequal padding is the mean over tokens.
 //
-//   expert (Switch equation 4, GShard, DeepSeekMoE)  E * sum_i f_i P_i; GShard's paper prints a
-//   mean
-//                    over experts, 1/E^2 of this; all implementations scale as here
-//   second place     E/2 * sum_i f2_i P2_i; P2: without the first choice, renormalised
-//   device           sum_g (mean_{i in g} E f_i) (sum_{i in g} P_i)
-//   communication    sum_g D/M (share of tokens sent to g) (sum_{i in g} P_i)
+//   expert         E * sum_i f_i P_i (Switch equation 4, GShard, DeepSeekMoE). GShard's paper
+//                  prints a mean over experts, 1/E^2 of this; all implementations scale as here
+//   second place   E/2 * sum_i f2_i P2_i; P2: without the first choice, renormalised
+//   device         sum_g (mean_{i in g} E f_i) (sum_{i in g} P_i)
+//   communication  sum_g D/M (share of tokens sent to g) (sum_{i in g} P_i)
 
 #include <memory>
 #include <vector>

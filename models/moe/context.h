@@ -11,7 +11,7 @@
 
 namespace switchyard::models {
 
-// What one MoE layer saw in one micro-batch on this rank. Every field adds up over micro-batches
+// What one router saw in one micro-batch on this rank. Every field adds up over micro-batches
 // and ranks.
 struct RoutingStats {
   std::vector<int64_t> load;  // [E] slots asking for each expert, before any drop
@@ -86,7 +86,7 @@ struct StepContext {
   at::Tensor token_ids_T;  // int64, of this rank's tokens; read by hash routing
   // Of this micro-batch's forward pass, with POOLED_LAYERS in training; else null.
   std::shared_ptr<PooledBalance> pool;
-  // For tests and replays: the choices of each MoE layer, [T, K] int64, in place of its selection.
+  // For tests and replays: the choices of each router, [T, K] int64, in place of its selection.
   const std::vector<at::Tensor>* replay = nullptr;
   // Real tokens over all ranks, to normalise the auxiliary losses: this rank adds its share of the
   // mean over the step.
@@ -95,7 +95,7 @@ struct StepContext {
   // The same of an encoder's source.
   int64_t source_tokens_in_step = 0;
   int64_t source_tokens_in_micro_batch = 0;
-  std::vector<RoutingStats>* stats = nullptr;  // one per MoE layer, added to; null: not wanted
+  std::vector<RoutingStats>* stats = nullptr;  // one per router, added to; null: not wanted
   CaseStats* cases = nullptr;                  // of a table, added to; null: not wanted
   OutputStats* output = nullptr;               // added to; null: not wanted
 };

@@ -46,10 +46,10 @@ struct Layers {
 
   int count() const { return config::num_routers(model); }
   bool is_pooled() const { return model.moe().layer_aggregation() == config::POOLED_LAYERS; }
-  // "sum over 4 MoE layer(s)"
+  // "sum over 4 router(s)"
   std::string words() const {
     const bool sum = model.moe().layer_aggregation() <= config::SUM_OVER_LAYERS;
-    return fmt::format("{} over {} MoE layer(s)", sum ? "sum" : "mean", count());
+    return fmt::format("{} over {} router(s)", sum ? "sum" : "mean", count());
   }
   LossTerm term(const char* name, double coefficient, const std::string& what,
                 std::vector<std::string> detail) const {
@@ -76,7 +76,7 @@ LossTerm balance_term(const Layers& layers) {
   }
   if (layers.is_pooled()) {
     return {"balance",
-            fmt::format("{} * {}, f and P over the tokens of {} MoE layer(s) together",
+            fmt::format("{} * {}, f and P over the tokens of {} router(s) together",
                         balance.coefficient(), formula, layers.count()),
             detail};
   }

@@ -8,7 +8,7 @@
 
 namespace switchyard::models {
 
-// Appends a term for each auxiliary loss of the MoE layers whose coefficient is not 0.
+// Appends a term for each auxiliary loss of the routers whose coefficient is not 0.
 void add_router_losses(const config::RunConfig& config, std::vector<LossTerm>& terms);
 
 }  // namespace switchyard::models

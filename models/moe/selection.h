@@ -41,8 +41,7 @@ at::Tensor hash_choice(const at::Tensor& token_ids_T, int64_t num_experts, int64
 
 // Sinkhorn's algorithm on exp(logits) of each group of tokens: scaled by rows and columns until
 // every token has mass 1/S and every expert 1/E, to 1e-4 or 100 rounds, and rounded to 2^-16 of
-// the even mass 1/(S E). `real` as from
-// real_tokens(); padding has mass 0.
+// the even mass 1/(S E). `real` as from real_tokens(); padding has mass 0.
 at::Tensor sinkhorn(const at::Tensor& logits_TE, int64_t group_tokens,
                     const std::vector<uint8_t>& real);
 

@@ -2,6 +2,11 @@
 // The two-level gate: one over groups of experts, and one in each group (Shazeer et al., 2017,
 // appendix B). All of it in terms of the E experts, so that assignment, exchange and losses need
 // not know.
+//
+// Of Mesh-TensorFlow's later form TWO_LEVEL_BY_IMPORTANCE has the rule of importance (admission.h)
+// and not the rest: there each level has a capacity of its own, here the experts' is the only one;
+// there the gates within groups count only rows of importance 1.0 in their balance loss, here all
+// tokens enter the one balance loss over the E experts.
 
 #include <ATen/core/Tensor.h>
 

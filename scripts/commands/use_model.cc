@@ -86,7 +86,6 @@ nlohmann::ordered_json to_json(const std::vector<trainer::SourceResult>& results
 ExitCode eval(const EvalOptions& options) {
   return run_job(kTimeoutSeconds, [&](parallel::World& world) {
     Loaded loaded = load(world, options.checkpoint);
-    // Batches as large as one rank's share of a training step, whatever the number of ranks.
     const trainer::RunData data = data_for(loaded, options.data);
     if (data.validation.empty())
       throw ConfigError(

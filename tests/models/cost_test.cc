@@ -154,10 +154,10 @@ TEST(Losses, AreStatedAsFormulasWithTheirScope) {
   const std::string text = describe_losses(load("quickstart"));
   EXPECT_THAT(text,
               HasSubstr("lm      = mean over all target tokens of the step of -log p(target)"));
-  EXPECT_THAT(text, HasSubstr("balance = 0.01 * sum over 4 MoE layer(s) of 8 * sum_i f_i P_i"));
+  EXPECT_THAT(text, HasSubstr("balance = 0.01 * sum over 4 router(s) of 8 * sum_i f_i P_i"));
   EXPECT_THAT(text, HasSubstr("share of the T*2 assignments that ask for expert i"));
   EXPECT_THAT(text, HasSubstr("f over the T tokens of the micro-batch on all ranks"));
-  EXPECT_THAT(text, HasSubstr("z       = 0.001 * sum over 4 MoE layer(s) of the mean"));
+  EXPECT_THAT(text, HasSubstr("z       = 0.001 * sum over 4 router(s) of the mean"));
 }
 
 TEST(Losses, LeaveOutWhatIsOff) {
@@ -174,7 +174,7 @@ TEST(Losses, StateThoseOfTheOutput) {
   EXPECT_THAT(text, HasSubstr("output_z = 0.0001 * mean over all target tokens of the step of "
                               "logsumexp(output logits)^2"));
   EXPECT_THAT(text, HasSubstr("mtp     = 0.3 * sum over the step of -log p(token after the next)"));
-  EXPECT_THAT(text, HasSubstr("sum over 5 MoE layer(s)"));
+  EXPECT_THAT(text, HasSubstr("sum over 5 router(s)"));
 }
 
 TEST(Losses, NameFirstChoicesAndGroupsWhereTheyAreUsed) {
