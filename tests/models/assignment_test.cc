@@ -9,7 +9,9 @@
 namespace switchyard::models {
 namespace {
 
+using testing::DoubleNear;
 using testing::ElementsAre;
+using testing::Pointwise;
 
 // The hand-checked example of top-1 routing: 6 tokens, 3 experts, 2 places each.
 at::Tensor switch_logits() {
@@ -46,10 +48,24 @@ TEST(Assignment, SwitchKeepsTheFirstComersOfEachExpert) {
   EXPECT_THAT(a.order.slot, ElementsAre(0, 1, 3, 5));
 }
 
+TEST(Assignment, WithoutDropsPositionsCountAllEarlierChoices) {
+  const at::Tensor top1 = top_k_lowest_id(switch_logits(), 1);
+  EXPECT_THAT(assign(top1, {}, {}, {config::NO_DROP, 3, 6, 0}).position,
+              ElementsAre(0, 1, 2, 0, 3, 0));
+  const at::Tensor top2 = top_k_lowest_id(gshard_logits(), 2);
+  const Assignment a = assign(top2, {}, {}, {config::NO_DROP, 4, 4, 0});
+  // Token 2's second choice is behind three first ones; where two have a place, behind those two.
+  EXPECT_THAT(a.position, ElementsAre(0, 1, 1, 2, 0, 3, 2, 0));
+}
+
 TEST(Assignment, BatchPrioritisedServesTheSurestTokensFirst) {
   const at::Tensor p = switch_logits().softmax(-1), ids = top_k_lowest_id(p, 1);
   const Assignment a = assign(ids, p.gather(1, ids), {}, {config::BATCH_PRIORITIZED, 3, 6, 2});
   EXPECT_THAT(a.position, ElementsAre(1, -1, 0, 0, -1, 0));
+  // Were all of one expert with room for all, they would be served in the order 2, 0, 3, 1, 5, 4.
+  const Assignment queue = assign(at::zeros({6, 1}, at::kLong), p.gather(1, ids), {},
+                                  {config::BATCH_PRIORITIZED, 3, 6, 6});
+  EXPECT_THAT(queue.position, ElementsAre(1, 3, 0, 2, 5, 4));
 }
 
 TEST(Assignment, NextFreeGivesEveryTokenItsBestExpertWithRoom) {
@@ -66,8 +82,8 @@ TEST(Assignment, NextFreeGivesEveryTokenItsBestExpertWithRoom) {
   }
   EXPECT_THAT(expert, ElementsAre(0, 0, 1, 1, 2, 2));
   EXPECT_THAT(slot, ElementsAre(0, 1, 1, 0, 1, 0));
-  EXPECT_NEAR(weight[2], .045279, 1e-6);
-  EXPECT_NEAR(weight[4], .186324, 1e-6);
+  const std::vector<double> known{.665241, .628532, .045279, .665241, .186324, .525443};
+  EXPECT_THAT(weight, Pointwise(DoubleNear(1e-6), known));
   EXPECT_EQ(a.num_dropped, 0);
 }
 
@@ -78,6 +94,8 @@ TEST(Assignment, AllFirstChoicesComeBeforeAnySecond) {
   const Assignment a = assign(ids, gshard_weights(ids), {}, {config::BY_POSITION, 4, 4, 2});
   //                            first, second choice of each token
   EXPECT_THAT(a.position, ElementsAre(0, 1, 1, -1, 0, -1, -1, 0));
+  // Both later comers of expert 0, and of expert 1, stand at position 2.
+  EXPECT_THAT(a.order.count, ElementsAre(2, 2, 1, 0));
 }
 
 TEST(Assignment, RandomSecondChoiceTakesNoPlaceWhenNotAdmitted) {
@@ -89,6 +107,7 @@ TEST(Assignment, RandomSecondChoiceTakesNoPlaceWhenNotAdmitted) {
   EXPECT_THAT(admitted, ElementsAre(1, 0, 1, 1, 1, 1, 1, 1));
   const Assignment a = assign(ids, weight, admitted, {config::BY_POSITION, 4, 4, 2});
   EXPECT_THAT(a.position, ElementsAre(0, -1, 1, 1, 0, -1, -1, 0));
+  EXPECT_THAT(a.order.count, ElementsAre(2, 2, 1, 0));  // token 2's second is at 2 of expert 0
 }
 
 TEST(Assignment, NoDropKeepsEverySlotWhateverTheLoad) {

@@ -305,6 +305,19 @@ TEST(Yarn, DividesSlowFrequenciesAndKeepsFastOnes) {
   }
 }
 
+// The published example's ramp is from 10.472 to 22.513 at width 64, before it is widened to whole
+// pairs. It grows with the width, so that a thousandfold one shows those digits.
+TEST(Yarn, RampHasThePublishedBounds) {
+  constexpr int kPairs = 32'000;
+  config::Model model = model_with("latent {} yarn { factor: 40 original_length: 4096 }");
+  model.mutable_attention()->mutable_latent()->set_rope_dim(2 * kPairs);
+  const at::Tensor plain = at::pow(10000.0, at::arange(kPairs, at::kDouble) / -kPairs);
+  const at::Tensor sine = rotary_tables(model.attention(), 1, 1).sin_Sd[0].to(at::kDouble);
+  const at::Tensor kept = sine.asin() / plain;
+  EXPECT_EQ(kept.gt(1 - 1e-5).sum().item<int64_t>(), 10'472 + 1);
+  EXPECT_EQ(kept.gt((1 + 1e-5) / 40).sum().item<int64_t>(), 22'513 + 1);
+}
+
 TEST(RelativeBuckets, MatchT5InBothDirections) {
   config::RelativeBias options;
   options.set_num_buckets(32);

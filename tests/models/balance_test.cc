@@ -15,6 +15,10 @@ namespace {
 using switchyard::testing::expect_gradient;
 using switchyard::testing::is_near;
 
+at::Tensor row(const std::vector<double>& values) {
+  return at::tensor(values, at::kDouble).unsqueeze(0);
+}
+
 // DeepSeek's losses: 4 tokens of one sequence, 4 experts on 2 devices, 2 chosen.
 struct DeviceLosses : ::testing::Test {
   config::Moe moe;
@@ -43,6 +47,11 @@ struct DeviceLosses : ::testing::Test {
     return {logits, p, top_k_lowest_id(p, moe.top_k()), {}, {}};
   }
   BalanceSlopes slopes() const { return balance_slopes(routing(), moe, context, *world); }
+  BalanceSlopes slopes(const std::vector<int64_t>& choices) const {
+    Routing other = routing();
+    other.expert_TK = at::tensor(choices, at::kLong).view({4, 2});
+    return balance_slopes(other, moe, context, *world);
+  }
   double value(const at::Tensor& slope_GE) const {
     return balance_loss(routing().probability_TE, slope_GE, context).item<double>();
   }
@@ -54,6 +63,30 @@ TEST_F(DeviceLosses, HaveTheirKnownValues) {
   EXPECT_NEAR(value(slopes().expert_GE), 1.234137, 1e-6);
   EXPECT_NEAR(value(slopes().device_GE), 1.156792, 1e-6);
   EXPECT_NEAR(value(slopes().communication_GE), .828396, 1e-6);
+}
+
+TEST_F(DeviceLosses, AreKnownLoadsTimesKnownProbabilities) {
+  constexpr double kTokens = 4;  // a slope is of the sum over them
+  EXPECT_TRUE(is_near(slopes().expert_GE * kTokens, row({1.5, 1.5, 1, 0}), 1e-12));
+  EXPECT_TRUE(is_near(slopes().device_GE * kTokens, row({1.5, 1.5, .5, .5}), 1e-12));
+  EXPECT_TRUE(is_near(slopes().communication_GE * kTokens, row({1, 1, .5, .5}), 1e-12));
+  const at::Tensor mean_GE = group_sums(routing().probability_TE, 1, context) / kTokens;
+  EXPECT_TRUE(is_near(mean_GE, row({.379071, .277721, .248950, .094258}), 2e-6));
+  EXPECT_TRUE(is_near(mean_GE.view({1, 2, 2}).sum(-1), row({.656792, .343208}), 2e-6));
+}
+
+TEST_F(DeviceLosses, AreOneWhereExpertsAndDevicesAreEvenlyChosen) {
+  const BalanceSlopes even = slopes({0, 2, 1, 3, 0, 3, 1, 2});
+  EXPECT_NEAR(value(even.expert_GE), 1, 1e-12);
+  EXPECT_NEAR(value(even.device_GE), 1, 1e-12);
+  EXPECT_NEAR(value(even.communication_GE), 1, 1e-12);
+}
+
+TEST_F(DeviceLosses, FallForCommunicationAloneWhereTokensStayOnOneDevice) {
+  const BalanceSlopes even = slopes({0, 1, 2, 3, 0, 1, 2, 3});
+  EXPECT_NEAR(value(even.expert_GE), 1, 1e-12);
+  EXPECT_NEAR(value(even.device_GE), 1, 1e-12);
+  EXPECT_NEAR(value(even.communication_GE), .5, 1e-12);
 }
 
 TEST_F(DeviceLosses, DoNotSeeAShiftOfTheLogits) {
@@ -107,10 +140,7 @@ TEST_F(DeviceLosses, CountTokensChoosingGivesKTimesTheShareOfAssignments) {
 
 TEST_F(DeviceLosses, UnbiasedChoicesIgnoreWhatWasChosen) {
   moe.mutable_balance_loss()->set_load(config::UNBIASED_CHOICES);
-  Routing other = routing();
-  other.expert_TK = at::full({4, 2}, 3, at::kLong);
-  const at::Tensor slope = balance_slopes(other, moe, context, *world).expert_GE;
-  EXPECT_NEAR(value(slope), 1.234137, 1e-6);
+  EXPECT_NEAR(value(slopes({3, 3, 3, 3, 3, 3, 3, 3}).expert_GE), 1.234137, 1e-6);
 }
 
 TEST_F(DeviceLosses, SecondPlaceAddsHalfAtPerfectBalance) {

@@ -61,12 +61,20 @@ struct SwitchLosses : ::testing::Test {
     moe.mutable_balance_loss()->set_statistics(config::PER_GROUP);
     context.tokens_in_step = context.tokens_in_micro_batch = context.group_tokens = 6;
   }
-  at::Tensor balance() {
+  Routing routing() const {
     const at::Tensor p = logits.softmax(-1);
-    const Routing routing{logits, p, top_k_lowest_id(p, 1), {}, {}};
-    return balance_loss(p, balance_slopes(routing, moe, context, world).expert_GE, context);
+    return {logits, p, top_k_lowest_id(p, 1), {}, {}};
   }
+  at::Tensor slope_GE() { return balance_slopes(routing(), moe, context, world).expert_GE; }
+  at::Tensor balance() { return balance_loss(routing().probability_TE, slope_GE(), context); }
 };
+
+TEST_F(SwitchLosses, BalanceLossHasItsKnownFractionsAndProbabilities) {
+  constexpr double kTokens = 6, kExperts = 3;  // a slope is E f / T
+  EXPECT_TRUE(is_near(slope_GE() * (kTokens / kExperts), row({.666667, .166667, .166667}), 2e-6));
+  EXPECT_TRUE(is_near(group_sums(routing().probability_TE, 1, context) / kTokens,
+                      row({.502226, .277269, .220505}), 2e-6));
+}
 
 TEST_F(SwitchLosses, BalanceLossHasItsKnownValueAndGradient) {
   const at::Tensor loss = balance();
@@ -92,39 +100,72 @@ TEST_F(SwitchLosses, RouterZLossHasItsKnownValueAndGradient) {
       is_near(logits.grad()[0], at::tensor({.533879, .196403, .072253}, at::kDouble), 2e-6));
 }
 
+// Of tokens that are one routing group.
+StepContext one_group(const at::Tensor& p_TE) {
+  StepContext context;
+  context.tokens_in_step = context.tokens_in_micro_batch = context.group_tokens = p_TE.size(0);
+  return context;
+}
+
+double balance_of(const at::Tensor& p_TE, const at::Tensor& ids_TK, config::LoadFraction load) {
+  config::Moe moe;
+  moe.set_num_experts(static_cast<int>(p_TE.size(1)));
+  moe.mutable_balance_loss()->set_load(load);
+  moe.mutable_balance_loss()->set_statistics(config::PER_GROUP);
+  const auto world = parallel::make_single();
+  const StepContext context = one_group(p_TE);
+  const Routing routing{p_TE, p_TE, ids_TK.contiguous(), {}, {}};
+  return balance_loss(p_TE, balance_slopes(routing, moe, context, *world).expert_GE, context)
+      .item<double>();
+}
+
+// As GShard's paper prints it: the mean over experts of their share of tokens times their mean
+// probability.
+double gshard_paper_loss(const at::Tensor& p_TE, const at::Tensor& ids_TK) {
+  const auto tokens = static_cast<double>(p_TE.size(0));
+  const at::Tensor count_GE =
+      count_load(ids_TK, p_TE.size(1), p_TE.size(0), config::FIRST_CHOICE, {});
+  const at::Tensor sum_GE = group_sums(p_TE, 1, one_group(p_TE));
+  return (count_GE.to(at::kDouble) * sum_GE).mean().item<double>() / (tokens * tokens);
+}
+
 TEST(BalanceLoss, OfTheTopTwoExampleCountsFirstChoicesOnly) {
   const at::Tensor logits =
       at::tensor({2., 1., 0., -1., 2., 1.5, 0., 0., 1., 2., 0., 0., 2.5, 0., 1., 0.}, at::kDouble)
           .view({4, 4});
-  config::Moe moe;
-  moe.set_num_experts(4);
-  moe.mutable_balance_loss()->set_load(config::FIRST_CHOICE);
-  moe.mutable_balance_loss()->set_statistics(config::PER_GROUP);
-  StepContext context;
-  context.tokens_in_step = context.group_tokens = 4;
-  const auto single = parallel::make_single();
-  parallel::Communicator& world = *single;
-  const at::Tensor p = logits.softmax(-1);
-  const Routing routing{logits, p, top_k_lowest_id(p, 2), {}, {}};
-  const at::Tensor slope = balance_slopes(routing, moe, context, world).expert_GE;
-  EXPECT_NEAR(balance_loss(p, slope, context).item<double>(), 1.898834, 1e-6);
+  const at::Tensor p = logits.softmax(-1), ids = top_k_lowest_id(p, 2);
+  const double loss = balance_of(p, ids, config::FIRST_CHOICE);
+  EXPECT_NEAR(loss, 1.898834, 1e-6);
+  EXPECT_NEAR(gshard_paper_loss(p, ids), .118677, 1e-6);
+  EXPECT_NEAR(gshard_paper_loss(p, ids) * 4 * 4, loss, 1e-12);
 }
 
 TEST(BalanceLoss, IsOneWhenBalancedForBothLoadFractions) {
   const at::Tensor p = at::full({8, 4}, 0.25, at::kDouble);
   const at::Tensor ids =
       at::tensor({0, 1, 1, 2, 2, 3, 3, 0, 0, 1, 1, 2, 2, 3, 3, 0}, at::kLong).view({8, 2});
-  StepContext context;
-  context.tokens_in_step = context.tokens_in_micro_batch = context.group_tokens = 8;
-  const auto single = parallel::make_single();
-  parallel::Communicator& world = *single;
-  config::Moe moe;
-  moe.set_num_experts(4);
   for (const auto load : {config::FIRST_CHOICE, config::ALL_CHOICES}) {
-    moe.mutable_balance_loss()->set_load(load);
-    const at::Tensor slope = balance_slopes({p, p, ids, {}, {}}, moe, context, world).expert_GE;
-    EXPECT_NEAR(balance_loss(p, slope, context).item<double>(), 1, 1e-15);
+    EXPECT_NEAR(balance_of(p, ids, load), 1, 1e-15);
   }
+  EXPECT_NEAR(gshard_paper_loss(p, ids), 1.0 / (4 * 4), 1e-15);
+}
+
+// Two of three tokens go to expert 0, whose mean probability is .343: 2 (2/3 .343 + 1/3 .657).
+TEST(BalanceLoss, FallsBelowOneWhereTheBusyExpertIsTheLessLikely) {
+  const at::Tensor p = at::tensor({.51, .49, .51, .49, .01, .99}, at::kDouble).view({3, 2});
+  EXPECT_NEAR(balance_of(p, top_k_lowest_id(p, 1), config::FIRST_CHOICE), .895556, 1e-6);
+}
+
+// As no-token-left-behind routing has it, whose tokens try one expert after another.
+TEST_F(SwitchLosses, BalanceLossOfAllChoicesIsTheMeanOverTheirRanks) {
+  const at::Tensor p = logits.detach().softmax(-1), ids = top_k_lowest_id(p, 3);
+  const auto of_rank = [&](int64_t j) {
+    return balance_of(p, ids.narrow(1, j, 1), config::FIRST_CHOICE);
+  };
+  EXPECT_NEAR(balance_of(p, ids.narrow(1, 0, 2), config::ALL_CHOICES),
+              (of_rank(0) + of_rank(1)) / 2, 1e-12);
+  EXPECT_NEAR(of_rank(0) + of_rank(1) + of_rank(2), 3, 1e-12);
+  EXPECT_NEAR(balance_of(p, ids, config::ALL_CHOICES), 1, 1e-12);
 }
 
 TEST(AttachLoss, AddsTheLossGradientAndLeavesTheValueAlone) {

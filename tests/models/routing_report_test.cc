@@ -2,6 +2,7 @@
 
 #include "models/moe/routing_report.h"
 
+#include <gmock/gmock.h>
 #include <google/protobuf/text_format.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -12,6 +13,8 @@ namespace switchyard::models {
 namespace {
 
 using nlohmann::json;
+using ::testing::DoubleNear;
+using ::testing::Pointwise;
 
 at::Tensor matrix(const std::vector<double>& values, int64_t columns) {
   return at::tensor(values, at::kDouble).view({-1, columns});
@@ -42,7 +45,17 @@ std::vector<int64_t> slots(const json& report, size_t j) {
   return result;
 }
 
+// Weights of choice j, with or without a place.
+std::vector<double> weights(const json& report, size_t j) {
+  std::vector<double> result;
+  for (const json& token : report["tokens"]) result.push_back(token[j]["weight"]);
+  return result;
+}
+
 using Slots = std::vector<int64_t>;
+using Weights = std::vector<double>;
+
+auto are_near(const Weights& expected) { return Pointwise(DoubleNear(1e-6), expected); }
 
 TEST(RoutingReport, ShowsTheSwitchExample) {
   const std::string moe =
@@ -53,13 +66,16 @@ TEST(RoutingReport, ShowsTheSwitchExample) {
   EXPECT_EQ(by_position["capacity"], 2);
   EXPECT_EQ(slots(by_position, 0), (Slots{0, 1, -1, 0, -1, 0}));
   EXPECT_EQ(by_position["dropped"], 2);
-  EXPECT_NEAR(by_position["tokens"][2][0]["weight"], .909443, 1e-6);
+  EXPECT_THAT(weights(by_position, 0),
+              are_near({.665241, .628532, .909443, .665241, .506480, .525443}));
   EXPECT_EQ(by_position["tokens"][2][0]["without_slot"], "no room");
   EXPECT_NEAR(by_position["losses"]["balance"], 1.253339, 1e-6);
   EXPECT_NEAR(by_position["losses"]["z"], 5.039361, 1e-6);
   const json surest_first =
       report(moe + "capacity { policy: BATCH_PRIORITIZED train_factor: 1 }", with(kSwitchLogits));
   EXPECT_EQ(slots(surest_first, 0), (Slots{1, -1, 0, 0, -1, 0}));
+  const json without_drops = report(moe + "capacity { policy: NO_DROP }", with(kSwitchLogits));
+  EXPECT_EQ(slots(without_drops, 0), (Slots{0, 1, 2, 0, 3, 0}));
 }
 
 // V-MoE ranks by probability: the second token is surer of expert 0, though not next to its second.
@@ -86,18 +102,23 @@ TEST(RoutingReport, CountsTheFirstChoiceOfNextFreeAsLoad) {
 TEST(RoutingReport, ShowsTheNextFreeExpert) {
   const json r = report(
       "num_experts: 3 top_k: 1 router { weighting: RAW score: SOFTMAX } "
-      "capacity { policy: NEXT_FREE train_factor: 1 rounds: 3 }",
+      "capacity { policy: NEXT_FREE train_factor: 1 rounds: 3 } "
+      "balance_loss { load: ALL_CHOICES statistics: PER_GROUP }",
       with(kSwitchLogits));
-  std::vector<int64_t> expert, slot;
+  Slots expert, slot;
+  Weights weight;
   for (const json& token : r["tokens"]) {
     for (const json& choice : token) {
       if (!choice.contains("slot")) continue;
       expert.push_back(choice["expert"]);
       slot.push_back(choice["slot"]);
+      weight.push_back(choice["weight"]);
     }
   }
   EXPECT_EQ(expert, (Slots{0, 0, 1, 1, 2, 2}));
   EXPECT_EQ(slot, (Slots{0, 1, 1, 0, 1, 0}));
+  EXPECT_THAT(weight, are_near({.665241, .628532, .045279, .665241, .186324, .525443}));
+  EXPECT_NEAR(r["losses"]["balance"], 1, 1e-12);  // every token names every expert
   EXPECT_EQ(r["tokens"][2][0]["without_slot"], "no room");
   EXPECT_EQ(r["tokens"][2][2]["without_slot"], "not needed");
 }
@@ -110,6 +131,8 @@ TEST(RoutingReport, ShowsTheGshardExampleWithItsPolicies) {
   const json all = report(moe, with(kGshardLogits));
   EXPECT_EQ(slots(all, 0), (Slots{0, 1, 0, -1}));
   EXPECT_EQ(slots(all, 1), (Slots{1, -1, -1, 0}));
+  EXPECT_THAT(weights(all, 0), are_near({.731059, .622459, .731059, .817574}));
+  EXPECT_THAT(weights(all, 1), are_near({.268941, .377541, .268941, .182426}));
   EXPECT_NEAR(all["losses"]["balance"], 1.898834, 1e-6);
   ReportInput input = with(kGshardLogits);
   input.lots.uniform = {.9f, .1f, .5f, .3f};

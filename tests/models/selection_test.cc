@@ -3,6 +3,7 @@
 #include <map>
 #include <set>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "core/tensor/aten.h"
@@ -14,6 +15,7 @@ namespace switchyard::models {
 namespace {
 
 using switchyard::testing::is_near;
+using ::testing::ElementsAre;
 
 at::Tensor row(const std::vector<double>& values) {
   return at::tensor(values, at::kDouble).unsqueeze(0);
@@ -79,6 +81,34 @@ TEST_F(BiasedGroups, HaveTheirKnownExpertsAndUnbiasedWeights) {
   const Routing routing = route(score.logit(), moe, bias);
   EXPECT_TRUE(at::equal(routing.expert_TK, ids({0, 3})));
   EXPECT_TRUE(is_near(routing.weight_TK, row({1.551724, .948276}), 2e-6));
+}
+
+TEST_F(BiasedGroups, RankByTheirKnownScores) {
+  const auto kept = [&](int groups) {
+    moe.mutable_router()->set_group_top_k(groups);
+    const at::Tensor first = keep_best_groups(score + bias, moe.router()).view({4, 2}).select(1, 0);
+    const at::Tensor is_kept = first.isfinite().to(at::kLong);
+    return std::vector(is_kept.const_data_ptr<int64_t>(), is_kept.const_data_ptr<int64_t>() + 4);
+  };
+  EXPECT_THAT(kept(1), ElementsAre(0, 1, 0, 0));
+  EXPECT_THAT(kept(2), ElementsAre(1, 1, 0, 0));
+  EXPECT_THAT(kept(3), ElementsAre(1, 1, 1, 0));
+}
+
+// A group's score shows in whom it beats: a rival of two equal experts, just below and just above.
+TEST_F(BiasedGroups, HaveTheirKnownScores) {
+  moe.mutable_router()->set_num_groups(2);
+  moe.mutable_router()->set_group_top_k(1);
+  const std::vector<double> known = {.8, 1.25, .75, .5};
+  for (int64_t g = 0; g < 4; ++g) {
+    for (const double difference : {-1e-6, 1e-6}) {
+      const at::Tensor rival = at::full({1, 2}, (known[g] + difference) / 2, at::kDouble);
+      const at::Tensor pair = at::concat({(score + bias).narrow(1, 2 * g, 2), rival}, 1);
+      const at::Tensor left = keep_best_groups(pair, moe.router()).isfinite();
+      EXPECT_EQ(left[0][0].item<bool>(), difference < 0) << g;
+      EXPECT_EQ(left[0][2].item<bool>(), difference > 0) << g;
+    }
+  }
 }
 
 TEST_F(BiasedGroups, AreMaskedBelowAnyScoreAlsoWhenBiasedScoresAreNegative) {
