@@ -36,8 +36,9 @@ struct Assignment {
 // expert [T, K] int64, choices in order of preference; score [T, K] float, the router's before any
 // renormalisation (V-MoE section 4.1 ranks tokens by their top probability), read by
 // BATCH_PRIORITIZED, BY_PROBABILITY and DEVICE_BUDGET; admitted [T*K] or empty: slots with 0 never
-// ask for a place, hence take none (see admission.h). Scores are compared to 16 bits;
-// equal ones rank by choice, then by token.
+// ask for a place, hence take none (see admission.h). GShard's algorithm 1, as printed, also counts
+// rejected second choices, so that later ones find less room; that reading is not offered. Scores
+// are compared to 16 bits; equal ones rank by choice, then by token.
 Assignment assign(const at::Tensor& expert_TK, const at::Tensor& score_TK,
                   const std::vector<uint8_t>& admitted, const AssignOptions& options);
 

@@ -67,7 +67,7 @@ at::Tensor expert_fraction(const Routing& routing, const Fractions& fractions) {
   const auto which = moe.balance_loss().load();
   const at::Tensor chosen = which == config::UNBIASED_CHOICES
                                 ? top_k_lowest_id(routing.probability_TE, moe.top_k())
-                                : routing.counted_TK();
+                                : routing.expert_TK;
   const at::Tensor fraction = fractions.of(
       count_load(chosen, moe.num_experts(), fractions.group_tokens, which, fractions.real));
   const bool by_token = which == config::FIRST_CHOICE || which == config::TOKENS_CHOOSING;
@@ -112,15 +112,15 @@ BalanceSlopes balance_slopes(const Routing& routing, const config::Moe& moe,
     slopes.second_GE = fractions.of(count(second, config::FIRST_CHOICE)) * (experts * each / 2);
   }
   if (balance.device_coefficient() > 0) {
-    const at::Tensor all_GE = fractions.of(count(routing.counted_TK(), config::ALL_CHOICES));
+    const at::Tensor all_GE = fractions.of(count(routing.expert_TK, config::ALL_CHOICES));
     const at::Tensor mean_GD = all_GE.view({all_GE.size(0), moe.num_devices(), -1}).mean(-1) *
-                               (experts / static_cast<double>(moe.top_k()));
+                               (experts / static_cast<double>(routing.expert_TK.size(1)));
     slopes.device_GE = spread(mean_GD) * each;
   }
   if (balance.communication_coefficient() > 0) {
     const double scale = static_cast<double>(moe.num_devices()) / moe.router().group_top_k();
     const at::Tensor sent_GD =
-        fractions.of(count_senders(routing.counted_TK(), moe, fractions.group_tokens, real));
+        fractions.of(count_senders(routing.expert_TK, moe, fractions.group_tokens, real));
     slopes.communication_GE = spread(sent_GD) * (scale * each);
   }
   return slopes;

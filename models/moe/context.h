@@ -14,7 +14,8 @@ namespace switchyard::models {
 // What one router saw in one micro-batch on this rank. Every field adds up over micro-batches
 // and ranks.
 struct RoutingStats {
-  std::vector<int64_t> load;  // [E] slots asking for each expert, before any drop
+  // [E] slots asking for each expert, before any drop; NEXT_FREE: of the first top_k rounds
+  std::vector<int64_t> load;
   int64_t tokens = 0;
   int64_t slots = 0;     // that asked for a place
   int64_t rejected = 0;  // later choices that the second-choice policy did not let ask

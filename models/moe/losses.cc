@@ -24,10 +24,9 @@ at::Tensor router_z_loss(const at::Tensor& logits_TE, const StepContext& context
 }
 
 at::Tensor importance_of(const Routing& routing, const StepContext& context) {
-  const at::Tensor expert_TK = routing.counted_TK();
   const at::Tensor weight_TK = without_padding(routing.weight_TK, context).to(at::kDouble);
   return at::zeros({routing.logits_TE.size(1)}, at::kDouble)
-      .scatter_add(0, expert_TK.flatten(), weight_TK.narrow(1, 0, expert_TK.size(1)).flatten());
+      .scatter_add(0, routing.expert_TK.flatten(), weight_TK.flatten());
 }
 
 at::Tensor load_terms(const Routing& routing, const StepContext& context) {
@@ -39,8 +38,8 @@ at::Tensor load_terms(const Routing& routing, const StepContext& context) {
   if (routing.chance_TE.defined()) {
     return without_padding(routing.chance_TE, context).to(at::kDouble).sum(0);
   }
-  return count_load(routing.counted_TK(), experts, std::max<int64_t>(tokens, 1),
-                    config::ALL_CHOICES, real_tokens(context, tokens))
+  return count_load(routing.expert_TK, experts, std::max<int64_t>(tokens, 1), config::ALL_CHOICES,
+                    real_tokens(context, tokens))
       .sum(0)
       .to(at::kDouble);
 }

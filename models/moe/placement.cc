@@ -99,7 +99,9 @@ RoutingStats stats_of(const Routing& routing, const Placement& placement, const 
     return stats;
   }
   stats.load.assign(moe.num_experts(), 0);
-  const int64_t counted = routing.num_counted > 0 ? routing.num_counted : choices;
+  // NEXT_FREE: a token's further rounds are for when there is no room.
+  const int64_t counted =
+      moe.capacity().policy() == config::NEXT_FREE ? int64_t{moe.top_k()} : choices;
   const int64_t* expert = routing.expert_TK.const_data_ptr<int64_t>();
   for (int64_t n = 0; n < tokens * choices; ++n) {
     if (n % choices < counted && (admitted.empty() || admitted[n])) ++stats.load[expert[n]];

@@ -67,16 +67,11 @@ at::Tensor softmax_over_tokens(const at::Tensor& logits_TE, const RouterInput& i
 
 }  // namespace
 
-at::Tensor Routing::counted_TK() const {
-  return num_counted > 0 ? expert_TK.narrow(1, 0, num_counted).contiguous() : expert_TK;
-}
-
 Routing route_logits(const RouterInput& input, const config::Moe& moe, const RouterDraws& draws) {
   if (moe.router().hierarchy() > config::ONE_LEVEL) return route_two_levels(input, moe, draws);
   Routing routing;
   routing.logits_TE = input.logits_TE;
   routing.threshold_E = input.threshold_E;
-  if (moe.capacity().policy() == config::NEXT_FREE) routing.num_counted = moe.top_k();
   const NoisyLogits noise = add_noise(input.logits_TE, input.noise_logits_TE, draws.normal_TE);
   const bool sigmoid = moe.router().score() == config::SIGMOID;
   at::Tensor score_TE = sigmoid ? noise.noisy_TE.sigmoid() : noise.noisy_TE.softmax(-1);

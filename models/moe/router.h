@@ -31,7 +31,6 @@ struct Routing {
   at::Tensor logits_TE;       // float32, differentiable; without noise
   at::Tensor probability_TE;  // float32, differentiable: the scores, normalised to sum 1 per token
   at::Tensor expert_TK;       // int64, constant: choices in order of preference
-  at::Tensor score_TK;        // float32, constant: scores of the choices, which drop policies rank
   at::Tensor weight_TK;       // float32, differentiable: what each choice's output is multiplied by
   // Differentiable: the probability that an expert is chosen when its noise is drawn again and the
   // others' is kept (2017, appendix A). Undefined without noise or when every expert is chosen.
@@ -39,12 +38,8 @@ struct Routing {
   at::Tensor chance_TE;
   // With two levels: the same of the groups, and 1 for the groups that a token chose, else 0.
   at::Tensor group_chance_TA = {}, in_group_TA = {};
+  at::Tensor score_TK = {};     // constant: scores of the choices, which drop policies rank
   at::Tensor threshold_E = {};  // STRICTLY_BALANCED: differentiable, of the scores
-  // Losses and health count the first so many choices, all but the further rounds of NEXT_FREE; 0:
-  // all.
-  int64_t num_counted = 0;
-
-  at::Tensor counted_TK() const;  // expert_TK of the choices that count
 };
 
 struct RouterInput {

@@ -32,6 +32,7 @@ struct StrictlyBalanced : ::testing::Test {
     router.set_score(config::SOFTMAX);
     router.set_selection(config::STRICTLY_BALANCED);
     router.set_weighting(config::RENORMALIZE_KEPT);
+    router.set_weight_norm(1);
     router.set_route_scale(1);
     moe.mutable_capacity()->set_policy(config::BY_PROBABILITY);
     moe.mutable_capacity()->set_train_factor(1);
