@@ -263,16 +263,6 @@ TEST_F(Validate, ChecksTheEncoderDecoder) {
   }
 }
 
-const std::string kTableRun = R"(model { architecture: LOCAL_EXPERTS }
-data {
-  table {
-    path: "t.csv" features: "F1" features: "F2" label: "V" classes: "a" classes: "b" group: "S"
-    train_groups: 5 test_groups: 2
-  }
-}
-train { steps: 10 global_batch: 8 }
-)";
-
 TEST_F(Validate, ChecksLocalExperts) {
   EXPECT_EQ(error(kTableRun), "");
   EXPECT_THAT(error(kTableRun, {"model.d_model=3"}),
