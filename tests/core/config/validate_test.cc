@@ -158,6 +158,28 @@ TEST_F(Validate, RefusesSizesWhoseProductsOverflow) {
               HasSubstr("num_layers * num_experts * 3 * d_model * d_ff = 4.8e+28 must be below"));
   EXPECT_THAT(broken({"train.global_batch=2000000", "data.sequence_length=2000"}),
               HasSubstr("sequence_length * top_k = 8e+09 must be below"));
+  EXPECT_THAT(
+      broken({"model.moe.hidden_layers=1000000001", "model.moe.d_ff=1000000"}),
+      HasSubstr("num_layers * num_experts * (hidden_layers - 1) * d_ff * d_ff = 8e+21 must"));
+  EXPECT_THAT(broken({"model.mtp.weight=0.3", "model.d_model=1000000000"}),
+              HasSubstr("model.mtp is too large: 2 * d_model * d_model = 2e+18 must be below"));
+  EXPECT_THAT(broken({"model.attention.switch_projections=true", "model.d_model=1000000000",
+                      "model.moe.num_experts=1000000000"}),
+              HasSubstr("num_layers * num_experts * 3 * d_model * num_heads * head_dim = 6e+27"));
+}
+
+TEST_F(Validate, RefusesSizesOfEarlyModelsWhoseProductsOverflow) {
+  const std::string lstm = "model.architecture=LSTM_LM";
+  EXPECT_THAT(broken({lstm, "model.lstm.hidden=1000000000"}),
+              HasSubstr("model.lstm.hidden is too large: 4 * hidden = 4e+09 must be below"));
+  EXPECT_THAT(broken({lstm, "model.lstm.hidden=500000000", "model.d_model=100000000"}),
+              HasSubstr("num_layers * 9 * hidden * d_model = 9e+17 must be below"));
+  EXPECT_THAT(error(kTableRun, {"model.local_experts.num_experts=2000000000",
+                                "model.local_experts.hidden_units=2000000000"}),
+              HasSubstr("num_experts * hidden_units * (d_model + vocab_size) = 1.6e+19 must be"));
+  EXPECT_THAT(
+      error(kTableRun, {"model.local_experts.num_experts=2000000000", "model.d_model=2000000000"}),
+      HasSubstr("num_experts * d_model * vocab_size = 8e+18 must be below"));
 }
 
 // Sets every number of the schema, one at a time, to a value that no rule allows.
