@@ -96,6 +96,21 @@ TEST_F(ValidateArchitecture, ChecksTheEncoderDecoder) {
   }
 }
 
+TEST_F(ValidateArchitecture, LeavesGeneratedWordsBesideTheSentinels) {
+  const std::vector<std::string> long_input{"model.architecture=ENCODER_DECODER",
+                                            "data.sequence_length=256"};
+  const auto with_vocabulary = [&](const char* size) {
+    std::vector<std::string> changes = long_input;
+    changes.push_back(std::string("model.vocab_size=") + size);
+    return broken(changes);
+  };
+  EXPECT_THAT(with_vocabulary("12"),
+              HasSubstr("model.vocab_size (12) must be at least 18: objective SPAN_CORRUPTION "
+                        "takes 14 ids as the sentinels of 256 tokens"));
+  EXPECT_THAT(with_vocabulary("17"), HasSubstr("must be at least 18"));
+  EXPECT_EQ(with_vocabulary("18"), "");
+}
+
 TEST_F(ValidateArchitecture, ChecksLocalExperts) {
   EXPECT_EQ(error(kTableRun), "");
   EXPECT_THAT(error(kTableRun, {"model.d_model=3"}),
