@@ -322,7 +322,6 @@ void default_optimizer(int64_t steps, Optimizer& optimizer) {
 }
 
 void default_train(Train& train) {
-  SY_DEFAULT(train, task, PRETRAIN);
   SY_DEFAULT(train, accumulation, 1);
   SY_DEFAULT(train, recompute, RECOMPUTE_NONE);
   SY_DEFAULT(train, stop_after_steps, 0);

@@ -1,6 +1,7 @@
 #include "core/config/reader.h"
 
 #include <gmock/gmock.h>
+#include <google/protobuf/descriptor.h>
 
 #include "tests/core/config/config_files.h"
 
@@ -32,6 +33,13 @@ TEST_F(Reader, ReportsEveryProblemOfEveryKindAtOnce) {
   EXPECT_THAT(message, HasSubstr("--set: optimizer.lr (-1) must be finite and above 0"));
   EXPECT_THAT(message, HasSubstr("run.textproto:8:15: model.attention.num_heads (4) must divide"
                                  " model.d_model (65)"));
+}
+
+TEST_F(Reader, RefusesAFieldThatIsNoMoreAndKeepsItsNumberFree) {
+  EXPECT_THAT(error(edited("steps: 10", "steps: 10 task: PRETRAIN")),
+              HasSubstr("run.textproto:9:19: train has no field \"task\""));
+  EXPECT_TRUE(Train::descriptor()->IsReservedNumber(1));
+  EXPECT_TRUE(Train::descriptor()->IsReservedName("task"));
 }
 
 TEST_F(Reader, DoesNotAskForAFieldThatAMistakeHides) {
