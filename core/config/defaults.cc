@@ -195,24 +195,31 @@ void default_local_experts(Model& model) {
   SY_DEFAULT(model, d_ff, 0);
 }
 
-void default_model(Model& model) {
-  SY_DEFAULT(model, architecture, DECODER);
-  if (model.architecture() == LSTM_LM) default_lstm_lm(model);
-  if (model.architecture() == LOCAL_EXPERTS) default_local_experts(model);
-  SY_DEFAULT(model, dropout, 0.0);
-  SY_DEFAULT(model, ffn, SWIGLU);
-  SY_DEFAULT(model, ffn_bias, NO_FFN_BIAS);
+// What only the transformers have.
+void default_transformer(Model& model) {
   SY_DEFAULT(model, norm, RMS_NORM);
   SY_DEFAULT(model, norm_cast, SCALE_THEN_CAST);
   SY_DEFAULT(model, norm_eps, 1e-5);
   SY_DEFAULT(model, sandwich_norm, false);
   SY_DEFAULT(model, embedding_scale, 1.0);
   SY_DEFAULT(model, output_scale, 1.0);
+  default_attention(model, *model.mutable_attention());
+}
+
+void default_model(Model& model) {
+  SY_DEFAULT(model, architecture, DECODER);
+  if (model.architecture() == LSTM_LM) default_lstm_lm(model);
+  if (model.architecture() == LOCAL_EXPERTS) default_local_experts(model);
+  SY_DEFAULT(model, dropout, 0.0);
+  if (has_attention(model) || model.has_moe()) {
+    SY_DEFAULT(model, ffn, SWIGLU);
+    SY_DEFAULT(model, ffn_bias, NO_FFN_BIAS);
+  }
   SY_DEFAULT(model, tie_embeddings, true);
   SY_DEFAULT(model, output_z_loss_coefficient, 0.0);
   if (model.has_mtp()) SY_DEFAULT(*model.mutable_mtp(), weight, 0.3);
   default_initializer(model);
-  if (has_attention(model)) default_attention(model, *model.mutable_attention());
+  if (has_attention(model)) default_transformer(model);
   if (!model.has_moe()) return;
   default_moe(model, *model.mutable_moe());
   const Moe& moe = model.moe();
@@ -306,13 +313,15 @@ void default_optimizer(int64_t steps, Optimizer& optimizer) {
   SY_DEFAULT(optimizer, min_lr, std::max(0.0, optimizer.lr() / 10));
   SY_DEFAULT(optimizer, schedule, COSINE);
   SY_DEFAULT(optimizer, warmup_steps, std::max<int64_t>(0, steps / 50));  // 2 %
-  SY_DEFAULT(optimizer, decay_fraction, optimizer.schedule() == INVERSE_SQRT ? 0.0 : 0.3);
-  if (optimizer.schedule() == INVERSE_SQRT) SY_DEFAULT(optimizer, hold_steps, 0);
+  if (optimizer.schedule() == CONSTANT_THEN_DECAY) SY_DEFAULT(optimizer, decay_fraction, 0.3);
+  if (optimizer.schedule() == INVERSE_SQRT) {
+    SY_DEFAULT(optimizer, decay_fraction, 0.0);
+    SY_DEFAULT(optimizer, hold_steps, 0);
+  }
   default_update(optimizer);
 }
 
 void default_train(Train& train) {
-  SY_DEFAULT(train, task, PRETRAIN);
   SY_DEFAULT(train, accumulation, 1);
   SY_DEFAULT(train, recompute, RECOMPUTE_NONE);
   SY_DEFAULT(train, stop_after_steps, 0);

@@ -55,45 +55,63 @@ class Target {
     if (part->index.has_value() != field_->is_repeated())
       return field_->is_repeated() ? fmt::format("{0} is a list; write {0}[0]", path_)
                                    : fmt::format("{} is not a list; leave the index out", path_);
+    index_ = part->index;
+    if (index_ && *index_ > size())
+      return fmt::format("{} is past the end: the list has {} element(s), {} is the next to add",
+                         path_, size(), size());
     if (!is_group(*field_))
       return last ? "" : fmt::format("{} is a single value and has no fields", path_);
     if (last)
       return fmt::format("{} is a group of fields; set one of them{}", path_,
                          suggestion("", field_names(*field_->message_type())));
-    return descend(part->index);
+    descend();
+    return "";
   }
 
   std::string set(const std::string& value) {
-    message_->GetReflection()->ClearField(message_, field_);
-    std::string problem;
-    const bool quotes = !value.empty() && (value[0] == '"' || value[0] == '\'');
-    if (field_->cpp_type() == FieldDescriptor::CPPTYPE_STRING && !quotes) {
-      if (valid_utf8_prefix(value) != value.size()) return path_ + " must be valid UTF-8";
-      message_->GetReflection()->SetString(message_, field_, value);
-    } else {
-      problem = set_scalar(*message_, *field_, value);
-    }
+    const int elements = index_ ? size() : 0;
+    if (!index_) message_->GetReflection()->ClearField(message_, field_);
+    const std::string problem = parse(value);
+    if (index_) keep_one(elements);
     return problem.empty() ? "" : fmt::format("{} {}", path_, problem);
   }
 
  private:
-  std::string descend(std::optional<int> index) {
+  int size() const { return message_->GetReflection()->FieldSize(*message_, field_); }
+
+  void descend() {
     const auto* reflection = message_->GetReflection();
-    if (!index) {
+    if (!index_)
       message_ = reflection->MutableMessage(message_, field_);
-      return "";
-    }
-    const int size = reflection->FieldSize(*message_, field_);
-    if (*index > size)
-      return fmt::format("{} is past the end: the list has {} element(s), {} is the next to add",
-                         path_, size, size);
-    message_ = *index == size ? reflection->AddMessage(message_, field_)
-                              : reflection->MutableRepeatedMessage(message_, field_, *index);
+    else
+      message_ = *index_ == size() ? reflection->AddMessage(message_, field_)
+                                   : reflection->MutableRepeatedMessage(message_, field_, *index_);
+  }
+
+  // Sets the field, or appends to the list; returns the problem or an empty string.
+  std::string parse(const std::string& value) {
+    const auto* reflection = message_->GetReflection();
+    const bool quotes = !value.empty() && (value[0] == '"' || value[0] == '\'');
+    if (field_->cpp_type() != FieldDescriptor::CPPTYPE_STRING || quotes)
+      return set_scalar(*message_, *field_, value);
+    if (valid_utf8_prefix(value) != value.size()) return "must be valid UTF-8";
+    if (index_)
+      reflection->AddString(message_, field_, value);
+    else
+      reflection->SetString(message_, field_, value);
     return "";
+  }
+
+  // Moves what was appended to a list of so many elements to the one that the path names.
+  void keep_one(int elements) {
+    if (size() == elements || *index_ == elements) return;
+    message_->GetReflection()->SwapElements(message_, field_, *index_, elements);
+    message_->GetReflection()->RemoveLast(message_, field_);
   }
 
   Message* message_;
   const FieldDescriptor* field_ = nullptr;
+  std::optional<int> index_;  // of the field's element, where it is a list
   std::string path_;
 };
 

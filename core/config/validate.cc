@@ -9,6 +9,7 @@
 #include "core/config/layers.h"
 #include "core/config/suggest.h"
 #include "core/config/validate_rules.h"
+#include "core/data/span_corruption.h"
 
 namespace switchyard::config {
 
@@ -88,17 +89,42 @@ void check_domains(const RunConfig& config, Findings& findings) {
         Objective_Name(config.data().objective()));
 }
 
+// Ids that the spans of a text take; 0 when a rule about them is broken.
+int64_t num_sentinels(const Data& data) {
+  constexpr int kShortest = 4;  // of fit_input
+  const Spans& spans = data.spans();
+  const bool sound = data.sequence_length() >= kShortest && spans.density() > 0 &&
+                     spans.density() < 1 && spans.mean_length() >= 1;
+  if (data.objective() != SPAN_CORRUPTION || !sound) return 0;
+  return fit_input(data.sequence_length(), {spans.density(), spans.mean_length()}).spans;
+}
+
+void check_vocabulary(const RunConfig& config, Findings& findings) {
+  constexpr int kLeastWords = 4;  // three words and the end of a document
+  const Data& data = config.data();
+  const int vocab_size = config.model().vocab_size();
+  // Sentinels are at most half of the input, so that most configs need no count.
+  if (vocab_size < 1 || vocab_size >= int64_t{data.sequence_length()} + kLeastWords) return;
+  const int64_t sentinels = num_sentinels(data);
+  if (vocab_size >= kLeastWords + sentinels) return;
+  if (sentinels == 0)
+    findings.add("model.vocab_size ({}) must be at least {} with data.synthetic; raise it",
+                 vocab_size, kLeastWords);
+  else
+    findings.add(
+        "model.vocab_size ({}) must be at least {}: objective SPAN_CORRUPTION takes {} ids as the "
+        "sentinels of {} tokens, and data.synthetic needs {} words; raise it, or lower "
+        "data.sequence_length",
+        vocab_size, kLeastWords + sentinels, sentinels, data.sequence_length(), kLeastWords);
+}
+
 void check_synthetic(const RunConfig& config, Findings& findings) {
   if (!config.data().has_synthetic()) return;
   if (config.data().synthetic().kind() == DOMAIN_BIGRAMS) {
     check_domains(config, findings);
     return;
   }
-  constexpr int kLeastVocabulary = 4;  // three words and the end of a document
-  const int vocab_size = config.model().vocab_size();
-  if (vocab_size > 0 && vocab_size < kLeastVocabulary)
-    findings.add("model.vocab_size ({}) must be at least {} with data.synthetic; raise it",
-                 vocab_size, kLeastVocabulary);
+  check_vocabulary(config, findings);
   if (config.data().synthetic().has_num_domains())
     findings.add(
         "data.synthetic.num_domains ({}) is set, but kind NOISY_BIGRAMS has none; leave it out or "

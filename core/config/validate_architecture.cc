@@ -1,7 +1,9 @@
 // What each architecture needs and what it has no use for.
 
+#include <string>
 #include <string_view>
 
+#include "core/config/layers.h"
 #include "core/config/validate_rules.h"
 
 namespace switchyard::config {
@@ -52,14 +54,27 @@ void check_objective(const RunConfig& config, Findings& findings) {
         "in data.train");
 }
 
+// Refuses fields of the model that its architecture does not read, each with the reason.
+class Unused {
+ public:
+  Unused(const Model& model, Findings& findings)
+      : architecture_(Architecture_Name(model.architecture())), findings_(findings) {}
+
+  void operator()(bool is_set, const char* field, const char* reason) const {
+    if (is_set)
+      findings_.add("model.{} must not be used with architecture {}: {}; leave it out", field,
+                    architecture_, reason);
+  }
+
+ private:
+  std::string architecture_;
+  Findings& findings_;
+};
+
 // Its layers are T5's.
 void check_encoder_decoder(const Model& model, Findings& findings) {
   const Attention& attention = model.attention();
-  const auto unused = [&](bool is_set, const char* field, const char* reason) {
-    if (is_set)
-      findings.add("model.{} must not be used with architecture ENCODER_DECODER: {}; leave it out",
-                   field, reason);
-  };
+  const Unused unused(model, findings);
   const char* other = "its attention is T5's, which has none";
   unused(attention.position() == ROPE, "attention.position (ROPE)",
          "its positions are a relative bias");
@@ -91,8 +106,27 @@ void check_output_z_loss(const Model& model, Findings& findings) {
         model.output_z_loss_coefficient(), model.lstm().sampled_softmax());
 }
 
-void check_lstm_lm(const RunConfig& config, Findings& findings) {
-  const Model& model = config.model();
+// What the architectures before the transformer lack. Defaults set these for transformers alone.
+void check_no_transformer(const Model& model, Findings& findings) {
+  const Unused unused(model, findings);
+  const char* no_norms = "it has no norms";
+  unused(model.has_attention(), "attention", "it has none");
+  unused(model.has_norm(), "norm", no_norms);
+  unused(model.has_norm_cast(), "norm_cast", no_norms);
+  unused(model.has_norm_eps(), "norm_eps", no_norms);
+  unused(model.has_sandwich_norm(), "sandwich_norm", no_norms);
+  unused(model.has_embedding_scale(), "embedding_scale", "it takes its inputs as they are");
+  unused(model.has_output_scale(), "output_scale", "it takes its outputs as they are");
+  unused(model.d_ff() > 0, "d_ff", "it has no dense FFN");
+  if (model.has_moe()) return;
+  unused(model.has_ffn(), "ffn", "without model.moe it has no FFN");
+  unused(model.has_ffn_bias(), "ffn_bias", "without model.moe it has no FFN");
+}
+
+void check_lstm_lm(const Model& model, Findings& findings) {
+  const Unused unused(model, findings);
+  unused(model.moe().stacking() > NO_STACKING, "moe.stacking",
+         "it has no dense FFN to put beside its experts");
   if (model.lstm().sampled_softmax() >= model.vocab_size() && model.vocab_size() > 0)
     findings.add(
         "model.lstm.sampled_softmax ({}) must be below model.vocab_size ({}), else the whole "
@@ -102,10 +136,11 @@ void check_lstm_lm(const RunConfig& config, Findings& findings) {
 
 void check_table(const RunConfig& config, Findings& findings) {
   const Table& table = config.data().table();
-  if (config.data().has_synthetic() || config.data().train_size() > 0)
+  const Data& data = config.data();
+  if (data.has_synthetic() || data.train_size() > 0 || data.validation_size() > 0)
     findings.add(
-        "data.table must not be set together with data.train or data.synthetic; leave one "
-        "of them out");
+        "data.table must not be set together with data.train, data.validation or data.synthetic; "
+        "leave one of them out");
   if (config.data().sequence_length() != 1)
     findings.add("data.sequence_length ({}) must be 1 or unset with data.table: a case is a row",
                  config.data().sequence_length());
@@ -118,6 +153,15 @@ void check_table(const RunConfig& config, Findings& findings) {
 }
 
 void check_local_experts(const RunConfig& config, Findings& findings) {
+  const Unused unused(config.model(), findings);
+  unused(config.model().num_layers() > 1, "num_layers (above 1)",
+         "its experts are one layer, with one hidden layer if hidden_units says so");
+  unused(!config.model().tie_embeddings(), "tie_embeddings (false)", "it has no embeddings");
+  if (config.train().recompute() > RECOMPUTE_NONE)
+    findings.add(
+        "train.recompute ({}) must be RECOMPUTE_NONE with model.architecture LOCAL_EXPERTS, which "
+        "has no layers to compute again; leave it out",
+        Recompute_Name(config.train().recompute()));
   if (config.model().has_moe())
     findings.add(
         "model.moe is set, but model.architecture LOCAL_EXPERTS has its experts in "
@@ -152,7 +196,8 @@ void check_architecture(const RunConfig& config, Findings& findings) {
                  model.dropout(), Architecture_Name(model.architecture()));
   check_objective(config, findings);
   if (model.architecture() == ENCODER_DECODER) check_encoder_decoder(model, findings);
-  if (model.architecture() == LSTM_LM) check_lstm_lm(config, findings);
+  if (!has_attention(model)) check_no_transformer(model, findings);
+  if (model.architecture() == LSTM_LM) check_lstm_lm(model, findings);
   if (model.architecture() == LOCAL_EXPERTS) check_local_experts(config, findings);
 }
 

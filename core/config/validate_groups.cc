@@ -5,6 +5,18 @@
 namespace switchyard::config {
 namespace {
 
+// All choices of a token come from the groups it keeps; NEXT_FREE has as many as rounds.
+void check_kept_groups(const Moe& moe, int kept, int size, Findings& findings) {
+  const bool tries = moe.capacity().policy() == NEXT_FREE;
+  const int choices = tries ? moe.capacity().rounds() : moe.top_k();
+  if (int64_t{kept} * size >= choices) return;
+  const char* field = tries ? "capacity.rounds" : "top_k";
+  findings.add(
+      "model.moe.router.group_top_k ({}) groups of {} experts hold fewer than model.moe.{} ({}) "
+      "experts; raise group_top_k or lower {}",
+      kept, size, field, choices, tries ? "rounds" : "num_groups");
+}
+
 void check_group_sizes(const Moe& moe, Findings& findings) {
   const Router& router = moe.router();
   const int groups = router.num_groups(), kept = router.group_top_k(), experts = moe.num_experts();
@@ -26,11 +38,7 @@ void check_group_sizes(const Moe& moe, Findings& findings) {
     return;
   }
   const int size = experts / groups;
-  if (kept * size < moe.top_k())
-    findings.add(
-        "model.moe.router.group_top_k ({}) groups of {} experts hold fewer than model.moe.top_k "
-        "({}) experts; raise group_top_k or lower num_groups",
-        kept, size, moe.top_k());
+  check_kept_groups(moe, kept, size, findings);
   if (router.group_score_experts() > size)
     findings.add(
         "model.moe.router.group_score_experts ({}) must be at most the {} experts of a group; "

@@ -60,7 +60,7 @@ struct Product {
 void check_product(const Product& product, Findings& findings) {
   double value = 1;
   for (const int64_t factor : product.factors) {
-    if (factor < 1) return;  // a range rule has reported it
+    if (factor < 1) return;  // not in this model, or a range rule has reported it
     value *= static_cast<double>(factor);
   }
   if (value >= product.limit)
@@ -68,11 +68,12 @@ void check_product(const Product& product, Findings& findings) {
                  product.path, product.of, value, product.limit);
 }
 
+// All parameters, four values each, must be countable in bytes: hence a 64th of 2^63.
+constexpr double kCountLimit = kParameterLimit / 64;
+
 void check_parameter_counts(const Model& model, Findings& findings) {
-  const Moe& moe = model.moe();
   const Attention& attention = model.attention();
-  // All parameters, four values each, must be countable in bytes: hence a 64th of 2^63.
-  const double limit = kParameterLimit / 64;
+  const double limit = kCountLimit;
   check_product(
       {"model.vocab_size", "vocab_size * d_model", limit, {model.vocab_size(), model.d_model()}},
       findings);
@@ -100,6 +101,18 @@ void check_parameter_counts(const Model& model, Findings& findings) {
                  limit,
                  {model.num_layers(), 3, model.d_model(), model.d_ff()}},
                 findings);
+  // Its layer is one more of those above.
+  check_product({"model.mtp",
+                 "2 * d_model * d_model",
+                 limit,
+                 {model.has_mtp(), 2, model.d_model(), model.d_model()}},
+                findings);
+}
+
+void check_expert_counts(const Model& model, Findings& findings) {
+  const Moe& moe = model.moe();
+  const Attention& attention = model.attention();
+  const double limit = kCountLimit;
   check_product({"model.moe",
                  "num_layers * num_experts * 3 * d_model * d_ff",
                  limit,
@@ -110,6 +123,41 @@ void check_parameter_counts(const Model& model, Findings& findings) {
                  limit,
                  {model.num_layers(), 3, model.d_model(), moe.shared_expert().count(),
                   moe.shared_expert().d_ff()}},
+                findings);
+  check_product({"model.moe.hidden_layers",
+                 "num_layers * num_experts * (hidden_layers - 1) * d_ff * d_ff",
+                 limit,
+                 {model.num_layers(), moe.num_experts(), int64_t{moe.hidden_layers()} - 1,
+                  moe.d_ff(), moe.d_ff()}},
+                findings);
+  check_product({"model.attention.switch_projections",
+                 "num_layers * num_experts * 3 * d_model * num_heads * head_dim",
+                 limit,
+                 {attention.switch_projections(), model.num_layers(), moe.num_experts(), 3,
+                  model.d_model(), attention.num_heads(), attention.head_dim()}},
+                findings);
+}
+
+// Of the architectures before the transformer.
+void check_early_counts(const Model& model, Findings& findings) {
+  const double limit = kCountLimit;
+  // Four gates from the input and four from the last output, and the projection.
+  check_product({"model.lstm.hidden",
+                 "num_layers * 9 * hidden * d_model",
+                 limit,
+                 {model.num_layers(), 9, model.lstm().hidden(), model.d_model()}},
+                findings);
+  const LocalExperts& experts = model.local_experts();
+  const int64_t outer = int64_t{model.d_model()} + model.vocab_size();
+  check_product({"model.local_experts",
+                 "num_experts * hidden_units * (d_model + vocab_size)",
+                 limit,
+                 {experts.num_experts(), experts.hidden_units(), outer}},
+                findings);
+  check_product({"model.local_experts.num_experts",
+                 "num_experts * d_model * vocab_size",
+                 limit,
+                 {experts.num_experts(), model.d_model(), model.vocab_size()}},
                 findings);
 }
 
@@ -169,7 +217,11 @@ void check_sizes(const RunConfig& config, Findings& findings) {
   check_product(
       {"model.moe.shared_expert", "count * d_ff", kIndexLimit, {shared.count(), shared.d_ff()}},
       findings);
+  check_product({"model.lstm.hidden", "4 * hidden", kIndexLimit, {4, model.lstm().hidden()}},
+                findings);
   check_parameter_counts(model, findings);
+  check_expert_counts(model, findings);
+  check_early_counts(model, findings);
 }
 
 }  // namespace switchyard::config

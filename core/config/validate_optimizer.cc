@@ -25,6 +25,13 @@ void check_schedule(const RunConfig& config, Findings& findings) {
         "optimizer.hold_steps ({}) is set, but schedule {} does not hold the peak; use "
         "INVERSE_SQRT or leave it out",
         optimizer.hold_steps(), Schedule_Name(optimizer.schedule()));
+  const bool decays_last =
+      optimizer.schedule() == CONSTANT_THEN_DECAY || optimizer.schedule() == INVERSE_SQRT;
+  if (optimizer.has_decay_fraction() && !decays_last)
+    findings.add(
+        "optimizer.decay_fraction ({}) is set, but schedule {} has no final decay; use "
+        "CONSTANT_THEN_DECAY or INVERSE_SQRT, or leave it out",
+        optimizer.decay_fraction(), Schedule_Name(optimizer.schedule()));
   if (optimizer.schedule() == CONSTANT_THEN_DECAY && optimizer.decay_fraction() == 0)
     findings.add(
         "optimizer.decay_fraction (0) must be above 0 with schedule CONSTANT_THEN_DECAY, else "

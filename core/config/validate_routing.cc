@@ -7,6 +7,23 @@ namespace switchyard::config {
 
 namespace {
 
+// Divided by the sum over what is kept, one weight is always 1. Of experts that choose, several may
+// keep a token.
+void check_kept_weights(const Moe& moe, Findings& findings) {
+  const Router& router = moe.router();
+  const auto always_one = [&](bool holds, const std::string& what) {
+    if (holds)
+      findings.add(
+          "model.moe.router.weighting (RENORMALIZE_KEPT) must not be used with {}, which keeps one "
+          "expert of a token: its weight is always 1 and the router would get no gradient; use RAW",
+          what);
+  };
+  if (router.weighting() != RENORMALIZE_KEPT || router.selection() == STRICTLY_BALANCED) return;
+  always_one(moe.top_k() == 1, "model.moe.top_k (1)");
+  always_one(moe.capacity().policy() == NEXT_FREE, "model.moe.capacity.policy NEXT_FREE");
+  always_one(router.second_choice() == NEVER, "model.moe.router.second_choice NEVER");
+}
+
 void check_choices(const Moe& moe, Findings& findings) {
   const Router& router = moe.router();
   if (moe.has_num_experts() && moe.num_experts() > 0 && moe.top_k() > moe.num_experts())
@@ -18,6 +35,7 @@ void check_choices(const Moe& moe, Findings& findings) {
     findings.add(
         "model.moe.router.weighting (RENORMALIZE) must not be used with model.moe.top_k (1): the "
         "one weight is always 1 and the router would get no gradient; use RAW");
+  check_kept_weights(moe, findings);
   if (router.weighting() == RAW && router.weight_norm() != 1)
     findings.add(
         "model.moe.router.weight_norm ({}) must be 1 or unset with weighting RAW, which does not "
@@ -169,6 +187,12 @@ void check_rounds(const Moe& moe, Findings& findings) {
         "model.moe.router.second_choice ({}) must be ALWAYS with capacity.policy NEXT_FREE, where "
         "later choices stand in for the first; leave it out",
         SecondChoice_Name(moe.router().second_choice()));
+  if (capacity.policy() == NEXT_FREE && moe.router().weighting() == EQUAL)
+    findings.add(
+        "model.moe.capacity.policy (NEXT_FREE) must not be used with selection HASH and weighting "
+        "EQUAL: each weight would be 1 / rounds ({}), for the one expert that a token gets; set "
+        "weighting: RAW, or use another policy",
+        capacity.rounds());
 }
 
 void check_capacity(const Capacity& capacity, Findings& findings) {

@@ -25,6 +25,17 @@ data { sequence_length: 32 synthetic {} }
 train { steps: 10 global_batch: 8 }
 )";
 
+// The same of a table, whose columns and classes are lists of plain texts.
+inline const std::string kTableRun = R"(model { architecture: LOCAL_EXPERTS }
+data {
+  table {
+    path: "t.csv" features: "F1" features: "F2" label: "V" classes: "a" classes: "b" group: "S"
+    train_groups: 5 test_groups: 2
+  }
+}
+train { steps: 10 global_batch: 8 }
+)";
+
 class ConfigFiles : public testing::Test {
  protected:
   ConfigFiles() { std::filesystem::create_directories(folder_ / "configs" / "models"); }

@@ -1,12 +1,14 @@
 #include "core/config/reader.h"
 
 #include <gmock/gmock.h>
+#include <google/protobuf/descriptor.h>
 
 #include "tests/core/config/config_files.h"
 
 namespace switchyard::config {
 namespace {
 
+using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::Not;
 
@@ -31,6 +33,13 @@ TEST_F(Reader, ReportsEveryProblemOfEveryKindAtOnce) {
   EXPECT_THAT(message, HasSubstr("--set: optimizer.lr (-1) must be finite and above 0"));
   EXPECT_THAT(message, HasSubstr("run.textproto:8:15: model.attention.num_heads (4) must divide"
                                  " model.d_model (65)"));
+}
+
+TEST_F(Reader, RefusesAFieldThatIsNoMoreAndKeepsItsNumberFree) {
+  EXPECT_THAT(error(edited("steps: 10", "steps: 10 task: PRETRAIN")),
+              HasSubstr("run.textproto:9:19: train has no field \"task\""));
+  EXPECT_TRUE(Train::descriptor()->IsReservedNumber(1));
+  EXPECT_TRUE(Train::descriptor()->IsReservedName("task"));
 }
 
 TEST_F(Reader, DoesNotAskForAFieldThatAMistakeHides) {
@@ -219,6 +228,29 @@ TEST_F(Reader, SetsElementsOfListsAndAddsTheNext) {
   EXPECT_THAT(error(text, {"data.train[2].path=c"}), HasSubstr("is past the end"));
   EXPECT_THAT(error(text, {"data.train.path=c"}), HasSubstr("data.train is a list"));
   EXPECT_THAT(error(text, {"data[0].tokenizer=c"}), HasSubstr("data[0] is not a list"));
+}
+
+TEST_F(Reader, SetsElementsOfListsOfPlainValues) {
+  const auto features = [&](const std::vector<std::string>& overrides) {
+    const auto list = load_config(run(kTableRun), overrides).data().table().features();
+    return std::vector<std::string>(list.begin(), list.end());
+  };
+  EXPECT_THAT(features({"data.table.features[0]=A"}), ElementsAre("A", "F2"));
+  EXPECT_THAT(features({"data.table.features[1]=\"B\""}), ElementsAre("F1", "B"));
+  EXPECT_THAT(features({"data.table.features[2]=C", "data.table.features[3]=\"D\"",
+                        "data.table.features[0]=A"}),
+              ElementsAre("A", "F2", "C", "D"));
+  EXPECT_EQ(error(kTableRun, {"data.table.features[3]=C"}),
+            "--set \"data.table.features[3]=C\": data.table.features[3] is past the end: the list "
+            "has 2 element(s), 2 is the next to add");
+  EXPECT_EQ(
+      error(kTableRun, {"data.table.features[1]=\"B"}),
+      "--set \"data.table.features[1]=\"B\": data.table.features[1] must be a text in quotes, "
+      "got \"\"B\"");
+  EXPECT_THAT(error(kTableRun, {"data.table.features=C"}),
+              HasSubstr("data.table.features is a list; write data.table.features[0]"));
+  EXPECT_THAT(error(kTableRun, {"data.table.features[0].x=C"}),
+              HasSubstr("data.table.features[0] is a single value and has no fields"));
 }
 
 TEST_F(Reader, LetsTheLastOverrideWin) {

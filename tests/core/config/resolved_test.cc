@@ -44,15 +44,16 @@ TEST_F(Resolved, LeavesNothingUnsetButWhatIsUnsetOnPurpose) {
       load_config(run(edited("moe {", "moe { shared_expert {} capacity { policy: BY_POSITION }")),
                   {"model.attention.latent.kv_rank=8", "model.attention.yarn.factor=2"});
   collect_unset(config, "", unset);
-  EXPECT_THAT(unset, UnorderedElementsAre(
-                         "model_preset", "data_preset", "model.attention.relative_bias",
-                         "model.mtp", "mesh.data", "mesh.expert",
-                         // groups and fields of other architectures and objectives
-                         "model.lstm", "model.local_experts", "data.table", "data.spans",
-                         "data.synthetic.num_domains", "data.target_length",
-                         // what other kinds of initializer, optimizer and schedule use
-                         "model.init_scale", "model.init_restore_variance", "model.init_range",
-                         "optimizer.momentum", "optimizer.adafactor", "optimizer.hold_steps"));
+  EXPECT_THAT(unset,
+              UnorderedElementsAre("model_preset", "data_preset", "model.attention.relative_bias",
+                                   "model.mtp", "mesh.data", "mesh.expert",
+                                   // groups and fields of other architectures and objectives
+                                   "model.lstm", "model.local_experts", "data.table", "data.spans",
+                                   "data.synthetic.num_domains", "data.target_length",
+                                   // what other kinds of initializer, optimizer and schedule use
+                                   "model.init_scale", "model.init_restore_variance",
+                                   "model.init_range", "optimizer.momentum", "optimizer.adafactor",
+                                   "optimizer.hold_steps", "optimizer.decay_fraction"));
 }
 
 TEST_F(Resolved, SetsWhatTheKindOfOptimizerUses) {
@@ -61,11 +62,13 @@ TEST_F(Resolved, SetsWhatTheKindOfOptimizerUses) {
     return load_config(run(kSmallRun), {std::string("optimizer.kind=") + kind}).optimizer();
   };
   collect_unset(optimizer("ADAFACTOR"), "", unset);
-  EXPECT_THAT(unset, UnorderedElementsAre("beta1", "beta2", "eps", "momentum", "hold_steps"));
+  EXPECT_THAT(unset, UnorderedElementsAre("beta1", "beta2", "eps", "momentum", "hold_steps",
+                                          "decay_fraction"));
   EXPECT_EQ(optimizer("ADAFACTOR").clip_norm(), 0);
   unset.clear();
   collect_unset(optimizer("SGD"), "", unset);
-  EXPECT_THAT(unset, UnorderedElementsAre("beta1", "beta2", "eps", "adafactor", "hold_steps"));
+  EXPECT_THAT(unset, UnorderedElementsAre("beta1", "beta2", "eps", "adafactor", "hold_steps",
+                                          "decay_fraction"));
   EXPECT_EQ(optimizer("SGD").weight_decay(), 0);
 }
 

@@ -39,6 +39,16 @@ TEST_F(ValidateRouting, AcceptsThePublishedRouters) {
 TEST_F(ValidateRouting, ChecksTheWeights) {
   EXPECT_THAT(broken({"top_k=1", "router.weighting=RENORMALIZE"}),
               HasSubstr("the router would get no gradient; use RAW"));
+  const std::string kept = "router.weighting=RENORMALIZE_KEPT";
+  EXPECT_EQ(broken({kept}), "");
+  EXPECT_THAT(broken({kept, "top_k=1"}),
+              HasSubstr("RENORMALIZE_KEPT) must not be used with model.moe.top_k (1), which keeps "
+                        "one expert of a token"));
+  EXPECT_THAT(broken({kept, "capacity.policy=NEXT_FREE"}),
+              HasSubstr("RENORMALIZE_KEPT) must not be used with model.moe.capacity.policy"));
+  EXPECT_THAT(broken({kept, "router.second_choice=NEVER"}),
+              HasSubstr("RENORMALIZE_KEPT) must not be used with model.moe.router.second_choice"));
+  EXPECT_EQ(broken({kept, "top_k=1", "router.selection=STRICTLY_BALANCED"}), "");
   EXPECT_THAT(broken({"router.weighting=RAW", "router.weight_norm=2"}),
               HasSubstr("weight_norm (2) must be 1 or unset with weighting RAW"));
   EXPECT_THAT(broken({"router.weighting=EQUAL"}),
@@ -139,6 +149,22 @@ TEST_F(ValidateRouting, ChecksTheRoundsOfTheNextFreeExpert) {
               HasSubstr("rounds (5) must be at most model.moe.num_experts (4)"));
   EXPECT_THAT(broken({"capacity.policy=NEXT_FREE", "router.second_choice=AT_RANDOM"}),
               HasSubstr("must be ALWAYS with capacity.policy NEXT_FREE"));
+  const std::string policy = "capacity.policy=NEXT_FREE", hash = "router.selection=HASH";
+  EXPECT_THAT(
+      broken({policy, hash, "capacity.rounds=3"}),
+      HasSubstr("(NEXT_FREE) must not be used with selection HASH and weighting EQUAL: each "
+                "weight would be 1 / rounds (3)"));
+  EXPECT_EQ(broken({policy, hash, "router.weighting=RAW"}), "");
+}
+
+TEST_F(ValidateRouting, CountsTheRoundsAgainstTheGroups) {
+  const std::string policy = "capacity.policy=NEXT_FREE", groups = "router.num_groups=2";
+  EXPECT_THAT(
+      broken({policy, groups, "router.group_top_k=1", "capacity.rounds=3"}),
+      HasSubstr("group_top_k (1) groups of 2 experts hold fewer than "
+                "model.moe.capacity.rounds (3) experts; raise group_top_k or lower rounds"));
+  EXPECT_EQ(broken({policy, groups, "router.group_top_k=1", "capacity.rounds=2"}), "");
+  EXPECT_EQ(broken({policy, groups, "router.group_top_k=1", "top_k=3", "capacity.rounds=1"}), "");
 }
 
 TEST_F(ValidateRouting, RefusesCapacityWhereNothingIsDropped) {

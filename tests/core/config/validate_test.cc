@@ -115,6 +115,12 @@ TEST_F(Validate, ChecksTheOptimizer) {
               HasSubstr("must be at least 0 and at most 1"));
   EXPECT_THAT(broken({"optimizer.schedule=CONSTANT_THEN_DECAY", "optimizer.decay_fraction=0"}),
               HasSubstr("decay_fraction (0) must be above 0 with schedule CONSTANT_THEN_DECAY"));
+  for (const std::string schedule : {"CONSTANT", "COSINE", "LINEAR"})
+    EXPECT_THAT(
+        broken({"optimizer.schedule=" + schedule, "optimizer.decay_fraction=0.3"}),
+        HasSubstr("decay_fraction (0.3) is set, but schedule " + schedule + " has no final decay"));
+  for (const std::string schedule : {"CONSTANT_THEN_DECAY", "INVERSE_SQRT"})
+    EXPECT_EQ(broken({"optimizer.schedule=" + schedule, "optimizer.decay_fraction=0.3"}), "");
 }
 
 TEST_F(Validate, ChecksTheSources) {
@@ -152,6 +158,28 @@ TEST_F(Validate, RefusesSizesWhoseProductsOverflow) {
               HasSubstr("num_layers * num_experts * 3 * d_model * d_ff = 4.8e+28 must be below"));
   EXPECT_THAT(broken({"train.global_batch=2000000", "data.sequence_length=2000"}),
               HasSubstr("sequence_length * top_k = 8e+09 must be below"));
+  EXPECT_THAT(
+      broken({"model.moe.hidden_layers=1000000001", "model.moe.d_ff=1000000"}),
+      HasSubstr("num_layers * num_experts * (hidden_layers - 1) * d_ff * d_ff = 8e+21 must"));
+  EXPECT_THAT(broken({"model.mtp.weight=0.3", "model.d_model=1000000000"}),
+              HasSubstr("model.mtp is too large: 2 * d_model * d_model = 2e+18 must be below"));
+  EXPECT_THAT(broken({"model.attention.switch_projections=true", "model.d_model=1000000000",
+                      "model.moe.num_experts=1000000000"}),
+              HasSubstr("num_layers * num_experts * 3 * d_model * num_heads * head_dim = 6e+27"));
+}
+
+TEST_F(Validate, RefusesSizesOfEarlyModelsWhoseProductsOverflow) {
+  const std::string lstm = "model.architecture=LSTM_LM";
+  EXPECT_THAT(broken({lstm, "model.lstm.hidden=1000000000"}),
+              HasSubstr("model.lstm.hidden is too large: 4 * hidden = 4e+09 must be below"));
+  EXPECT_THAT(broken({lstm, "model.lstm.hidden=500000000", "model.d_model=100000000"}),
+              HasSubstr("num_layers * 9 * hidden * d_model = 9e+17 must be below"));
+  EXPECT_THAT(error(kTableRun, {"model.local_experts.num_experts=2000000000",
+                                "model.local_experts.hidden_units=2000000000"}),
+              HasSubstr("num_experts * hidden_units * (d_model + vocab_size) = 1.6e+19 must be"));
+  EXPECT_THAT(
+      error(kTableRun, {"model.local_experts.num_experts=2000000000", "model.d_model=2000000000"}),
+      HasSubstr("num_experts * d_model * vocab_size = 8e+18 must be below"));
 }
 
 // Sets every number of the schema, one at a time, to a value that no rule allows.
@@ -210,90 +238,6 @@ TEST_F(Validate, RefusesFieldsThatTheInitializerDoesNotUse) {
   EXPECT_EQ(broken({"model.initializer=TRUNCATED_NORMAL", "model.init_scale=0.1"}), "");
   EXPECT_THAT(broken({"model.initializer=UNIFORM", "model.init_cut=3"}),
               HasSubstr("model.init_cut is set, but initializer UNIFORM does not use it"));
-}
-
-TEST_F(Validate, RefusesWhatTheArchitectureDoesNotUse) {
-  EXPECT_THAT(broken({"model.lstm.hidden=8"}),
-              HasSubstr("model.lstm is set, but model.architecture DECODER does not use it; leave "
-                        "it out or set LSTM_LM"));
-  EXPECT_THAT(broken({"model.local_experts.num_experts=2"}),
-              HasSubstr("model.local_experts is set, but model.architecture DECODER"));
-  EXPECT_THAT(broken({"train.stop_below_error=0.1"}),
-              HasSubstr("train.stop_below_error is set, but model.architecture DECODER"));
-  EXPECT_THAT(broken({"model.dropout=0.1"}), HasSubstr("model.architecture DECODER has none"));
-  EXPECT_THAT(broken({"model.dropout=1"}), HasSubstr("model.dropout (1) must be at least 0"));
-  EXPECT_THAT(broken({"model.architecture=LSTM_LM", "model.mtp.weight=0.3"}),
-              HasSubstr("model.mtp is set, but model.architecture LSTM_LM does not use it"));
-  EXPECT_THAT(broken({"data.objective=TRANSLATION"}),
-              HasSubstr("data.objective (TRANSLATION) does not suit model.architecture DECODER"));
-  EXPECT_THAT(broken({"data.spans.density=0.2"}),
-              HasSubstr("data.spans is set, but objective NEXT_TOKEN hides none"));
-  EXPECT_THAT(broken({"data.target_length=8"}),
-              HasSubstr("data.target_length (8) is set, but objective NEXT_TOKEN"));
-}
-
-TEST_F(Validate, ChecksTheLstmLanguageModel) {
-  const std::vector<std::string> lstm{"model.architecture=LSTM_LM"};
-  EXPECT_EQ(broken(lstm), "");
-  EXPECT_THAT(broken({lstm[0], "model.lstm.sampled_softmax=264"}),
-              HasSubstr("sampled_softmax (264) must be below model.vocab_size (264)"));
-  EXPECT_THAT(
-      broken({lstm[0], "model.lstm.sampled_softmax=8", "model.output_z_loss_coefficient=1"}),
-      HasSubstr("must be 0 or unset with model.lstm.sampled_softmax (8)"));
-}
-
-TEST_F(Validate, ChecksTheEncoderDecoder) {
-  const std::string architecture = "model.architecture=ENCODER_DECODER";
-  EXPECT_EQ(broken({architecture}), "");
-  EXPECT_THAT(broken({architecture, "data.sequence_length=3"}),
-              HasSubstr("data.sequence_length (3) must be at least 4"));
-  EXPECT_THAT(broken({architecture, "data.spans.density=1"}),
-              HasSubstr("data.spans.density (1) must be above 0 and below 1"));
-  EXPECT_THAT(broken({architecture, "data.objective=TRANSLATION"}),
-              HasSubstr("objective TRANSLATION needs pairs of texts"));
-  for (const char* change :
-       {"model.attention.qkv_bias=true", "model.attention.qkv_clip=8",
-        "model.attention.qk_norm=PER_HEAD", "model.attention.sliding_window=8",
-        "model.attention.latent.kv_rank=8", "model.attention.position=ROPE",
-        "model.attention.relative_bias.shared=false", "model.sandwich_norm=true",
-        "model.embedding_scale=2", "model.output_scale=2"}) {
-    EXPECT_THAT(broken({architecture, change}),
-                HasSubstr("must not be used with architecture ENCODER_DECODER"))
-        << change;
-  }
-}
-
-const std::string kTableRun = R"(model { architecture: LOCAL_EXPERTS }
-data {
-  table {
-    path: "t.csv" features: "F1" features: "F2" label: "V" classes: "a" classes: "b" group: "S"
-    train_groups: 5 test_groups: 2
-  }
-}
-train { steps: 10 global_batch: 8 }
-)";
-
-TEST_F(Validate, ChecksLocalExperts) {
-  EXPECT_EQ(error(kTableRun), "");
-  EXPECT_THAT(error(kTableRun, {"model.d_model=3"}),
-              HasSubstr("model.d_model (3) must be the number of data.table.features (2)"));
-  EXPECT_THAT(error(kTableRun, {"model.vocab_size=3"}),
-              HasSubstr("model.vocab_size (3) must be the number of data.table.classes (2)"));
-  EXPECT_THAT(error(kTableRun, {"data.sequence_length=2"}),
-              HasSubstr("data.sequence_length (2) must be 1 or unset"));
-  EXPECT_THAT(error(kTableRun, {"data.synthetic.num_tokens=9"}),
-              HasSubstr("data.table must not be set together with"));
-  EXPECT_THAT(error(kTableRun, {"runtime.compute=BF16"}),
-              HasSubstr("runtime.compute (BF16) must be FP32 or FP64"));
-  EXPECT_THAT(error(kTableRun, {"model.moe.num_experts=4", "model.moe.d_ff=4"}),
-              HasSubstr("model.moe is set, but model.architecture LOCAL_EXPERTS"));
-  EXPECT_THAT(error(kTableRun, {"model.output_z_loss_coefficient=1e-4"}),
-              HasSubstr("LOCAL_EXPERTS, which has no vocabulary"));
-  EXPECT_THAT(broken({"model.architecture=LOCAL_EXPERTS"}), HasSubstr("data.table is not set"));
-  EXPECT_THAT(
-      error("model { architecture: LOCAL_EXPERTS }\ndata { table { features: \"F\" classes: "
-            "\"a\" } }\ntrain { steps: 1 global_batch: 1 }\n"),
-      HasSubstr("data.table.path is not set"));
 }
 
 }  // namespace
