@@ -72,6 +72,7 @@ ExitCode Trainer::run() {
     if (reached_goal(result)) break;
     update(result);
     speed_.count_step();
+    show_progress();
     if (is_due(config_.log().every()) || is_last()) log(result);
     if (is_due(config_.eval().every())) evaluate_now();
     if (is_due(config_.checkpoint().every())) save();
@@ -247,6 +248,11 @@ bool Trainer::reached_goal(const StepResult& result) {
 }
 
 bool Trainer::is_due(int64_t every) const { return every > 0 && state_.step % every == 0; }
+
+void Trainer::show_progress() {
+  const int64_t steps = config_.train().steps();
+  if (metrics_) metrics_->tick(state_.step, steps, speed_.eta_seconds(steps - state_.step));
+}
 
 void Trainer::say(const std::string& text) {
   if (metrics_) metrics_->say(text);
