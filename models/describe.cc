@@ -8,8 +8,8 @@
 #include "core/base/errors.h"
 #include "core/config/layers.h"
 #include "models/cost.h"
+#include "models/mesh_degrees.h"
 #include "models/moe/loss_terms.h"
-#include "parallel/mesh.h"
 
 namespace switchyard::models {
 
@@ -18,10 +18,8 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 parallel::Mesh::Shape mesh_shape(const config::RunConfig& config, int ranks) {
-  parallel::MeshDegrees degrees;
-  if (config.mesh().has_data()) degrees.data = config.mesh().data();
-  if (config.mesh().has_expert()) degrees.expert = config.mesh().expert();
-  return parallel::Mesh::resolve(ranks, degrees, config.model().moe().num_experts());
+  return parallel::Mesh::resolve(ranks, mesh_degrees(config.mesh()),
+                                 config.model().moe().num_experts());
 }
 
 // 1234567 -> "1,234,567"

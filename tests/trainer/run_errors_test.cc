@@ -106,6 +106,34 @@ TEST_F(CommandLine, InspectsAsManyNumbersAsACheckpointHolds) {
   }
 }
 
+TEST_F(CommandLine, RefusesToMeasureAStepWithoutItsData) {
+  EXPECT_THAT(call({"bench", "step", config_for(file("nowhere")), "--steps", "1"}),
+              EndsWithCode(3, file("nowhere.bin: there is no such file")));
+}
+
+TEST_F(CommandLine, MeasuresAStepAgainstTheMemoryOfItsMesh) {
+  const auto number = [&](const Arguments& arguments, const char* group, const char* name,
+                          int ranks) {
+    const Outcome outcome = call(arguments, ranks);
+    EXPECT_THAT(outcome, EndsWithCode(0, name));
+    const auto json = nlohmann::json::parse(outcome.output, nullptr, false);
+    const auto& object = *group ? json.at(group) : json;
+    return object.at(name).get<double>();
+  };
+  double measured[2], inspected[2];
+  for (const int expert : {1, 2}) {
+    const std::string degree = fmt::format("mesh.expert={}", expert);
+    const Arguments config{debug_config(), "--set", degree, "--json"};
+    Arguments bench{"bench", "step", "--steps", "1"}, inspect{"inspect", "-n", "2"};
+    bench.insert(bench.end(), config.begin(), config.end());
+    inspect.insert(inspect.end(), config.begin(), config.end());
+    measured[expert - 1] = number(bench, "", "memory_formula_bytes", 2);
+    inspected[expert - 1] = number(inspect, "memory_per_rank", "total_bytes", 1);
+  }
+  EXPECT_NEAR(measured[0] - measured[1], inspected[0] - inspected[1], 1);
+  EXPECT_GT(measured[0], measured[1]);
+}
+
 TEST_F(CommandLine, LooksARouterUpByTheNameOfItsModel) {
   write_file(file("logits.csv"), "2,1,0,1.5\n0,.5,3,0\n");
   const auto inspect = [&](const std::string& router) {
