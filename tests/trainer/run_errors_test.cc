@@ -27,6 +27,23 @@ TEST_F(CommandLine, RefusesWhatItDoesNotKnow) {
   EXPECT_THAT(call({"train", file("none.textproto")}), EndsWithCode(2, "none.textproto"));
 }
 
+TEST_F(CommandLine, RefusesNumbersOutOfRange) {
+  const Arguments tokenize{"tokenize", debug_config(), "--tokenizer", "bytes"};
+  const Arguments routing{"inspect",      "routing",  "--router",
+                          "mixtral_8x7b", "--logits", file("logits.csv")};
+  for (const auto& [command, option] : std::vector<std::pair<Arguments, std::string>>{
+           {{"eval", file("run")}, "--sequences=-5"},
+           {{"generate", file("run")}, "--max-tokens=-1"},
+           {tokenize, "--vocab-size=-300"},
+           {tokenize, "--sample-mb=0"},
+           {tokenize, "--threads=-1"},
+           {routing, "--group-tokens=-4"}}) {
+    Arguments arguments = command;
+    arguments.push_back(option);
+    EXPECT_THAT(call(arguments), EndsWithCode(2, option.substr(0, option.find('='))));
+  }
+}
+
 TEST_F(CommandLine, ReportsAllErrorsOfAConfigAtTheirPlaces) {
   const std::string path = file("bad.textproto");
   write_file(path, read_file(debug_config()) + "\nmodle { }\ntrain { stesp: 3 }\n");
