@@ -44,7 +44,18 @@ std::string layers_text(const config::Model& model) {
   }
 }
 
+std::string local_experts_line(const config::Model& model) {
+  const config::LocalExperts& experts = model.local_experts();
+  const std::string hidden = experts.hidden_units() > 0
+                                 ? fmt::format("of {} hidden units", experts.hidden_units())
+                                 : "without a hidden layer";
+  return fmt::format("{} expert(s) {}{}; {} features, {} classes", experts.num_experts(), hidden,
+                     experts.num_experts() > 1 ? ", blended by a gate" : "", model.d_model(),
+                     model.vocab_size());
+}
+
 std::string model_line(const config::Model& model) {
+  if (model.architecture() == config::LOCAL_EXPERTS) return local_experts_line(model);
   std::string line = fmt::format("{}, d_model {}", layers_text(model), model.d_model());
   const config::Attention& attention = model.attention();
   if (config::has_attention(model))
