@@ -47,7 +47,6 @@ void check_counts(const ExchangeCounts& counts, int size, const char* what);
 // What token exchange has cost on a group so far, for the log.
 struct Traffic {
   double exchange_seconds = 0;  // waiting for slower peers included
-  int64_t exchange_bytes = 0;   // sent by this rank, its own share included
 };
 
 // All members call the same operations in the same order (**collective**). Zero counts are legal

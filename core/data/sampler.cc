@@ -68,15 +68,6 @@ uint64_t Blend::fingerprint() const {
   return print.value();
 }
 
-Cursor Blend::cursor_at(int64_t sequences) const {
-  Cursor cursor = start();
-  while (cursor.sequence < sequences) {
-    ++cursor.draws[next_source(cursor)];
-    ++cursor.sequence;
-  }
-  return cursor;
-}
-
 void Blend::check(const Cursor& cursor) const {
   const int64_t drawn = std::accumulate(cursor.draws.begin(), cursor.draws.end(), int64_t{0});
   const bool negative = std::ranges::any_of(cursor.draws, [](int64_t n) { return n < 0; });

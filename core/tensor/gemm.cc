@@ -65,18 +65,6 @@ GemmPath path_for(const at::Tensor& a, int64_t n) {
   return a.numel() * n <= kSmallProduct ? GemmPath::kAten : gemm_choice().float32;
 }
 
-const char* name_of(GemmPath path) {
-  switch (path) {
-    case GemmPath::kAten:
-      return "ATen";
-    case GemmPath::kOneDnn:
-      return "oneDNN";
-    case GemmPath::kFloat32:
-      return "through float32";
-  }
-  return "?";
-}
-
 // Operands and output of one type.
 void same_type_matmul(GemmPath path, const at::Tensor& a, const at::Tensor& b,
                       const at::Tensor& out, bool accumulate) {
@@ -108,12 +96,6 @@ const GemmChoice& gemm_choice() {
 }
 
 bool has_fast_bfloat16() { return gemm_choice().bfloat16 != GemmPath::kFloat32; }
-
-std::string describe(const GemmChoice& choice) {
-  return fmt::format("float32 {} (MKL {:.0f}, oneDNN {:.0f} GFLOP/s), bfloat16 {}",
-                     name_of(choice.float32), choice.aten_gflops, choice.onednn_gflops,
-                     name_of(choice.bfloat16));
-}
 
 void matmul_by(GemmPath path, const at::Tensor& a, const at::Tensor& b, const at::Tensor& out,
                bool accumulate) {
