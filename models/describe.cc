@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/errors.h"
+#include "core/base/grouped.h"
 #include "core/config/layers.h"
 #include "models/cost.h"
 #include "models/mesh_degrees.h"
@@ -20,14 +21,6 @@ using Json = nlohmann::ordered_json;
 parallel::Mesh::Shape mesh_shape(const config::RunConfig& config, int ranks) {
   return parallel::Mesh::resolve(ranks, mesh_degrees(config.mesh()),
                                  config.model().moe().num_experts());
-}
-
-// 1234567 -> "1,234,567"
-std::string grouped(int64_t value) {
-  std::string digits = std::to_string(value);
-  for (int at = static_cast<int>(digits.size()) - 3; at > 0; at -= 3)
-    digits.insert(static_cast<size_t>(at), ",");
-  return digits;
 }
 
 std::string layers_text(const config::Model& model) {

@@ -43,6 +43,8 @@ struct ExchangeCounts {
 // For backends: throws CheckError unless there is one count for each of `size` ranks, none of them
 // negative.
 void check_counts(const ExchangeCounts& counts, int size, const char* what);
+// For backends: null pointers are legal for zero bytes.
+void copy_bytes(void* to, const void* from, int64_t bytes);
 
 // What token exchange has cost on a group so far, for the log.
 struct Traffic {

@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "core/base/seconds.h"
 #include "models/cost.h"
 #include "models/mesh_degrees.h"
 #include "trainer/speedometer.h"
@@ -36,7 +37,7 @@ config::RunConfig as_bench(config::RunConfig config, parallel::Communicator& wor
 double run_one(Trainer& trainer) {
   const auto start = std::chrono::steady_clock::now();
   trainer.update(trainer.train_step());
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return seconds_since(start);
 }
 
 std::map<std::string, double> profile(Trainer& trainer, int steps) {

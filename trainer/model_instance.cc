@@ -27,6 +27,10 @@ ModelInstance::ModelInstance(const config::RunConfig& config, parallel::Communic
   parameters.allocate(models::compute_type(config));
 }
 
+int64_t group_sequences(const config::Model& model) {
+  return model.has_moe() ? model.moe().capacity().group_sequences() : 1;
+}
+
 models::TokenBatch to_tensors(const Batch& batch) {
   const int64_t sequences = batch.num_sequences;
   models::TokenBatch tensors{copy(batch.tokens, sequences, at::kLong),

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/base/seconds.h"
 #include "core/tensor/aten.h"
 #include "core/tensor/gemm.h"
 #include "models/cost.h"
@@ -13,10 +14,6 @@ namespace switchyard::trainer {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 }  // namespace
 

@@ -151,9 +151,7 @@ models::StepContext Trainer::context_of(const Batch& batch, StepResult& result) 
   context.seed = config_.seed();
   context.step = state_.step;
   context.first_token = batch.first_sequence * batch.length;
-  context.group_tokens = batch.length;
-  if (config_.model().has_moe())
-    context.group_tokens *= config_.model().moe().capacity().group_sequences();
+  context.group_tokens = batch.length * group_sequences(config_.model());
   context.tokens_in_step = int64_t{train.global_batch()} * batch.length;
   context.tokens_in_micro_batch = context.tokens_in_step / train.accumulation();
   context.stats = &result.stats;

@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "core/base/errors.h"
+#include "core/base/seconds.h"
 #include "core/tensor/aten.h"
 
 // Exported by libtorch_cpu, but its header is not shipped. Weak: a LibTorch without it still links,
@@ -38,8 +39,7 @@ double measure_gflops(GemmPath path) {
   for (int repeat = 0; repeat < 6; ++repeat) {
     const auto start = std::chrono::steady_clock::now();
     matmul_by(path, a, b, out, false);
-    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
-    best_seconds = std::min(best_seconds, elapsed.count());
+    best_seconds = std::min(best_seconds, seconds_since(start));
   }
   return 2e-9 * m * k * n / best_seconds;
 }
