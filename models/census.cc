@@ -97,12 +97,15 @@ int64_t moment_count(const Parameter& parameter, const config::Optimizer& optimi
   }
 }
 
+// Added, not multiplied with, whatever its shape: one for each expert and class is two-dimensional.
+bool is_bias(const std::string& name) { return name.ends_with("bias"); }
+
 Component counted(const Parameter& parameter, const config::Model& model) {
   const int64_t total = count_of(parameter);
   const int64_t active =
       parameter.experts ? total / parameter.shape[0] * model.moe().top_k() : total;
   const size_t dims = parameter.shape.size() - (parameter.experts ? 1 : 0);
-  const bool is_matrix = dims >= 2 && !is_lookup(parameter.name);
+  const bool is_matrix = dims >= 2 && !is_lookup(parameter.name) && !is_bias(parameter.name);
   const int64_t multiplied = is_matrix ? active : 0;
   const bool by_target = is_of_target(parameter.name, model);
   return {std::string(component_of(parameter.name)), total, active, by_target ? 0 : multiplied,

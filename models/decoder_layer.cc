@@ -90,7 +90,7 @@ at::Tensor run_layer(const DecoderLayer& layer, const at::Tensor& x_TD, const At
   const auto decision = std::make_shared<RoutingDecision>();
   if (!recompute) return layer.forward(x_TD, input, context, *decision, nullptr);
   return switchyard::recompute(
-      [&layer, input, context, decision](const at::Tensor& x, bool) {
+      [&layer, input, context, decision](const at::Tensor& x) {
         return layer.forward(x, input, context, *decision, nullptr);
       },
       x_TD);

@@ -6,10 +6,11 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/errors.h"
+#include "core/base/grouped.h"
 #include "core/config/layers.h"
 #include "models/cost.h"
+#include "models/mesh_degrees.h"
 #include "models/moe/loss_terms.h"
-#include "parallel/mesh.h"
 
 namespace switchyard::models {
 
@@ -18,18 +19,8 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 parallel::Mesh::Shape mesh_shape(const config::RunConfig& config, int ranks) {
-  parallel::MeshDegrees degrees;
-  if (config.mesh().has_data()) degrees.data = config.mesh().data();
-  if (config.mesh().has_expert()) degrees.expert = config.mesh().expert();
-  return parallel::Mesh::resolve(ranks, degrees, config.model().moe().num_experts());
-}
-
-// 1234567 -> "1,234,567"
-std::string grouped(int64_t value) {
-  std::string digits = std::to_string(value);
-  for (int at = static_cast<int>(digits.size()) - 3; at > 0; at -= 3)
-    digits.insert(static_cast<size_t>(at), ",");
-  return digits;
+  return parallel::Mesh::resolve(ranks, mesh_degrees(config.mesh()),
+                                 config.model().moe().num_experts());
 }
 
 std::string layers_text(const config::Model& model) {
@@ -46,7 +37,18 @@ std::string layers_text(const config::Model& model) {
   }
 }
 
+std::string local_experts_line(const config::Model& model) {
+  const config::LocalExperts& experts = model.local_experts();
+  const std::string hidden = experts.hidden_units() > 0
+                                 ? fmt::format("of {} hidden units", experts.hidden_units())
+                                 : "without a hidden layer";
+  return fmt::format("{} expert(s) {}{}; {} features, {} classes", experts.num_experts(), hidden,
+                     experts.num_experts() > 1 ? ", blended by a gate" : "", model.d_model(),
+                     model.vocab_size());
+}
+
 std::string model_line(const config::Model& model) {
+  if (model.architecture() == config::LOCAL_EXPERTS) return local_experts_line(model);
   std::string line = fmt::format("{}, d_model {}", layers_text(model), model.d_model());
   const config::Attention& attention = model.attention();
   if (config::has_attention(model))

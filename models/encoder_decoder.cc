@@ -230,7 +230,7 @@ at::Tensor EncoderDecoder::run_stack(const Stack& stack, at::Tensor x_TD,
       continue;
     }
     x_TD = switchyard::recompute(
-        [this, &stack, &layer, input, decision, rows](const at::Tensor& packed, bool) {
+        [this, &stack, &layer, input, decision, rows](const at::Tensor& packed) {
           const at::Tensor x = packed.narrow(0, 0, rows);
           const at::Tensor memory = packed.narrow(0, rows, packed.size(0) - rows);
           return layer.forward(x, memory, self_bias(stack, x, input), input, *decision);

@@ -77,7 +77,7 @@ at::Tensor LstmLm::loss(const TokenBatch& batch, const StepContext& context, dou
     if (recompute) {
       x_TD = switchyard::recompute(
           [this, i, context, pass_sequences = pass.sequences, documents = pass.documents_BS,
-           decision](const at::Tensor& x, bool) {
+           decision](const at::Tensor& x) {
             return run_layer(i, x, {context, pass_sequences, documents}, nullptr, *decision);
           },
           x_TD);

@@ -99,6 +99,10 @@ void check_counts(const ExchangeCounts& counts, int size, const char* what) {
            what, size, counts.send.size(), counts.receive.size());
 }
 
+void copy_bytes(void* to, const void* from, int64_t bytes) {
+  if (bytes > 0) std::memcpy(to, from, bytes);
+}
+
 void Communicator::all_to_all_v(const void* send, void* receive, const ExchangeCounts& counts,
                                 const char* what) {
   start_all_to_all_v(send, receive, counts, what)->wait();

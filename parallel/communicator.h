@@ -43,11 +43,12 @@ struct ExchangeCounts {
 // For backends: throws CheckError unless there is one count for each of `size` ranks, none of them
 // negative.
 void check_counts(const ExchangeCounts& counts, int size, const char* what);
+// For backends: null pointers are legal for zero bytes.
+void copy_bytes(void* to, const void* from, int64_t bytes);
 
 // What token exchange has cost on a group so far, for the log.
 struct Traffic {
   double exchange_seconds = 0;  // waiting for slower peers included
-  int64_t exchange_bytes = 0;   // sent by this rank, its own share included
 };
 
 // All members call the same operations in the same order (**collective**). Zero counts are legal

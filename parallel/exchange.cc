@@ -3,6 +3,7 @@
 #include <chrono>
 
 #include "core/base/errors.h"
+#include "core/base/seconds.h"
 #include "core/tensor/aten.h"
 #include "core/tensor/differentiable.h"
 #include "core/tensor/profiled_part.h"
@@ -28,10 +29,7 @@ at::Tensor travel(const at::Tensor& rows, const ExchangePlan& plan, bool homewar
   at::Tensor out = new_rows(homeward ? plan.num_sent() : plan.num_received(), rows);
   const auto start = std::chrono::steady_clock::now();
   plan.group->all_to_all_v(rows.const_data_ptr(), out.mutable_data_ptr(), counts, what);
-  Traffic& traffic = plan.group->traffic();
-  traffic.exchange_seconds +=
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  traffic.exchange_bytes += counts.bytes_out();
+  plan.group->traffic().exchange_seconds += seconds_since(start);
   return out;
 }
 

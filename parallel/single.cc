@@ -2,7 +2,6 @@
 
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 
 #include "core/base/errors.h"
 
@@ -13,10 +12,6 @@ struct DoneWork final : Work {
   void wait() override {}
   bool test() override { return true; }
 };
-
-void copy_bytes(void* to, const void* from, int64_t bytes) {
-  if (bytes > 0) std::memcpy(to, from, bytes);  // null pointers are legal for zero bytes
-}
 
 class SingleCommunicator final : public Communicator {
  public:

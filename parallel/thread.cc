@@ -1,7 +1,6 @@
 #include "parallel/thread.h"
 
 #include <condition_variable>
-#include <cstring>
 #include <exception>
 #include <map>
 #include <mutex>
@@ -63,10 +62,6 @@ std::string text_of_current_exception() {
   } catch (...) {
     return "an unknown exception";
   }
-}
-
-void copy_bytes(std::byte* to, const std::byte* from, int64_t bytes) {
-  if (bytes > 0) std::memcpy(to, from, bytes);  // null pointers are legal for zero bytes
 }
 
 std::string exchange_rows(std::vector<Part>& parts) {

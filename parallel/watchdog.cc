@@ -7,6 +7,7 @@
 #include <fmt/ranges.h>
 
 #include "core/base/errors.h"
+#include "core/base/seconds.h"
 
 namespace switchyard::parallel {
 namespace {
@@ -108,10 +109,6 @@ void publish(GroupBoard& board, uint64_t sequence, const Record& record) {
   publish(entry.what, record.what);
   entry.sequence.store(sequence, std::memory_order_release);
   board.started.store(sequence, std::memory_order_release);
-}
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
 // "in all_gather #17 'eval' of world", for the operation that a rank began last in any group.

@@ -42,7 +42,6 @@ World start_world(double timeout_seconds) {
                     "of the MPI that this program is linked with (srun: --mpi=pmix)",
                     expected, actual));
   }
-  world.local_rank = world.session->local_rank();
   world.local_size = world.session->local_size();
   world.communicator = world.session->make_world({.timeout_seconds = timeout_seconds});
   return world;

@@ -12,8 +12,7 @@ namespace switchyard::parallel {
 struct World {
   std::unique_ptr<MpiSession> session;  // null without a launcher; outlives all communicators
   std::unique_ptr<Communicator> communicator;
-  int local_rank = 0;  // among the ranks of this machine
-  int local_size = 1;
+  int local_size = 1;  // ranks of this machine
 };
 
 // Whether the environment shows a launcher: mpirun of Open MPI or MPICH, or Slurm's srun.

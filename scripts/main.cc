@@ -43,7 +43,8 @@ void add_eval(CLI::App& app, Command& command) {
   sub.add_option("checkpoint", options->checkpoint, "A checkpoint or a run's folder")->required();
   sub.add_option("--data", options->data,
                  "Token files (without .bin); default: the run's validation sources");
-  sub.add_option("--sequences", options->sequences, "At most so many per source; 0 is all");
+  sub.add_option("--sequences", options->sequences, "At most so many per source; 0 is all")
+      ->check(CLI::NonNegativeNumber);
   sub.add_flag("--json", options->json, "For programs");
   sub.callback([&command, options] { command = [options] { return commands::eval(*options); }; });
 }
@@ -53,7 +54,9 @@ void add_generate(CLI::App& app, Command& command) {
   const auto options = std::make_shared<commands::GenerateOptions>();
   sub.add_option("checkpoint", options->checkpoint, "A checkpoint or a run's folder")->required();
   sub.add_option("--prompt", options->prompt, "The beginning; may be empty");
-  sub.add_option("--max-tokens", options->sampling.max_tokens)->capture_default_str();
+  sub.add_option("--max-tokens", options->sampling.max_tokens)
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   sub.add_option("--temperature", options->sampling.temperature, "0 takes the likeliest token")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
@@ -74,13 +77,15 @@ void add_tokenize(CLI::App& app, Command& command) {
                  "bytes, or a SentencePiece model to use or to write")
       ->required();
   sub.add_option("--vocab-size", options->vocab_size,
-                 "Trains a vocabulary of this size into --tokenizer first");
+                 "Trains a vocabulary of this size into --tokenizer first")
+      ->check(CLI::PositiveNumber);
   sub.add_option("--sample-mb", options->sample_mb, "Text that the vocabulary is trained on")
+      ->check(CLI::Range(0.001, 1e9))
       ->capture_default_str();
   sub.add_option("--out", options->out, "Prefix of the token file to write");
   sub.add_option("--format", options->format,
                  "lines, paragraphs or jsonl; default: by the file's name");
-  sub.add_option("--threads", options->threads, "0 is all cores");
+  sub.add_option("--threads", options->threads, "0 is all cores")->check(CLI::NonNegativeNumber);
   sub.callback(
       [&command, options] { command = [options] { return commands::tokenize(*options); }; });
 }
@@ -107,8 +112,8 @@ void add_inspect_routing(CLI::App& inspect, Command& command) {
   sub.add_option("--group-noise", options->group_noise, "CSV as --group-logits: normal draws");
   sub.add_option("--thresholds", options->thresholds,
                  "CSV, one an expert: STRICTLY_BALANCED; default: 1 / experts");
-  sub.add_option("--group-tokens", options->group_tokens,
-                 "Tokens of a routing group; default: all");
+  sub.add_option("--group-tokens", options->group_tokens, "Tokens of a routing group; default: all")
+      ->check(CLI::NonNegativeNumber);
   sub.add_flag("--evaluation", options->evaluation, "Without draws, evaluation capacity");
   sub.add_flag("--json", options->json, "For programs");
   sub.callback(

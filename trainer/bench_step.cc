@@ -10,7 +10,9 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "core/base/seconds.h"
 #include "models/cost.h"
+#include "models/mesh_degrees.h"
 #include "trainer/speedometer.h"
 #include "trainer/step_profile.h"
 #include "trainer/trainer.h"
@@ -29,19 +31,13 @@ config::RunConfig as_bench(config::RunConfig config, parallel::Communicator& wor
   config.mutable_train()->set_steps(1'000'000);
   config.mutable_eval()->set_every(0);
   config.mutable_checkpoint()->set_every(0);
-  if (!std::filesystem::exists(
-          config.data().train_size() > 0 ? config.data().train(0).path() + ".bin" : "")) {
-    config.mutable_data()->clear_train();
-    config.mutable_data()->clear_validation();
-    config.mutable_data()->mutable_synthetic()->set_num_tokens(10'000'000);
-  }
   return config;
 }
 
 double run_one(Trainer& trainer) {
   const auto start = std::chrono::steady_clock::now();
   trainer.update(trainer.train_step());
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return seconds_since(start);
 }
 
 std::map<std::string, double> profile(Trainer& trainer, int steps) {
@@ -87,8 +83,9 @@ StepBench bench_step(config::RunConfig config, parallel::Communicator& world, in
   bench.mfu = bench.tokens_per_second *
               models::flops_per_token(config.model(), models::sequence_lengths(config)) /
               bench.machine_flops;
-  const int expert =
-      parallel::Mesh::resolve(world.size(), {}, config.model().moe().num_experts()).expert;
+  const int expert = parallel::Mesh::resolve(world.size(), models::mesh_degrees(config.mesh()),
+                                             config.model().moe().num_experts())
+                         .expert;
   bench.memory_formula_bytes =
       static_cast<double>(models::memory_per_rank(config, expert).total_bytes()) +
       models::activation_bytes(config, world.size());

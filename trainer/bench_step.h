@@ -23,8 +23,8 @@ struct StepBench {
       0;  // parameters and what training keeps with them, plus activations
 };
 
-// **Collective.** Trains `steps` steps after a warm-up, in a temporary run folder. Generated tokens
-// stand in where the config names no files.
+// **Collective.** Trains `steps` steps after a warm-up, in a temporary run folder, on the config's
+// own data. DataError if that is missing.
 StepBench bench_step(config::RunConfig config, parallel::Communicator& world, int steps);
 
 std::string render(const StepBench& bench, bool json);

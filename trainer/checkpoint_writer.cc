@@ -39,7 +39,7 @@ void write_shard(const FileSystem& files, const std::string& folder, const std::
     to_write.push_back({tensor.name, tensor.dtype, tensor.shape, tensor.bytes});
     inventory.tensors[tensor.name] = {name, tensor.dtype, tensor.shape, 0};
   }
-  const auto written = write_safetensors(files, folder + "/" + name, std::move(to_write), {});
+  const auto written = write_safetensors(files, folder + "/" + name, std::move(to_write));
   for (const auto& tensor : written.tensors) inventory.tensors[tensor.name].crc32c = tensor.crc32c;
   inventory.files[name] = written.file_bytes;
   inventory.digests[name] = to_hex(written.sha256);

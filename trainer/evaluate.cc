@@ -15,8 +15,7 @@ namespace {
 // Rows of one batch on this rank: its share of a training run's micro-batch, were that run on these
 // ranks, in whole routing groups; at least one group.
 int64_t batch_sequences(const config::RunConfig& config, int64_t num_ranks) {
-  const int64_t group =
-      config.model().has_moe() ? config.model().moe().capacity().group_sequences() : 1;
+  const int64_t group = group_sequences(config.model());
   const int64_t rows = config.train().global_batch() / config.train().accumulation() / num_ranks;
   return std::max<int64_t>(1, rows / group) * group;
 }
@@ -34,10 +33,7 @@ models::StepContext context_of(const config::RunConfig& config, const Batch& bat
   models::StepContext context;
   context.seed = config.seed();
   context.first_token = batch.first_sequence * batch.length;
-  context.group_tokens = batch.length;
-  if (config.model().has_moe()) {
-    context.group_tokens *= config.model().moe().capacity().group_sequences();
-  }
+  context.group_tokens = batch.length * group_sequences(config.model());
   const int64_t real_rows =
       std::clamp<int64_t>(num_sequences - batch.first_sequence, 0, batch.num_sequences);
   context.num_real_tokens = real_rows * batch.length;

@@ -47,6 +47,14 @@ std::string text_of(const std::vector<int32_t>& tokens, const Tokenizer& tokeniz
   return text;
 }
 
+// **Collective.** Logits may differ in their last bits from rank to rank; a rank that drew another
+// token would end another time, and leave the others waiting in the next exchange.
+int32_t agreed_token(int64_t drawn, parallel::Communicator& world) {
+  auto token = static_cast<int32_t>(drawn);
+  world.broadcast(&token, sizeof token, 0, "generated token");
+  return token;
+}
+
 }  // namespace
 
 int64_t sample_token(const at::Tensor& logits_V, const SamplingOptions& options, double uniform) {
@@ -83,7 +91,8 @@ std::string generate(ModelInstance& instance, const Tokenizer& tokenizer, const 
   for (int64_t i = 0; i < options.max_tokens; ++i) {
     const auto length = static_cast<int64_t>(input.size());
     const at::Tensor logits = instance.model.next_logits(as_row(input), context_of(length), state);
-    const auto next = static_cast<int32_t>(sample_token(logits[0], options, random.uniform(i)));
+    const int32_t next =
+        agreed_token(sample_token(logits[0], options, random.uniform(i)), instance.mesh.world());
     if (next == tokenizer.end_of_document()) break;
     generated.push_back(next);
     input = {next};

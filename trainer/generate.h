@@ -22,7 +22,7 @@ struct SamplingOptions {
   uint64_t seed = 1;
 };
 
-// **Collective** over the mesh's expert group: all ranks compute the same text. Returns the
+// **Collective** over the mesh: all ranks get the same text, which rank 0 draws. Returns the
 // continuation without the prompt (an encoder-decoder's answer to it); stops at the end of the
 // document. `on_text` (may be empty) sees each piece as it becomes known.
 std::string generate(ModelInstance& instance, const Tokenizer& tokenizer, const std::string& prompt,

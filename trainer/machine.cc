@@ -14,6 +14,7 @@
 #include <fmt/format.h>
 
 #include "core/base/errors.h"
+#include "core/base/seconds.h"
 #include "core/base/threads.h"
 #include "core/io/file.h"
 
@@ -26,10 +27,6 @@ using Clock = std::chrono::steady_clock;
 constexpr uint64_t kKiB = 1024;
 constexpr uint64_t kTrialBytes = 16 << 20;
 constexpr int kLaunchSeconds = 30;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 std::string read_text(const char* path) {
   std::ostringstream text;

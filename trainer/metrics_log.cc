@@ -57,6 +57,7 @@ void MetricsLog::log_evaluation(int64_t step, const std::vector<SourceResult>& r
 void MetricsLog::say(const std::string& text) {
   bar_.clear();
   log_line(text);
+  bar_.redraw();
 }
 
 void MetricsLog::tick(int64_t step, int64_t num_steps, double eta_seconds) {

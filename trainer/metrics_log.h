@@ -23,7 +23,7 @@ class MetricsLog {
   void log_evaluation(int64_t step, const std::vector<SourceResult>& results);
   // A line of text for people, on the console and in the run's log.
   void say(const std::string& text);
-  // Between logged steps.
+  // After each step, logged or not: moves the progress bar on a terminal.
   void tick(int64_t step, int64_t num_steps, double eta_seconds);
 
  private:

@@ -3,16 +3,10 @@
 #include <type_traits>
 
 #include "core/tensor/aten.h"
+#include "models/mesh_degrees.h"
 
 namespace switchyard::trainer {
 namespace {
-
-parallel::MeshDegrees degrees(const config::Mesh& mesh) {
-  parallel::MeshDegrees result;
-  if (mesh.has_data()) result.data = mesh.data();
-  if (mesh.has_expert()) result.expert = mesh.expert();
-  return result;
-}
 
 // [sequences, rest] of `type`.
 template <typename T>
@@ -27,10 +21,14 @@ at::Tensor copy(const std::vector<T>& values, int64_t sequences, at::ScalarType 
 }  // namespace
 
 ModelInstance::ModelInstance(const config::RunConfig& config, parallel::Communicator& world)
-    : mesh(world, degrees(config.mesh()),
+    : mesh(world, models::mesh_degrees(config.mesh()),
            config.model().has_moe() ? config.model().moe().num_experts() : 0),
       model(parameters, config.model(), mesh) {
   parameters.allocate(models::compute_type(config));
+}
+
+int64_t group_sequences(const config::Model& model) {
+  return model.has_moe() ? model.moe().capacity().group_sequences() : 1;
 }
 
 models::TokenBatch to_tensors(const Batch& batch) {

@@ -25,6 +25,9 @@ class ModelInstance {
   models::Model model;
 };
 
+// Sequences whose tokens are routed together: 1 without experts.
+int64_t group_sequences(const config::Model& model);
+
 // A loader's batch as tensors.
 models::TokenBatch to_tensors(const Batch& batch);
 

@@ -10,6 +10,15 @@
 #include <fmt/format.h>
 
 namespace switchyard::trainer {
+namespace {
+
+// Not fmt::print, which throws where the terminal is gone: the job goes on without its bar.
+void put(const std::string& text) {
+  std::fputs(text.c_str(), stdout);
+  std::fflush(stdout);
+}
+
+}  // namespace
 
 bool wants_progress_bar() {
   const char* terminal = std::getenv("SWITCHYARD_TERMINAL");
@@ -22,16 +31,22 @@ void ProgressBar::update(int64_t done, int64_t total, const std::string& text) {
   constexpr int kWidth = 24;
   const double share = std::clamp(static_cast<double>(done) / static_cast<double>(total), 0.0, 1.0);
   const auto filled = static_cast<size_t>(share * kWidth);
-  fmt::print("\r\033[2K{:3.0f}% |{}{}| {}", 100 * share, std::string(filled, '#'),
-             std::string(kWidth - filled, ' '), text);
-  std::fflush(stdout);
+  line_ = fmt::format("{:3.0f}% |{}{}| {}", 100 * share, std::string(filled, '#'),
+                      std::string(kWidth - filled, ' '), text);
+  if (done < total && std::chrono::steady_clock::now() < next_draw_) return;
+  redraw();
+}
+
+void ProgressBar::redraw() {
+  if (line_.empty()) return;
+  put("\r\033[2K" + line_);
   is_drawn_ = true;
+  next_draw_ = std::chrono::steady_clock::now() + std::chrono::milliseconds(100);
 }
 
 void ProgressBar::clear() {
   if (!is_drawn_) return;
-  fmt::print("\r\033[2K");
-  std::fflush(stdout);
+  put("\r\033[2K");
   is_drawn_ = false;
 }
 

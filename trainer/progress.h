@@ -1,6 +1,7 @@
 #pragma once
 // A one-line progress bar on a terminal.
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 
@@ -10,7 +11,8 @@ namespace switchyard::trainer {
 // job's is (SWITCHYARD_TERMINAL=1; mpirun gives ranks pipes).
 bool wants_progress_bar();
 
-// Draws " 42% |########          | text" at the bottom line and wipes it before other output.
+// Draws " 42% |########          | text" at the bottom line; other output goes between clear() and
+// redraw().
 class ProgressBar {
  public:
   explicit ProgressBar(bool is_visible) : is_visible_(is_visible) {}
@@ -18,12 +20,17 @@ class ProgressBar {
   ProgressBar(const ProgressBar&) = delete;
   ProgressBar& operator=(const ProgressBar&) = delete;
 
+  // May come as often as it likes: a terminal, and a launcher that passes it on, see ten a second.
   void update(int64_t done, int64_t total, const std::string& text);
   void clear();
+  // What update() was told last; nothing before the first.
+  void redraw();
 
  private:
   bool is_visible_;
   bool is_drawn_ = false;
+  std::string line_;
+  std::chrono::steady_clock::time_point next_draw_;
 };
 
 }  // namespace switchyard::trainer

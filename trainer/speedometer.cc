@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/base/seconds.h"
 #include "core/tensor/aten.h"
 #include "core/tensor/gemm.h"
 #include "models/cost.h"
@@ -13,10 +14,6 @@ namespace switchyard::trainer {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 }  // namespace
 
@@ -60,6 +57,10 @@ double Speedometer::seconds_per_step() const {
   return steps_ > 0 ? seconds_since(start_) / static_cast<double>(steps_) : 0;
 }
 
+double Speedometer::eta_seconds(int64_t steps_left) const {
+  return seconds_per_step() * static_cast<double>(steps_left);
+}
+
 void Speedometer::fill(StepRecord& record) const {
   const double elapsed = seconds_since(start_);
   record.seconds = seconds_per_step();
@@ -68,7 +69,7 @@ void Speedometer::fill(StepRecord& record) const {
   record.memory_bytes = peak_memory_bytes();
   const double exchange = mesh_->expert().traffic().exchange_seconds - exchange_seconds_at_start_;
   record.exchange_share = elapsed > 0 ? exchange / elapsed : 0;
-  record.eta_seconds = record.seconds * static_cast<double>(record.num_steps - record.step);
+  record.eta_seconds = eta_seconds(record.num_steps - record.step);
 }
 
 }  // namespace switchyard::trainer

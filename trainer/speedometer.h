@@ -28,9 +28,12 @@ class Speedometer {
   void count_step() { ++steps_; }
   // Fills the machine-dependent fields of a record from what happened since restart().
   void fill(StepRecord& record) const;
-  double seconds_per_step() const;
+  // At the speed since restart().
+  double eta_seconds(int64_t steps_left) const;
 
  private:
+  double seconds_per_step() const;
+
   const parallel::Mesh* mesh_;
   double tokens_per_step_, flops_per_token_, machine_rate_;
   std::chrono::steady_clock::time_point start_;

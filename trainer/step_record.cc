@@ -6,15 +6,10 @@
 
 #include <fmt/format.h>
 
+#include "core/base/grouped.h"
+
 namespace switchyard::trainer {
 namespace {
-
-// 41230 -> "41,230".
-std::string with_commas(double value) {
-  std::string digits = fmt::format("{:.0f}", value);
-  for (auto at = static_cast<int64_t>(digits.size()) - 3; at > 0; at -= 3) digits.insert(at, ",");
-  return digits;
-}
 
 void append_layer(JsonLinesRecord& record, const std::string& prefix, const LayerHealth& health) {
   record.emplace_back(prefix + "aux", health.balance_loss);
@@ -100,7 +95,7 @@ std::string console_line(const StepRecord& r) {
   line += fmt::format(
       "  grad_norm: {:>6.3f}  lr: {:.2e}  tokens: {}  tok/s: {}  mfu: {:.1f}%  mem: {:.1f}GiB",
       r.grad_norm, r.lr, format_count(static_cast<double>(r.tokens)),
-      with_commas(r.tokens_per_second), 100 * r.mfu, r.memory_bytes / (1 << 30));
+      grouped(std::llrint(r.tokens_per_second)), 100 * r.mfu, r.memory_bytes / (1 << 30));
   if (has_experts) {
     line += fmt::format(
         "  drop: {:.1f}%  load(max/mean): {:.2f}  entropy: {:.2f}  dead: {}  a2a: {:.1f}%",

@@ -72,6 +72,7 @@ ExitCode Trainer::run() {
     if (reached_goal(result)) break;
     update(result);
     speed_.count_step();
+    show_progress();
     if (is_due(config_.log().every()) || is_last()) log(result);
     if (is_due(config_.eval().every())) evaluate_now();
     if (is_due(config_.checkpoint().every())) save();
@@ -150,9 +151,7 @@ models::StepContext Trainer::context_of(const Batch& batch, StepResult& result) 
   context.seed = config_.seed();
   context.step = state_.step;
   context.first_token = batch.first_sequence * batch.length;
-  context.group_tokens = batch.length;
-  if (config_.model().has_moe())
-    context.group_tokens *= config_.model().moe().capacity().group_sequences();
+  context.group_tokens = batch.length * group_sequences(config_.model());
   context.tokens_in_step = int64_t{train.global_batch()} * batch.length;
   context.tokens_in_micro_batch = context.tokens_in_step / train.accumulation();
   context.stats = &result.stats;
@@ -247,6 +246,11 @@ bool Trainer::reached_goal(const StepResult& result) {
 }
 
 bool Trainer::is_due(int64_t every) const { return every > 0 && state_.step % every == 0; }
+
+void Trainer::show_progress() {
+  const int64_t steps = config_.train().steps();
+  if (metrics_) metrics_->tick(state_.step, steps, speed_.eta_seconds(steps - state_.step));
+}
 
 void Trainer::say(const std::string& text) {
   if (metrics_) metrics_->say(text);

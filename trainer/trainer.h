@@ -83,6 +83,7 @@ class Trainer {
   // over.
   bool reached_goal(const StepResult& result);
   bool is_last() const { return is_over_ || state_.step >= config_.train().steps(); }
+  void show_progress();
   void say(const std::string& text);
 
   config::RunConfig config_;

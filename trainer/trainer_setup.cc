@@ -43,7 +43,7 @@ std::string summary(const config::RunConfig& config) {
       "switchyard {}: {} parameters, {} active; {} tokens per step; {}; {} thread(s) per rank\n{}",
       kVersion, format_count(static_cast<double>(census.total)),
       format_count(static_cast<double>(census.active)),
-      config.train().global_batch() * config.data().sequence_length(),
+      int64_t{config.train().global_batch()} * config.data().sequence_length(),
       config::ComputeType_Name(config.runtime().compute()), at::get_num_threads(),
       models::describe_losses(config));
 }

@@ -1,5 +1,5 @@
 #include "core/base/errors.h"
-#include "core/data/fingerprint.h"
+#include "core/base/fingerprint.h"
 #include "core/data/tokenizer.h"
 
 namespace switchyard {

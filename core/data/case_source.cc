@@ -4,7 +4,7 @@
 #include <numeric>
 
 #include "core/base/errors.h"
-#include "core/data/fingerprint.h"
+#include "core/base/fingerprint.h"
 
 namespace switchyard {
 

@@ -5,7 +5,7 @@
 #include <numeric>
 
 #include "core/base/errors.h"
-#include "core/data/fingerprint.h"
+#include "core/base/fingerprint.h"
 
 namespace switchyard {
 namespace {

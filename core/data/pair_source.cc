@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "core/base/errors.h"
-#include "core/data/fingerprint.h"
+#include "core/base/fingerprint.h"
 
 namespace switchyard {
 namespace {

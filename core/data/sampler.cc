@@ -6,7 +6,7 @@
 #include <numeric>
 
 #include "core/base/errors.h"
-#include "core/data/fingerprint.h"
+#include "core/base/fingerprint.h"
 
 namespace switchyard {
 
@@ -66,15 +66,6 @@ uint64_t Blend::fingerprint() const {
   for (const auto& [data, weight] : sources_)
     print.add(data->fingerprint()).add(std::bit_cast<uint64_t>(weight));
   return print.value();
-}
-
-Cursor Blend::cursor_at(int64_t sequences) const {
-  Cursor cursor = start();
-  while (cursor.sequence < sequences) {
-    ++cursor.draws[next_source(cursor)];
-    ++cursor.sequence;
-  }
-  return cursor;
 }
 
 void Blend::check(const Cursor& cursor) const {

@@ -45,13 +45,10 @@ class Blend {
   // Samples of all sources, each once.
   int64_t num_samples() const;
   const TokenSource& source(size_t i) const { return *sources_[i].source; }
-  size_t num_sources() const { return sources_.size(); }
   // Of the data, weights, length and seed: the same fingerprint, the same order.
   uint64_t fingerprint() const;
 
   Cursor start() const { return {0, std::vector<int64_t>(sources_.size(), 0)}; }
-  // The cursor after `sequences` draws, by replaying them: O(sequences).
-  Cursor cursor_at(int64_t sequences) const;
   // DataError unless the cursor can be one of this blend.
   void check(const Cursor& cursor) const;
 

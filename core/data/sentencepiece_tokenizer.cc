@@ -3,7 +3,7 @@
 #include <sentencepiece_processor.h>
 
 #include "core/base/errors.h"
-#include "core/data/fingerprint.h"
+#include "core/base/fingerprint.h"
 #include "core/data/tokenizer.h"
 #include "core/data/utf8.h"
 

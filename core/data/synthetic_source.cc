@@ -4,7 +4,7 @@
 #include <array>
 
 #include "core/base/errors.h"
-#include "core/data/fingerprint.h"
+#include "core/base/fingerprint.h"
 #include "core/data/sampler.h"
 
 namespace switchyard {

@@ -10,8 +10,8 @@
 #include <fmt/ranges.h>
 
 #include "core/base/errors.h"
+#include "core/base/fingerprint.h"
 #include "core/base/random.h"
-#include "core/data/fingerprint.h"
 #include "core/data/sampler.h"
 #include "core/io/file_system.h"
 

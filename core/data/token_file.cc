@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "core/base/errors.h"
+#include "core/base/fingerprint.h"
 #include "core/base/log.h"
-#include "core/data/fingerprint.h"
 
 namespace switchyard {
 

@@ -25,7 +25,7 @@ class TokenSource {
   // boundary; empty documents do not count.
   virtual void segments(int64_t first, std::span<int32_t> numbers) const = 0;
 
-  // Changes when the data do; see core/data/fingerprint.h.
+  // Changes when the data do; see core/base/fingerprint.h.
   virtual uint64_t fingerprint() const = 0;
 };
 

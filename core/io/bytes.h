@@ -22,7 +22,6 @@ static_assert(std::endian::native == std::endian::little,
               "every file format here is little-endian");
 
 // Empty if the result does not fit into 64 bits.
-[[nodiscard]] std::optional<uint64_t> checked_add(uint64_t a, uint64_t b);
 [[nodiscard]] std::optional<uint64_t> checked_mul(uint64_t a, uint64_t b);
 
 inline std::span<const std::byte> as_byte_span(std::string_view text) {

@@ -177,15 +177,15 @@ void OutputFile::close() {
   }
 }
 
-MappedFile::MappedFile(std::string path, Access access)
-    : path_(std::move(path)), file_(open_file(path_, O_RDONLY)) {
-  const struct stat status = status_of(file_, path_);
+MappedFile::MappedFile(std::string path, Access access) : path_(std::move(path)) {
+  const FileDescriptor file = open_file(path_, O_RDONLY);  // a mapping outlives its descriptor
+  const struct stat status = status_of(file, path_);
   if (!S_ISREG(status.st_mode)) {
     throw StorageError(fmt::format("map {}: not a regular file", path_));
   }
   const auto size = static_cast<size_t>(status.st_size);
   if (size == 0) return;  // mmap refuses an empty range
-  void* address = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, file_.get(), 0);
+  void* address = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, file.get(), 0);
   if (address == MAP_FAILED) {
     throw_storage_error(fmt::format("map {} ({} bytes)", path_, size), path_, errno);
   }
@@ -196,19 +196,12 @@ MappedFile::MappedFile(std::string path, Access access)
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
-    : path_(std::move(other.path_)),
-      file_(std::move(other.file_)),
-      bytes_(std::exchange(other.bytes_, {})) {}
+    : path_(std::move(other.path_)), bytes_(std::exchange(other.bytes_, {})) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(path_, other.path_);
-  std::swap(file_, other.file_);
   std::swap(bytes_, other.bytes_);
   return *this;
-}
-
-uint64_t MappedFile::size_on_disk() const {
-  return static_cast<uint64_t>(status_of(file_, path_).st_size);
 }
 
 MappedFile::~MappedFile() {

@@ -85,7 +85,7 @@ class OutputFile {
 };
 
 // A regular file mapped read-only. If another process truncates it meanwhile, touching the lost
-// pages raises SIGBUS: compare size_on_disk() with bytes().size() before long use.
+// pages raises SIGBUS.
 class MappedFile {
  public:
   enum class Access { kNormal, kSequential, kRandom };
@@ -96,11 +96,9 @@ class MappedFile {
 
   const std::string& path() const { return path_; }
   std::span<const std::byte> bytes() const { return bytes_; }
-  uint64_t size_on_disk() const;
 
  private:
   std::string path_;
-  FileDescriptor file_;  // kept open for size_on_disk
   std::span<const std::byte> bytes_;
 };
 

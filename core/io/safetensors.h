@@ -47,7 +47,6 @@ class SafetensorsFile {
 
   const std::string& path() const { return file_.path(); }
   const std::vector<SafetensorsEntry>& entries() const { return header_.entries; }
-  const std::map<std::string, std::string>& metadata() const { return header_.metadata; }
 
   // Null if there is no such tensor.
   const SafetensorsEntry* find(std::string_view name) const;
@@ -81,9 +80,8 @@ struct WrittenSafetensors {
 // Writes and syncs `path`; the tensors go straight from their memory to the file, which depends on
 // nothing but the arguments' content, not on their order. Not atomic: a commit renames the folder.
 // Requires: distinct names and bytes that match dtype x shape. CheckpointError if the header would
-// exceed the format's limit or a text is not UTF-8.
+// exceed the format's limit or a name is not UTF-8.
 WrittenSafetensors write_safetensors(const FileSystem& files, const std::string& path,
-                                     std::vector<TensorToWrite> tensors,
-                                     const std::map<std::string, std::string>& metadata);
+                                     std::vector<TensorToWrite> tensors);
 
 }  // namespace switchyard

@@ -52,22 +52,9 @@ std::string json_string(const std::string& text, const std::string& path) {
   }
 }
 
-std::string metadata_json(const std::map<std::string, std::string>& metadata,
-                          const std::string& path) {
-  std::string text;
-  for (const auto& [key, value] : metadata) {
-    if (!text.empty()) text += ',';
-    text += json_string(key, path) + ':' + json_string(value, path);
-  }
-  return fmt::format("\"__metadata__\":{{{}}}", text);
-}
-
 // The header's JSON, padded with spaces so that the data part begins at a multiple of 8.
-std::string make_header(const std::vector<TensorToWrite>& tensors,
-                        const std::map<std::string, std::string>& metadata,
-                        const std::string& path) {
+std::string make_header(const std::vector<TensorToWrite>& tensors, const std::string& path) {
   std::string header = "{";
-  if (!metadata.empty()) header += metadata_json(metadata, path);
   uint64_t offset = 0;
   for (const auto& tensor : tensors) {
     const uint64_t end = offset + tensor.bytes.size();
@@ -133,11 +120,10 @@ class HashingFile {
 }  // namespace
 
 WrittenSafetensors write_safetensors(const FileSystem& files, const std::string& path,
-                                     std::vector<TensorToWrite> tensors,
-                                     const std::map<std::string, std::string>& metadata) {
+                                     std::vector<TensorToWrite> tensors) {
   check_distinct(tensors);
   sort_and_check(tensors);
-  const std::string header = make_header(tensors, metadata, path);
+  const std::string header = make_header(tensors, path);
   const uint64_t header_bytes = header.size();
 
   HashingFile file(files.create_file(path));

@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "core/base/errors.h"
+#include "core/base/seconds.h"
 #include "core/tensor/aten.h"
 
 // Exported by libtorch_cpu, but its header is not shipped. Weak: a LibTorch without it still links,
@@ -38,8 +39,7 @@ double measure_gflops(GemmPath path) {
   for (int repeat = 0; repeat < 6; ++repeat) {
     const auto start = std::chrono::steady_clock::now();
     matmul_by(path, a, b, out, false);
-    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
-    best_seconds = std::min(best_seconds, elapsed.count());
+    best_seconds = std::min(best_seconds, seconds_since(start));
   }
   return 2e-9 * m * k * n / best_seconds;
 }
@@ -63,18 +63,6 @@ GemmPath path_for(const at::Tensor& a, int64_t n) {
   if (a.scalar_type() == at::kDouble || !a.is_cpu()) return GemmPath::kAten;
   if (a.scalar_type() == at::kBFloat16) return gemm_choice().bfloat16;
   return a.numel() * n <= kSmallProduct ? GemmPath::kAten : gemm_choice().float32;
-}
-
-const char* name_of(GemmPath path) {
-  switch (path) {
-    case GemmPath::kAten:
-      return "ATen";
-    case GemmPath::kOneDnn:
-      return "oneDNN";
-    case GemmPath::kFloat32:
-      return "through float32";
-  }
-  return "?";
 }
 
 // Operands and output of one type.
@@ -108,12 +96,6 @@ const GemmChoice& gemm_choice() {
 }
 
 bool has_fast_bfloat16() { return gemm_choice().bfloat16 != GemmPath::kFloat32; }
-
-std::string describe(const GemmChoice& choice) {
-  return fmt::format("float32 {} (MKL {:.0f}, oneDNN {:.0f} GFLOP/s), bfloat16 {}",
-                     name_of(choice.float32), choice.aten_gflops, choice.onednn_gflops,
-                     name_of(choice.bfloat16));
-}
 
 void matmul_by(GemmPath path, const at::Tensor& a, const at::Tensor& b, const at::Tensor& out,
                bool accumulate) {

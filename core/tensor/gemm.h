@@ -3,7 +3,7 @@
 // precision. MKL does not use AVX-512 on AMD processors, where oneDNN is twice as fast in float32;
 // bfloat16 without AVX-512 is far slower than converting to float32.
 
-#include <string>
+#include <cstdint>
 
 #include <ATen/core/Tensor.h>
 
@@ -30,9 +30,6 @@ const GemmChoice& gemm_choice();
 // Whether the machine multiplies bfloat16 at full speed. If not, LibTorch's own bfloat16 code
 // (attention) is far slower than the same in float32.
 bool has_fast_bfloat16();
-
-// "float32 oneDNN (MKL 199, oneDNN 464 GFLOP/s), bfloat16 oneDNN"
-std::string describe(const GemmChoice& choice);
 
 // out = a b, or out += a b when `accumulate`. a [m, k] and b [k, n] of one type, transposed views
 // welcome; out [m, n] contiguous, of the same type or float32 for bfloat16 operands. Legal for

@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "core/base/errors.h"
+#include "core/base/fingerprint.h"
 #include "core/base/random.h"
 #include "core/tensor/aten.h"
 #include "core/tensor/differentiable.h"
@@ -24,13 +25,6 @@ int64_t padded(int64_t count) {
 
 int64_t product(const std::vector<int64_t>& shape) {
   return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
-}
-
-// FNV-1a: names the random stream of a parameter. Part of the reproducibility contract.
-uint64_t hash_of(const std::string& name) {
-  uint64_t hash = 0xcbf29ce484222325;
-  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
-  return hash;
 }
 
 // Zeros in huge pages where the kernel grants them: these buffers are walked from end to end in
@@ -150,7 +144,8 @@ void ParameterTable::initialize(uint64_t seed) {
     if (parameter.init.kind == Init::kConstant) {
       parameter.master.fill_(parameter.init.value);
     } else {
-      draw_values(parameter, Random(seed, Stream::kInit, hash_of(parameter.name)));
+      const uint64_t stream = Fingerprint().add(parameter.name).value();
+      draw_values(parameter, Random(seed, Stream::kInit, stream));
     }
   }
   for (ParameterGroup& group : groups_) group.refresh_value();

@@ -10,9 +10,7 @@ namespace switchyard {
 
 // y = f(x), differentiable in x (and, through Parameter::grad, in the parameters f uses). f runs
 // once now without a graph and once more in backward. It must do the same operations both times on
-// every rank: decisions that it takes (routing) are kept by the caller and reused, which is why f
-// is told which run it is.
-at::Tensor recompute(const std::function<at::Tensor(const at::Tensor& x, bool again)>& f,
-                     const at::Tensor& x);
+// every rank: decisions that it takes (routing) are kept by the caller and reused.
+at::Tensor recompute(const std::function<at::Tensor(const at::Tensor& x)>& f, const at::Tensor& x);
 
 }  // namespace switchyard

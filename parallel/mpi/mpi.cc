@@ -116,7 +116,6 @@ MpiSession::~MpiSession() {
 
 int MpiSession::rank() const { return state_->watch->world_rank(); }
 int MpiSession::size() const { return size_of_comm(state_->world.get()); }
-int MpiSession::local_rank() const { return rank_in(state_->node.get()); }
 int MpiSession::local_size() const { return size_of_comm(state_->node.get()); }
 
 std::unique_ptr<Communicator> MpiSession::make_world(const MpiOptions& options) const {

@@ -27,8 +27,7 @@ class MpiSession {
 
   int rank() const;
   int size() const;
-  // Among the ranks of this machine (those that share memory).
-  int local_rank() const;
+  // The ranks of this machine (those that share memory).
   int local_size() const;
 
   // **Collective**. All ranks.

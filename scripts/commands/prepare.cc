@@ -73,8 +73,6 @@ ExitCode inspect(const InspectOptions& options) {
     fmt::print("{}", models::catalog_text(models::catalog("configs"), options.json));
     return ExitCode::kDone;
   }
-  if (options.config.path.empty())
-    throw ConfigError("inspect: give a run's config, a model's name, or --list for all models");
   fmt::print("{}", models::inspect_config(load_run_or_model(options.config, options.ranks),
                                           options.ranks, options.json));
   return ExitCode::kDone;

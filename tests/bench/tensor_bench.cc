@@ -154,12 +154,31 @@ void add_all() {
   }
 }
 
+const char* name_of(GemmPath path) {
+  switch (path) {
+    case GemmPath::kAten:
+      return "ATen";
+    case GemmPath::kOneDnn:
+      return "oneDNN";
+    case GemmPath::kFloat32:
+      return "through float32";
+  }
+  return "?";
+}
+
+// "products: float32 oneDNN (MKL 199, oneDNN 464 GFLOP/s), bfloat16 oneDNN"
+void print_choice(const GemmChoice& choice) {
+  std::printf("products: float32 %s (MKL %.0f, oneDNN %.0f GFLOP/s), bfloat16 %s\n",
+              name_of(choice.float32), choice.aten_gflops, choice.onednn_gflops,
+              name_of(choice.bfloat16));
+}
+
 }  // namespace
 }  // namespace switchyard
 
 int main(int argc, char** argv) {
   switchyard::configure_tensor_runtime(2);
-  std::printf("products: %s\n", describe(switchyard::gemm_choice()).c_str());
+  switchyard::print_choice(switchyard::gemm_choice());
   switchyard::add_all();
   benchmark::Initialize(&argc, argv);
   benchmark::RunSpecifiedBenchmarks();

@@ -140,6 +140,27 @@ TEST(Flops, OfAnEncoderDecoderCountEachSideByItsLength) {
   EXPECT_EQ(sequence_lengths(spans).target, 114);
 }
 
+// Two formants, four vowels, four linear experts that all see each case: 4 x 4 x 2 and 4 x 4
+// biases; a gate of 4 x 2 and 4.
+TEST(Census, CountsTheLocalExpertsWithoutVocabularyOrLayers) {
+  const config::RunConfig config = load("vowels");
+  const Census counts = census(config.model());
+  EXPECT_EQ(part(counts, "experts").active, 48);
+  EXPECT_EQ(part(counts, "gate").total, 12);
+  EXPECT_EQ(counts.total, 60);
+  double forward = 0;
+  for (const FlopTerm& term : forward_flops(config.model(), sequence_lengths(config))) {
+    EXPECT_TRUE(term.name == "experts" || term.name == "gate") << term.name;
+    forward += term.flops;
+  }
+  EXPECT_EQ(forward, 2 * (4 * 4 * 2 + 4 * 2));
+  EXPECT_THAT(inspect_config(config, 1, false),
+              HasSubstr("4 expert(s) without a hidden layer, blended by a gate; 2 features, 4 "
+                        "classes\n"));
+  EXPECT_THAT(inspect_config(load("vowels_backprop"), 1, false),
+              HasSubstr("1 expert(s) of 6 hidden units; 2 features, 4 classes\n"));
+}
+
 TEST(Memory, CutsOnlyTheExpertsOverTheExpertDegree) {
   const config::RunConfig config = load("quickstart");
   config::RunConfig wide = config;

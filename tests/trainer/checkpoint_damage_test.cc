@@ -164,8 +164,8 @@ TEST_F(DamagedCheckpoint, RefusesAStepUnderAnotherStepsName) {
 
 TEST_F(DamagedCheckpoint, RefusesAnExtraTensorInAShard) {
   std::vector<std::byte> bytes(4);
-  const auto written = write_safetensors(FileSystem(), file(kWeights0),
-                                         {{"surprise", DType::kFloat32, {1}, bytes}}, {});
+  const auto written =
+      write_safetensors(FileSystem(), file(kWeights0), {{"surprise", DType::kFloat32, {1}, bytes}});
   auto json = manifest();
   json["files"][kWeights0]["bytes"] = written.file_bytes;
   set_manifest(json);

@@ -27,6 +27,23 @@ TEST_F(CommandLine, RefusesWhatItDoesNotKnow) {
   EXPECT_THAT(call({"train", file("none.textproto")}), EndsWithCode(2, "none.textproto"));
 }
 
+TEST_F(CommandLine, RefusesNumbersOutOfRange) {
+  const Arguments tokenize{"tokenize", debug_config(), "--tokenizer", "bytes"};
+  const Arguments routing{"inspect",      "routing",  "--router",
+                          "mixtral_8x7b", "--logits", file("logits.csv")};
+  for (const auto& [command, option] : std::vector<std::pair<Arguments, std::string>>{
+           {{"eval", file("run")}, "--sequences=-5"},
+           {{"generate", file("run")}, "--max-tokens=-1"},
+           {tokenize, "--vocab-size=-300"},
+           {tokenize, "--sample-mb=0"},
+           {tokenize, "--threads=-1"},
+           {routing, "--group-tokens=-4"}}) {
+    Arguments arguments = command;
+    arguments.push_back(option);
+    EXPECT_THAT(call(arguments), EndsWithCode(2, option.substr(0, option.find('='))));
+  }
+}
+
 TEST_F(CommandLine, ReportsAllErrorsOfAConfigAtTheirPlaces) {
   const std::string path = file("bad.textproto");
   write_file(path, read_file(debug_config()) + "\nmodle { }\ntrain { stesp: 3 }\n");
@@ -104,6 +121,34 @@ TEST_F(CommandLine, InspectsAsManyNumbersAsACheckpointHolds) {
     EXPECT_EQ(json["parameters"]["total"], numbers.parameters) << kind;
     EXPECT_EQ(json["memory_per_rank"]["moment_bytes"], numbers.moments * sizeof(float)) << kind;
   }
+}
+
+TEST_F(CommandLine, RefusesToMeasureAStepWithoutItsData) {
+  EXPECT_THAT(call({"bench", "step", config_for(file("nowhere")), "--steps", "1"}),
+              EndsWithCode(3, file("nowhere.bin: there is no such file")));
+}
+
+TEST_F(CommandLine, MeasuresAStepAgainstTheMemoryOfItsMesh) {
+  const auto number = [&](const Arguments& arguments, const char* group, const char* name,
+                          int ranks) {
+    const Outcome outcome = call(arguments, ranks);
+    EXPECT_THAT(outcome, EndsWithCode(0, name));
+    const auto json = nlohmann::json::parse(outcome.output, nullptr, false);
+    const auto& object = *group ? json.at(group) : json;
+    return object.at(name).get<double>();
+  };
+  double measured[2], inspected[2];
+  for (const int expert : {1, 2}) {
+    const std::string degree = fmt::format("mesh.expert={}", expert);
+    const Arguments config{debug_config(), "--set", degree, "--json"};
+    Arguments bench{"bench", "step", "--steps", "1"}, inspect{"inspect", "-n", "2"};
+    bench.insert(bench.end(), config.begin(), config.end());
+    inspect.insert(inspect.end(), config.begin(), config.end());
+    measured[expert - 1] = number(bench, "", "memory_formula_bytes", 2);
+    inspected[expert - 1] = number(inspect, "memory_per_rank", "total_bytes", 1);
+  }
+  EXPECT_NEAR(measured[0] - measured[1], inspected[0] - inspected[1], 1);
+  EXPECT_GT(measured[0], measured[1]);
 }
 
 TEST_F(CommandLine, LooksARouterUpByTheNameOfItsModel) {

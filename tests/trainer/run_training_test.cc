@@ -1,7 +1,9 @@
 // What a run computes: on any number of ranks, twice, with recompute, over a thousand steps.
 
 #include <cmath>
+#include <cstdlib>
 #include <filesystem>
+#include <sstream>
 
 #include "tests/trainer/run_fixture.h"
 
@@ -102,6 +104,37 @@ TEST_F(Training, GivesUpOnLossesThatAreNoNumbers) {
       train({.run = "nan",
              .set = {"optimizer.lr=1e30", "optimizer.clip_norm=0", "train.max_skipped_steps=2"}});
   EXPECT_THAT(outcome, EndsWithCode(6, "3 steps in a row had a non-finite loss"));
+}
+
+// What a terminal shows in the end of a line on which the bar was drawn and wiped.
+std::string after_wiping(const std::string& line) {
+  const size_t wiped = line.rfind("\r\033[2K");
+  return wiped == std::string::npos ? line : line.substr(wiped + 5);
+}
+
+TEST_F(Training, DrawsABarOnATerminalThatLeavesItsLinesWhole) {
+  ASSERT_EQ(::setenv("SWITCHYARD_TERMINAL", "1", 1), 0);
+  std::vector<Outcome> outcomes;
+  for (const int ranks : {1, 2}) {
+    outcomes.push_back(train({.run = std::to_string(ranks), .ranks = ranks}));
+  }
+  ASSERT_EQ(::unsetenv("SWITCHYARD_TERMINAL"), 0);
+  for (const Outcome& outcome : outcomes) {
+    EXPECT_THAT(outcome, EndsWithCode(0, "100% |########################| step 20/20  eta 0s"));
+    EXPECT_TRUE(outcome.output.ends_with("\r\033[2K")) << "the bar stays";
+    std::istringstream lines(outcome.output);
+    for (std::string line; std::getline(lines, line);) {
+      const std::string shown = after_wiping(line);
+      if (shown.find("loss:") != std::string::npos) {
+        EXPECT_TRUE(shown.starts_with("step:") || shown.starts_with("eval:")) << shown;
+      }
+      EXPECT_EQ(shown.find("% |"), std::string::npos) << shown;
+    }
+  }
+}
+
+TEST_F(Training, DrawsNoBarIntoAPipe) {
+  EXPECT_EQ(train({.run = "pipe"}).output.find('\r'), std::string::npos);
 }
 
 using Text = RunTest;

@@ -100,15 +100,6 @@ TEST(Blend, ChoosesSourcesAsMegatronDoes) {
   EXPECT_EQ(order, "102101210121");
 }
 
-TEST(Blend, ReplaysTheCursorOfAnySequence) {
-  const Blend blend = blend_of({{5, 1}, {50, 2.5}, {9, 0.7}});
-  Cursor cursor = blend.start();
-  for (int i = 0; i < 200; ++i) {
-    ASSERT_EQ(blend.cursor_at(i), cursor);
-    blend.next(cursor);
-  }
-}
-
 TEST(Blend, OrderDependsOnTheSeed) {
   const Blend a = blend_of({{50, 1}}, 1), b = blend_of({{50, 1}}, 2);
   Cursor at_a = a.start(), at_b = b.start();

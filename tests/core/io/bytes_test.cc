@@ -15,8 +15,6 @@ using testing::HasSubstr;
 constexpr uint64_t kMax = UINT64_MAX;
 
 TEST(CheckedArithmetic, IsEmptyExactlyWhereTheResultWraps) {
-  EXPECT_EQ(checked_add(kMax - 1, 1), kMax);
-  EXPECT_EQ(checked_add(kMax, 1), std::nullopt);
   EXPECT_EQ(checked_mul(uint64_t{1} << 32, (uint64_t{1} << 32) - 1), kMax - 0xFFFFFFFF);
   EXPECT_EQ(checked_mul(uint64_t{1} << 32, uint64_t{1} << 32), std::nullopt);
   EXPECT_EQ(checked_mul(kMax, 0), 0u);

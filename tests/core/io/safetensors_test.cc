@@ -184,13 +184,19 @@ TEST(ParseSafetensors, AcceptsAnEmptyFileTrailingSpacesAndAnyFieldOrder) {
   EXPECT_THAT(header.entries.at(0).shape, ElementsAre(2));
 }
 
+TEST(ParseSafetensors, ReadsTheTextsThatOtherWritersAdd) {
+  const auto header = parse_safetensors(
+      as_byte_span(file_of(R"({"__metadata__":{"format":"pt","text":"a\"\\\n\u20ac"}})", 0)), "f");
+  EXPECT_EQ(header.metadata.at("format"), "pt");
+  EXPECT_EQ(header.metadata.at("text"), "a\"\\\n\xe2\x82\xac");
+}
+
 // ---- writing ----
 
 class SafetensorsOnDisk : public testing::Test {
  protected:
-  WrittenSafetensors write(std::vector<TensorToWrite> tensors,
-                           const std::map<std::string, std::string>& metadata = {}) {
-    return write_safetensors(FileSystem(), path_, std::move(tensors), metadata);
+  WrittenSafetensors write(std::vector<TensorToWrite> tensors) {
+    return write_safetensors(FileSystem(), path_, std::move(tensors));
   }
 
   TempFolder folder_;
@@ -203,10 +209,8 @@ TEST_F(SafetensorsOnDisk, WritesTheGoldenBytes) {
   write({{"b", DType::kUInt8, {3}, as_byte_span(u8)},
          {"z", DType::kFloat32, {}, as_byte_span(f32)},
          {"a", DType::kInt64, {1, 1}, as_byte_span(i64)},
-         {"e", DType::kFloat32, {2, 0}, {}}},
-        {{"format", "pt"}});
-  std::string header = R"({"__metadata__":{"format":"pt"},)"
-                       R"("a":{"dtype":"I64","shape":[1,1],"data_offsets":[0,8]},)"
+         {"e", DType::kFloat32, {2, 0}, {}}});
+  std::string header = R"({"a":{"dtype":"I64","shape":[1,1],"data_offsets":[0,8]},)"
                        R"("e":{"dtype":"F32","shape":[2,0],"data_offsets":[8,8]},)"
                        R"("z":{"dtype":"F32","shape":[],"data_offsets":[8,12]},)"
                        R"("b":{"dtype":"U8","shape":[3],"data_offsets":[12,15]}})";
@@ -225,11 +229,9 @@ TEST_F(SafetensorsOnDisk, ReadsBackEveryDTypeShapeAndText) {
          {"i32", DType::kInt32, {2, 2}, first(16)},
          {"i64", DType::kInt64, {2}, first(16)},
          {"bf16 \"q\" \xc3\xa9\n", DType::kBFloat16, {3, 1, 1}, first(6)},
-         {"", DType::kUInt8, {1}, first(1)}},
-        {{"step", "12"}, {"text", "a\"\\\n\xe2\x82\xac"}});
+         {"", DType::kUInt8, {1}, first(1)}});
   const SafetensorsFile file(path_);
   EXPECT_EQ(file.entries().size(), 7u);
-  EXPECT_EQ(file.metadata().at("text"), "a\"\\\n\xe2\x82\xac");
   EXPECT_EQ(text_of(file.bytes(*file.find("large"))), text_of(std::as_bytes(std::span(large))));
   EXPECT_EQ(text_of(file.bytes(*file.find("bf16 \"q\" \xc3\xa9\n"))), "012345");
   EXPECT_THAT(file.find("bf16 \"q\" \xc3\xa9\n")->shape, ElementsAre(3, 1, 1));
@@ -297,7 +299,7 @@ TEST_F(SafetensorsOnDisk, AnnouncesEachPieceSyncsLastAndPassesFailuresOn) {
     if (steps.size() == 6) throw StorageError("injected");
   });
   const TensorToWrite tensor{"a", DType::kUInt8, {(1 << 20) + 1}, as_byte_span(data)};
-  EXPECT_THROW(write_safetensors(files, path_, {tensor}, {}), StorageError);
+  EXPECT_THROW(write_safetensors(files, path_, {tensor}), StorageError);
   EXPECT_THAT(steps, ElementsAre(FileStep::kOpen, FileStep::kWrite, FileStep::kWrite,
                                  FileStep::kWrite, FileStep::kWrite, FileStep::kSync));
 }

@@ -14,7 +14,7 @@ using testing::fill_table;
 
 struct Model {
   ParameterTable table;
-  int runs = 0, runs_again = 0;
+  int runs = 0;
 
   Model() { fill_table(table, {{2, 24, 8}, {2, 8, 12}, {8}, {8, 8}}, at::kFloat); }
 
@@ -25,8 +25,8 @@ struct Model {
            ffn_experts(h, {&w[0], &w[1]}, Activation::kSwiglu, {0, 4, 10}) * use(w[2], at::kFloat);
   }
 
-  at::Tensor counted_layer(const at::Tensor& x, bool again) {
-    ++(again ? runs_again : runs);
+  at::Tensor counted_layer(const at::Tensor& x) {
+    ++runs;
     return layer(x);
   }
 };
@@ -40,7 +40,7 @@ at::Tensor run_plain(Model& model) {
 
 at::Tensor run_recomputed(Model& model) {
   const at::Tensor x = draw({10, 8}, at::kFloat).set_requires_grad(true);
-  const auto f = [&](const at::Tensor& h, bool again) { return model.counted_layer(h, again); };
+  const auto f = [&](const at::Tensor& h) { return model.counted_layer(h); };
   recompute(f, recompute(f, x)).square().sum().backward();
   return x.grad();
 }
@@ -50,15 +50,14 @@ TEST(Recompute, GivesTheSameGradientsBitwise) {
   const at::Tensor expected = run_plain(plain), actual = run_recomputed(again);
   EXPECT_TRUE(at::equal(actual, expected));
   EXPECT_TRUE(at::equal(again.table.groups()[0].grad, plain.table.groups()[0].grad));
-  EXPECT_EQ(again.runs, 2);
-  EXPECT_EQ(again.runs_again, 2);
+  EXPECT_EQ(again.runs, 4);
 }
 
 TEST(Recompute, ReachesParametersWhenTheInputNeedsNoGradient) {
   Model plain, again;
   const at::Tensor x = draw({10, 8}, at::kFloat);
   plain.layer(x).sum().backward();
-  recompute([&](const at::Tensor& h, bool) { return again.layer(h); }, x).sum().backward();
+  recompute([&](const at::Tensor& h) { return again.layer(h); }, x).sum().backward();
   EXPECT_TRUE(at::equal(again.table.groups()[0].grad, plain.table.groups()[0].grad));
   EXPECT_GT(again.table.groups()[0].grad.abs().sum().item<float>(), 0);
 }
@@ -66,10 +65,8 @@ TEST(Recompute, ReachesParametersWhenTheInputNeedsNoGradient) {
 TEST(Recompute, Nests) {
   Model plain, again;
   const at::Tensor expected = run_plain(plain);
-  const auto inner = [&](const at::Tensor& h, bool) { return again.layer(h); };
-  const auto outer = [&](const at::Tensor& h, bool) {
-    return recompute(inner, recompute(inner, h));
-  };
+  const auto inner = [&](const at::Tensor& h) { return again.layer(h); };
+  const auto outer = [&](const at::Tensor& h) { return recompute(inner, recompute(inner, h)); };
   const at::Tensor x = draw({10, 8}, at::kFloat).set_requires_grad(true);
   recompute(outer, x).square().sum().backward();
   EXPECT_TRUE(at::equal(x.grad(), expected));
@@ -79,12 +76,10 @@ TEST(Recompute, Nests) {
 TEST(Recompute, RunsOnceWhenGradientsAreOff) {
   Model model;
   at::NoGradGuard no_grad;
-  const at::Tensor y =
-      recompute([&](const at::Tensor& h, bool again) { return model.counted_layer(h, again); },
-                draw({10, 8}, at::kFloat));
+  const at::Tensor y = recompute([&](const at::Tensor& h) { return model.counted_layer(h); },
+                                 draw({10, 8}, at::kFloat));
   EXPECT_FALSE(y.requires_grad());
   EXPECT_EQ(model.runs, 1);
-  EXPECT_EQ(model.runs_again, 0);
 }
 
 }  // namespace

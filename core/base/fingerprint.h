@@ -1,6 +1,7 @@
 #pragma once
-// 64-bit FNV-1a: tells whether a tokenizer or a data set is the one a run began with. Not a defence
-// against forgery, and not a checksum of all the bytes of a large file.
+// 64-bit FNV-1a: tells whether a tokenizer or a data set is the one a run began with, and numbers
+// the random streams of parameters by their names. Not a defence against forgery, and not a
+// checksum of all the bytes of a large file. Part of the reproducibility contract.
 
 #include <cstdint>
 #include <string_view>
