@@ -18,10 +18,14 @@ namespace {
 using google::protobuf::EnumDescriptor;
 using google::protobuf::TextFormat;
 
-// The text parser logs to stderr unless its errors are collected; set_scalar words its own.
-class IgnoredErrors : public google::protobuf::io::ErrorCollector {
+// The text parser logs to stderr unless its errors are collected; set_scalar words its own. It
+// takes a text without its last quote, and tells of the error here alone.
+class AnyError : public google::protobuf::io::ErrorCollector {
  public:
-  void AddError(int, google::protobuf::io::ColumnNumber, const std::string&) override {}
+  void AddError(int, google::protobuf::io::ColumnNumber, const std::string&) override {
+    happened = true;
+  }
+  bool happened = false;
 };
 
 const char* expected_kind(const FieldDescriptor& field) {
@@ -104,10 +108,10 @@ std::string set_scalar(Message& message, const FieldDescriptor& field, const std
     std::string problem = enum_problem(*field.enum_type(), text);
     if (!problem.empty()) return problem;
   }
-  IgnoredErrors ignored;
+  AnyError error;
   TextFormat::Parser parser;
-  parser.RecordErrorsTo(&ignored);
-  if (!parser.ParseFieldValueFromString(text, &field, &message))
+  parser.RecordErrorsTo(&error);
+  if (!parser.ParseFieldValueFromString(text, &field, &message) || error.happened)
     return fmt::format("must be {}, got {}", expected_kind(field), quote(text));
   return value_problem(message, field);
 }
