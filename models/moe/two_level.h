@@ -1,7 +1,8 @@
 #pragma once
 // The two-level gate: one over groups of experts, and one in each group (Shazeer et al., 2017,
 // appendix B). All of it in terms of the E experts, so that assignment, exchange and losses need
-// not know.
+// not know: every token gets the logits of all E, where the paper computes those of the chosen
+// groups alone. At many thousands of experts the gate then costs more than the experts.
 //
 // Of Mesh-TensorFlow's later form TWO_LEVEL_BY_IMPORTANCE has the rule of importance (admission.h)
 // and not the rest: there each level has a capacity of its own, here the experts' is the only one;
