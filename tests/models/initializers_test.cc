@@ -1,9 +1,11 @@
 #include "models/initializers.h"
-#include "core/tensor/aten.h"
 
 #include <cmath>
 
 #include <gtest/gtest.h>
+
+#include "core/tensor/aten.h"
+#include "models/layers/attention.h"
 
 namespace switchyard::models {
 namespace {
@@ -51,6 +53,32 @@ TEST(Initializers, CutSwitchsNormalAtTwoDeviationsOfTheFanIn) {
   EXPECT_NEAR(deviation(*table.query), deviation(*table.matrix) / 2, 0.02 * sigma);
   EXPECT_NEAR(deviation(*table.embedding), 1, 0.02);
   EXPECT_TRUE(at::equal(table.norm->master, at::ones({7}, at::kDouble)));
+}
+
+// Scores that are not scaled by the width of a head keep their size through narrower queries.
+TEST(Initializers, NarrowTheQueriesOfARelativeBiasWhateverTheRule) {
+  for (const config::Initializer rule : {config::NORMAL, config::TRUNCATED_NORMAL}) {
+    config::Model model;
+    model.set_d_model(64);
+    model.set_num_layers(1);
+    model.set_init_std(0.02);
+    model.set_initializer(rule);
+    model.set_init_scale(1);
+    config::Attention& attention = *model.mutable_attention();
+    attention.set_num_heads(4);
+    attention.set_num_kv_heads(4);
+    attention.set_head_dim(16);
+    attention.set_position(config::RELATIVE_BIAS);
+    attention.mutable_relative_bias()->set_num_buckets(32);
+    ParameterTable table;
+    const Attention layer(Scope(table) / "attention", model, nullptr);
+    choose_initializers(model, table);
+    table.allocate(at::kDouble);
+    table.initialize(5);
+    const at::Tensor qkv = table.parameters().front().master;  // registered first
+    const double query = qkv.narrow(0, 0, 64).std().item<double>();
+    EXPECT_NEAR(query / qkv.narrow(0, 64, 128).std().item<double>(), 1. / 4, 0.01);
+  }
 }
 
 TEST(Initializers, DrawT5sPositionBiasUniformlyByItsBucketsAndHeads) {

@@ -89,6 +89,17 @@ TEST_F(Resolved, LeavesCapacityUnsetWhereNothingIsDropped) {
                                   "capacity.exempt_share"));
 }
 
+TEST_F(Resolved, GivesCapacityALeastSizeUnlessItMustBeExact) {
+  const auto minimum = [&](const std::vector<std::string>& overrides) {
+    return load_config(run(kSmallRun), overrides).model().moe().capacity().minimum();
+  };
+  EXPECT_EQ(minimum({"model.moe.capacity.policy=BY_POSITION"}), 4);
+  EXPECT_EQ(minimum({"model.moe.router.selection=STRICTLY_BALANCED",
+                     "model.moe.router.weighting=RENORMALIZE_KEPT",
+                     "model.moe.balance_loss.coefficient=0"}),
+            0);
+}
+
 TEST_F(Resolved, DerivesDefaultsFromWhatIsSet) {
   const RunConfig config =
       load_config(run(edited("steps: 10", "steps: 1000")), {"optimizer.lr=5e-4"});
