@@ -1,13 +1,15 @@
-# switchyard_unit_test(NAME [TORCH] SOURCES files... LINK libraries...)
+# switchyard_unit_test(NAME [TORCH [ONE_THREAD]] SOURCES files... LINK libraries...)
 # One GoogleTest program, label "unit", single process, no MPI launch. Its results go to test_results/ for scripts/matrix.
 function(switchyard_unit_test name)
-  cmake_parse_arguments(ARG "TORCH" "" "SOURCES;LINK" ${ARGN})
+  cmake_parse_arguments(ARG "TORCH;ONE_THREAD" "" "SOURCES;LINK" ${ARGN})
   if(ARG_TORCH AND NOT SY_WITH_TORCH)
     return()
   endif()
   set(processors 1)
-  if(ARG_TORCH)
-    set(processors 2)  # LibTorch's threads: CTest must not start other tests on the same cores
+  # LibTorch's threads: CTest must not start other tests on the same cores. Ranks that are threads, and tensors of a few
+  # elements, are two to four times faster with one.
+  if(ARG_TORCH AND NOT ARG_ONE_THREAD)
+    set(processors 2)
   endif()
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ${ARG_LINK} switchyard_flags switchyard_unit_main)
