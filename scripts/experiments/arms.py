@@ -55,11 +55,15 @@ def moved_bias(rate):
     return ("model.moe.router.selection_bias=true", f"model.moe.router.bias_update_rate={rate:g}", *aux(0))
 
 
+SQUARED = "model.local_experts.error=COOPERATIVE"  # of one expert: twice the mixture's error
+HIDDEN_12 = "model.local_experts.hidden_units=12"
 VOWELS = {
     "moe4": vowels("vowels_moe4", "4 experts", "vowels"),
     "moe8": vowels("vowels_moe8", "8 experts", "vowels", "model.local_experts.num_experts=8"),
     "bp6": vowels("vowels_bp6", "6 hidden units", "vowels_backprop"),
-    "bp12": vowels("vowels_bp12", "12 hidden units", "vowels_backprop", "model.local_experts.hidden_units=12"),
+    "bp12": vowels("vowels_bp12", "12 hidden units", "vowels_backprop", HIDDEN_12),
+    "bp6_squared": vowels("vowels_bp6_squared", "6 units, squared", "vowels_backprop", SQUARED),
+    "bp12_squared": vowels("vowels_bp12_squared", "12 units, squared", "vowels_backprop", HIDDEN_12, SQUARED),
 }
 ALL_CHOSEN = ("model.moe.load_loss_coefficient=0",)  # with top-4 of 4 there is no load to estimate
 LSTM_SIZES = {e: shazeer(f"lstm_e{e}", f"{e} experts", e, extra=ALL_CHOSEN if e == 4 else ()) for e in (4, 16, 64)}

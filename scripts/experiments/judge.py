@@ -103,12 +103,15 @@ def judge_vowels(results, runner):
         for mixture in ("moe4", "moe8"):
             ratio = mean(epochs[network]) / mean(epochs[mixture])
             checks.append(check(f"epochs, {systems[network].label} / {systems[mixture].label} ≥ 1.5", ratio, ratio >= 1.5, 2))
-    means = [mean(values) for values in accuracy.values()]
+    means = [mean(accuracy[name]) for name in ("moe4", "moe8", "bp6", "bp12")]
     checks.append(check("test accuracies within 0.02", max(means) - min(means), max(means) - min(means) <= 0.02))
     columns = [charts.Column(arm.label, epochs[name]) for name, arm in systems.items()]
     return Outcome(["system", "epochs to error 0.08", "train accuracy", "test accuracy", "experts in use"], rows, checks,
                    charts.dot_chart(columns, "epochs to a mean squared error of 0.08"),
-                   ["An expert is in use if its gate gives it more than 5 % of the cases on average."])
+                   ["An expert is in use if its gate gives it more than 5 % of the cases on average.",
+                    """The mixture's error of one expert is half the squared error. The first runs of this claim trained the networks
+                    by the whole of it at the same step, hence at twice the rate: the last two systems, which are in no check. By those
+                    all ratios held too, and the accuracies were further apart."""])
 
 
 def judge_lstm_sizes(results, runner):
@@ -116,8 +119,8 @@ def judge_lstm_sizes(results, runner):
     losses = [mean_loss(results, arm) for arm in flat]
     steps = [(flat[i], flat[i + 1], losses[i] - losses[i + 1]) for i in range(len(losses) - 1)]
     checks = [check(f"loss({a.label}) - loss({b.label}) > 0", gap, gap > 0, 4) for a, b, gap in steps]
-    worse = mean_loss(results, in_groups) - losses[-1]
-    checks.append(check(f"loss({in_groups.label}) - loss({flat[-1].label}) < 0.01", worse, worse < 0.01, 4))
+    gap = abs(mean_loss(results, in_groups) - losses[-1])
+    checks.append(check(f"loss({in_groups.label}) within 0.01 of loss({flat[-1].label})", gap, gap < 0.01, 4))
     return Outcome(["arm", "held-out loss", "above the floor"], [loss_row(results, arm) for arm in (*flat, in_groups)], checks,
                    dots(results, [*flat, in_groups], "held-out loss, nats per word"))
 

@@ -6,6 +6,7 @@
 
 #include "core/tensor/aten.h"
 #include "models/layers/attention.h"
+#include "tests/testing/tiny_model.h"
 
 namespace switchyard::models {
 namespace {
@@ -58,14 +59,10 @@ TEST(Initializers, CutSwitchsNormalAtTwoDeviationsOfTheFanIn) {
 // Scores that are not scaled by the width of a head keep their size through narrower queries.
 TEST(Initializers, NarrowTheQueriesOfARelativeBiasWhateverTheRule) {
   for (const config::Initializer rule : {config::NORMAL, config::TRUNCATED_NORMAL}) {
-    config::Model model;
-    model.set_d_model(64);
-    model.set_num_layers(1);
-    model.set_init_std(0.02);
+    config::Model model = switchyard::testing::tiny_config().model();
     model.set_initializer(rule);
     model.set_init_scale(1);
     config::Attention& attention = *model.mutable_attention();
-    attention.set_num_heads(4);
     attention.set_num_kv_heads(4);
     attention.set_head_dim(16);
     attention.set_position(config::RELATIVE_BIAS);
