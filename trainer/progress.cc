@@ -9,6 +9,8 @@
 
 #include <fmt/format.h>
 
+#include "parallel/world.h"
+
 namespace switchyard::trainer {
 namespace {
 
@@ -23,7 +25,7 @@ void put(const std::string& text) {
 bool wants_progress_bar() {
   const char* terminal = std::getenv("SWITCHYARD_TERMINAL");
   if (terminal) return std::string_view(terminal) == "1";
-  return isatty(STDOUT_FILENO) == 1;
+  return !parallel::launched_by_mpi() && isatty(STDOUT_FILENO) == 1;
 }
 
 void ProgressBar::update(int64_t done, int64_t total, const std::string& text) {

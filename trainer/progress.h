@@ -7,8 +7,8 @@
 
 namespace switchyard::trainer {
 
-// True if progress should be drawn: standard output is a terminal, or the launcher says that the
-// job's is (SWITCHYARD_TERMINAL=1; mpirun gives ranks pipes).
+// True if progress should be drawn: standard output is a terminal, or scripts/launch says that the
+// job's is (SWITCHYARD_TERMINAL=1; what mpirun gives a rank, terminal or pipe, says nothing).
 bool wants_progress_bar();
 
 // Draws " 42% |########          | text" at the bottom line; other output goes between clear() and

@@ -134,7 +134,10 @@ TEST_F(Training, DrawsABarOnATerminalThatLeavesItsLinesWhole) {
 }
 
 TEST_F(Training, DrawsNoBarIntoAPipe) {
-  EXPECT_EQ(train({.run = "pipe"}).output.find('\r'), std::string::npos);
+  for (const int ranks : {1, 2}) {  // Open MPI gives a rank a terminal all the same
+    const Outcome outcome = train({.run = std::to_string(ranks), .ranks = ranks});
+    EXPECT_EQ(outcome.output.find("\033["), std::string::npos) << ranks;
+  }
 }
 
 using Text = RunTest;
