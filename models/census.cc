@@ -100,10 +100,24 @@ int64_t moment_count(const Parameter& parameter, const config::Optimizer& optimi
 // Added, not multiplied with, whatever its shape: one for each expert and class is two-dimensional.
 bool is_bias(const std::string& name) { return name.ends_with("bias"); }
 
+// Of the gates within groups only those of the chosen groups are computed.
+bool is_of_gates_within_groups(const std::string& name, const config::Router& router) {
+  return router.hierarchy() > config::ONE_LEVEL &&
+         (name.ends_with("router.weight") || name.ends_with("router.noise_weight"));
+}
+
+int64_t active_count(const Parameter& parameter, const config::Moe& moe) {
+  const int64_t total = count_of(parameter);
+  if (parameter.experts) return total / parameter.shape[0] * moe.top_k();
+  const config::Router& router = moe.router();
+  return is_of_gates_within_groups(parameter.name, router)
+             ? total / router.num_groups() * router.group_top_k()
+             : total;
+}
+
 Component counted(const Parameter& parameter, const config::Model& model) {
   const int64_t total = count_of(parameter);
-  const int64_t active =
-      parameter.experts ? total / parameter.shape[0] * model.moe().top_k() : total;
+  const int64_t active = active_count(parameter, model.moe());
   const size_t dims = parameter.shape.size() - (parameter.experts ? 1 : 0);
   const bool is_matrix = dims >= 2 && !is_lookup(parameter.name) && !is_bias(parameter.name);
   const int64_t multiplied = is_matrix ? active : 0;

@@ -103,12 +103,18 @@ void add_inspect_routing(CLI::App& inspect, Command& command) {
   sub.add_option("--noise-logits", options->noise_logits,
                  "CSV as --logits: input times the noise weights; default: zeros");
   sub.add_option("--noise", options->noise, "CSV as --logits: standard normal draws");
+  sub.add_option("--gumbels", options->gumbels,
+                 "CSV as --logits: standard Gumbel draws of SAMPLED and SAMPLED_SECOND");
   sub.add_option("--uniforms", options->uniforms,
                  "CSV, one row a token: draws for each choice after the first");
   sub.add_option("--lots", options->lots, "CSV, one row a token: draws of AT_RANDOM_ORDER");
+  sub.add_option("--exempt", options->exempt,
+                 "CSV, one a token: 1 where DEVICE_BUDGET never drops, else 0");
   sub.add_option("--token-ids", options->token_ids, "CSV, one a token; default: 0, 1, ...");
   sub.add_option("--group-logits", options->group_logits,
                  "CSV, one row a token, one column a group: TWO_LEVEL; default: zeros");
+  sub.add_option("--group-noise-logits", options->group_noise_logits,
+                 "CSV as --group-logits; default: zeros");
   sub.add_option("--group-noise", options->group_noise, "CSV as --group-logits: normal draws");
   sub.add_option("--thresholds", options->thresholds,
                  "CSV, one an expert: STRICTLY_BALANCED; default: 1 / experts");

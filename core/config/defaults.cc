@@ -113,17 +113,22 @@ void default_capacity(const Moe& moe, Capacity& capacity) {
   const bool experts_choose = selection == EXPERT_CHOICE || selection == STRICTLY_BALANCED;
   SY_DEFAULT(capacity, policy, experts_choose ? BY_PROBABILITY : NO_DROP);
   SY_DEFAULT(capacity, group_sequences, 1);
+  SY_DEFAULT(capacity, max_group_tokens, 0);
+  SY_DEFAULT(capacity, group_rule, MESH_TENSORFLOW);
   if (capacity.policy() == NO_DROP) return;
   const bool exact = capacity.policy() == DEVICE_BUDGET || selection == STRICTLY_BALANCED;
-  SY_DEFAULT(capacity, train_factor, exact ? 1.0 : 1.25);
-  SY_DEFAULT(capacity, eval_factor, 2.0);
-  SY_DEFAULT(capacity, counts_k, true);
-  SY_DEFAULT(capacity, minimum, exact ? 0 : 4);
-  SY_DEFAULT(capacity, rounding, ROUND_DOWN);
-  SY_DEFAULT(capacity, multiple_of, 1);
   SY_DEFAULT(capacity, fixed_slots, 0);
+  if (capacity.fixed_slots() == 0) {
+    SY_DEFAULT(capacity, train_factor, exact ? 1.0 : 1.25);
+    SY_DEFAULT(capacity, eval_factor, 2.0);
+    SY_DEFAULT(capacity, counts_k, true);
+    SY_DEFAULT(capacity, minimum, exact ? 0 : 4);
+    SY_DEFAULT(capacity, rounding, ROUND_DOWN);
+    SY_DEFAULT(capacity, multiple_of, 1);
+  }
   SY_DEFAULT(capacity, rounds, moe.top_k() > 1 ? moe.top_k() : std::min(4, moe.num_experts()));
   SY_DEFAULT(capacity, exempt_share, 0.1);
+  SY_DEFAULT(capacity, second_level_factor, 1.0);
 }
 
 void default_shared_expert(const Moe& moe, SharedExpert& shared) {

@@ -1,4 +1,4 @@
-// Rules about groups of experts: DeepSeek's, and the two-level gate's.
+// Rules about groups: of experts (DeepSeek's, the two-level gate's) and of tokens.
 
 #include "core/config/validate_rules.h"
 
@@ -77,6 +77,32 @@ void check_hierarchy(const Moe& moe, Findings& findings) {
   only(moe.balance_loss().load() != UNBIASED_CHOICES, "balance_loss.load",
        "other than UNBIASED_CHOICES");
   only(moe.z_loss_coefficient() == 0, "z_loss_coefficient", "0");
+  only(!moe.balance_loss().second_place(), "balance_loss.second_place", "false");
+  only(moe.balance_loss().device_coefficient() == 0, "balance_loss.device_coefficient", "0");
+  only(moe.balance_loss().communication_coefficient() == 0,
+       "balance_loss.communication_coefficient", "0");
+  only(moe.layer_aggregation() != POOLED_LAYERS, "layer_aggregation", "other than POOLED_LAYERS");
+  if (router.hierarchy() == TWO_LEVEL) return;
+  const DropPolicy policy = moe.capacity().policy();
+  only(policy == NO_DROP || policy == BY_POSITION, "capacity.policy", "BY_POSITION or NO_DROP");
+  only(moe.capacity().fixed_slots() == 0, "capacity.fixed_slots", "0");
+}
+
+// What a rule for the number of groups cannot know: whole sequences.
+void check_group_rule(const Moe& moe, Findings& findings) {
+  const Capacity& capacity = moe.capacity();
+  if (capacity.max_group_tokens() <= 0) return;
+  const auto only = [&](bool holds, const char* field, const char* value) {
+    if (!holds)
+      findings.add(
+          "model.moe.capacity.max_group_tokens ({}) must be used with model.moe.{} {}, as such "
+          "groups need not be whole sequences; use capacity.group_sequences",
+          capacity.max_group_tokens(), field, value);
+  };
+  only(capacity.group_sequences() == 1, "capacity.group_sequences", "1");
+  only(capacity.policy() != DEVICE_BUDGET, "capacity.policy", "other than DEVICE_BUDGET");
+  only(moe.balance_loss().statistics() != PER_SEQUENCE, "balance_loss.statistics",
+       "other than PER_SEQUENCE");
 }
 
 }  // namespace
@@ -84,6 +110,7 @@ void check_hierarchy(const Moe& moe, Findings& findings) {
 void check_groups(const Moe& moe, Findings& findings) {
   check_group_sizes(moe, findings);
   check_hierarchy(moe, findings);
+  check_group_rule(moe, findings);
 }
 
 }  // namespace switchyard::config

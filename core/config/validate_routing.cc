@@ -131,6 +131,22 @@ void check_losses(const Moe& moe, Findings& findings) {
         moe.load_loss_coefficient(), moe.top_k());
 }
 
+// The importance of experts that a token only tries, or that choose by themselves.
+void check_importance(const Moe& moe, Findings& findings) {
+  if (moe.importance_loss_coefficient() <= 0) return;
+  const Selection selection = moe.router().selection();
+  if (moe.capacity().policy() == NEXT_FREE)
+    findings.add(
+        "model.moe.importance_loss_coefficient ({}) must be 0 with capacity.policy NEXT_FREE, "
+        "where a token gets one of the experts it names; use balance_loss",
+        moe.importance_loss_coefficient());
+  if (selection == EXPERT_CHOICE || selection == STRICTLY_BALANCED)
+    findings.add(
+        "model.moe.importance_loss_coefficient ({}) must be 0 with selection {}: every expert "
+        "takes the same number of tokens; leave it out",
+        moe.importance_loss_coefficient(), Selection_Name(selection));
+}
+
 // DeepSeek's groups of experts.
 void check_devices(const Moe& moe, Findings& findings) {
   const BalanceLoss& balance = moe.balance_loss();
@@ -147,6 +163,13 @@ void check_devices(const Moe& moe, Findings& findings) {
     findings.add(
         "model.moe.num_devices ({}) must divide model.moe.num_experts ({}); choose a divisor",
         devices, moe.num_experts());
+  if (moe.router().selection() == STRICTLY_BALANCED &&
+      (balance.device_coefficient() > 0 || balance.communication_coefficient() > 0))
+    findings.add(
+        "model.moe.balance_loss.device_coefficient ({}) and communication_coefficient ({}) must be "
+        "0 with selection STRICTLY_BALANCED: every expert takes the same number of tokens; leave "
+        "them out",
+        balance.device_coefficient(), balance.communication_coefficient());
   if (balance.communication_coefficient() > 0 &&
       (moe.router().num_groups() < 2 || moe.router().num_groups() != devices))
     findings.add(
@@ -196,23 +219,37 @@ void check_rounds(const Moe& moe, Findings& findings) {
 }
 
 void check_capacity(const Capacity& capacity, Findings& findings) {
-  if (capacity.policy() != NO_DROP) return;
+  const bool drops = capacity.policy() != NO_DROP;
   const auto unused = [&](bool is_set, const char* field) {
-    if (is_set)
+    if (is_set && !drops)
       findings.add(
           "model.moe.capacity.{} must not be set with policy NO_DROP, which has no "
           "capacity; leave it out or set policy: BY_POSITION",
           field);
+    else if (is_set)
+      findings.add(
+          "model.moe.capacity.{} must not be set with fixed_slots ({}), which are the capacity; "
+          "leave one of them out",
+          field, capacity.fixed_slots());
   };
-  unused(capacity.has_train_factor(), "train_factor");
-  unused(capacity.has_eval_factor(), "eval_factor");
-  unused(capacity.has_counts_k(), "counts_k");
-  unused(capacity.has_minimum(), "minimum");
-  unused(capacity.has_rounding(), "rounding");
-  unused(capacity.has_multiple_of(), "multiple_of");
+  if (capacity.policy() == DEVICE_BUDGET && capacity.fixed_slots() > 0)
+    findings.add(
+        "model.moe.capacity.fixed_slots ({}) must be 0 with policy DEVICE_BUDGET, whose budget is "
+        "the devices', not the experts'; leave it out",
+        capacity.fixed_slots());
+  if (!drops || capacity.fixed_slots() > 0) {
+    unused(capacity.has_train_factor(), "train_factor");
+    unused(capacity.has_eval_factor(), "eval_factor");
+    unused(capacity.has_counts_k(), "counts_k");
+    unused(capacity.has_minimum(), "minimum");
+    unused(capacity.has_rounding(), "rounding");
+    unused(capacity.has_multiple_of(), "multiple_of");
+  }
+  if (drops) return;
   unused(capacity.has_fixed_slots(), "fixed_slots");
   unused(capacity.has_rounds(), "rounds");
   unused(capacity.has_exempt_share(), "exempt_share");
+  unused(capacity.has_second_level_factor(), "second_level_factor");
 }
 
 }  // namespace
@@ -223,6 +260,7 @@ void check_routing(const Moe& moe, Findings& findings) {
   check_groups(moe, findings);
   check_randomness(moe, findings);
   check_losses(moe, findings);
+  check_importance(moe, findings);
   check_balance_loss(moe, findings);
   check_devices(moe, findings);
   check_balanced_selection(moe, findings);

@@ -35,13 +35,9 @@ std::vector<uint8_t> admit_later_choices(const at::Tensor& weight_TK, const conf
   return admitted;
 }
 
-std::vector<uint8_t> admit_by_importance(const at::Tensor& weight_TK,
-                                         const config::Router& router) {
-  const int64_t tokens = weight_TK.size(0), groups = router.group_top_k();
-  const at::Tensor weight_TGk = weight_TK.detach().to(at::kDouble).view({tokens, groups, -1});
-  const at::Tensor share_TG1 = weight_TGk.sum(2, true) / weight_TGk.sum({1, 2}, true);
-  const at::Tensor is_best = at::arange(weight_TGk.size(2), at::kLong).eq(0);
-  return to_bytes(share_TG1.gt(0.5).logical_or(is_best));
+std::vector<uint8_t> admit_by_importance(const at::Tensor& share_TG, int64_t each) {
+  const at::Tensor is_best_J1 = at::arange(each, at::kLong).eq(0).unsqueeze(1);
+  return to_bytes(share_TG.gt(0.5).unsqueeze(1).logical_or(is_best_J1));
 }
 
 std::vector<uint8_t> admit_above(const at::Tensor& weight_TE, const at::Tensor& threshold_E) {

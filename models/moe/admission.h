@@ -20,9 +20,9 @@ namespace switchyard::models {
 std::vector<uint8_t> admit_later_choices(const at::Tensor& weight_TK, const config::Router& router,
                                          const std::vector<float>& uniform);
 
-// TWO_LEVEL_BY_IMPORTANCE, [T*K]: of a group whose share of the token's weights is 1/2 or less only
-// the best expert may ask. Choices come group by group.
-std::vector<uint8_t> admit_by_importance(const at::Tensor& weight_TK, const config::Router& router);
+// TWO_LEVEL_BY_IMPORTANCE, [T*K]: of a group with 1/2 or less of the token's weight (share [T, G])
+// only the best of the `each` chosen experts may ask. Choices as in models/moe/two_level.h.
+std::vector<uint8_t> admit_by_importance(const at::Tensor& share_TG, int64_t each);
 
 // [T*E]: the experts whose weight exceeds their threshold [E].
 std::vector<uint8_t> admit_above(const at::Tensor& weight_TE, const at::Tensor& threshold_E);

@@ -21,6 +21,10 @@ struct Asking {
   int64_t first = 0;          // the group's first token
 
   int64_t end() const { return first + options.group_tokens; }
+  int64_t capacity() const {
+    return options.group_capacity.empty() ? options.capacity
+                                          : options.group_capacity[first / options.group_tokens];
+  }
   bool asks(int64_t slot) const { return admitted.empty() || admitted[slot]; }
 };
 
@@ -44,6 +48,7 @@ std::vector<int64_t> token_order(const Asking& asking) {
 void place_in_order(const Asking& asking, std::vector<int64_t>& position) {
   const bool bounded = asking.options.policy != config::NO_DROP;
   const bool one_place = asking.options.policy == config::NEXT_FREE;
+  const int64_t capacity = asking.capacity();
   const std::vector<int64_t> order = token_order(asking);
   const size_t tokens = order.size(), choices = asking.choices;
   // [K*T] in the order of asking, so that memory is read as places are taken; -1: asks for none.
@@ -59,7 +64,7 @@ void place_in_order(const Asking& asking, std::vector<int64_t>& position) {
   for (size_t slot = 0; slot < wanted.size(); ++slot) {
     if (wanted[slot] < 0 || (one_place && placed[slot % tokens])) continue;
     int64_t& taken = used[wanted[slot]];
-    if (bounded && taken >= asking.options.capacity) continue;
+    if (bounded && taken >= capacity) continue;
     got[slot] = taken++;
     if (one_place) placed[slot % tokens] = 1;
   }
@@ -90,7 +95,7 @@ void place_by_rank(const Asking& asking, std::vector<int64_t>& position) {
   };
   for (auto& slots : slots_by_owner(asking, options.num_experts)) {
     std::stable_sort(slots.begin(), slots.end(), before);
-    const auto kept = std::min<size_t>(slots.size(), options.capacity);
+    const auto kept = std::min<size_t>(slots.size(), asking.capacity());
     for (size_t i = 0; i < kept; ++i) position[slots[i]] = static_cast<int64_t>(i);
   }
 }
@@ -110,7 +115,7 @@ void place_by_device(const Asking& asking, std::vector<int64_t>& position) {
   for (auto& slots : slots_by_owner(asking, options.num_devices)) {
     std::stable_sort(slots.begin(), slots.end(), before);
     for (size_t i = 0; i < slots.size(); ++i) {
-      const bool fits = static_cast<int64_t>(i) < options.capacity;
+      const bool fits = static_cast<int64_t>(i) < asking.capacity();
       if (fits || is_exempt(slots[i])) position[slots[i]] = used[asking.expert[slots[i]]]++;
     }
   }

@@ -24,6 +24,7 @@ struct AssignOptions {
                                 // but a token without any is
   std::vector<float> lot = {};  // AT_RANDOM_ORDER: [T*K], the lowest keep their places
   std::vector<uint8_t> exempt = {};  // DEVICE_BUDGET: [T], 1: never dropped, though it counts
+  std::vector<int64_t> group_capacity = {};  // of each group, where padding makes them differ
 };
 
 struct Assignment {

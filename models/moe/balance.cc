@@ -11,12 +11,6 @@
 namespace switchyard::models {
 namespace {
 
-int64_t group_size(const config::Moe& moe, const StepContext& context) {
-  const bool by_sequence = moe.balance_loss().statistics() == config::PER_SEQUENCE;
-  return by_sequence ? context.group_tokens / moe.capacity().group_sequences()
-                     : context.group_tokens;
-}
-
 // Real tokens of each group, [groups] float64.
 at::Tensor tokens_of_groups(int64_t groups, int64_t group_tokens,
                             const std::vector<uint8_t>& real) {
@@ -61,20 +55,35 @@ struct Fractions {
   }
 };
 
+// What f counts: the choices of the gate that the probabilities are of.
+at::Tensor counted_choices(const Routing& routing, const config::Moe& moe) {
+  if (routing.groups.group_TG.defined()) return routing.groups.group_TG;
+  return moe.balance_loss().load() == config::UNBIASED_CHOICES
+             ? top_k_lowest_id(routing.probability_TE, moe.top_k())
+             : routing.expert_TK;
+}
+
 // f_i as the config defines it.
 at::Tensor expert_fraction(const Routing& routing, const Fractions& fractions) {
-  const config::Moe& moe = fractions.moe;
-  const auto which = moe.balance_loss().load();
-  const at::Tensor chosen = which == config::UNBIASED_CHOICES
-                                ? top_k_lowest_id(routing.probability_TE, moe.top_k())
-                                : routing.expert_TK;
-  const at::Tensor fraction = fractions.of(
-      count_load(chosen, moe.num_experts(), fractions.group_tokens, which, fractions.real));
-  const bool by_token = which == config::FIRST_CHOICE || which == config::TOKENS_CHOOSING;
-  return by_token ? fraction : fraction / static_cast<double>(chosen.size(1));
+  const auto which = fractions.moe.balance_loss().load();
+  const at::Tensor chosen = counted_choices(routing, fractions.moe);
+  const at::Tensor fraction = fractions.of(count_load(
+      chosen, routing.probability_TE.size(1), fractions.group_tokens, which, fractions.real));
+  return fraction / assignments_per_token(which, chosen.size(1));
 }
 
 }  // namespace
+
+double assignments_per_token(config::LoadFraction which, int64_t choices) {
+  const bool by_token = which == config::FIRST_CHOICE || which == config::TOKENS_CHOOSING;
+  return by_token ? 1 : static_cast<double>(choices);
+}
+
+int64_t statistics_tokens(const config::Moe& moe, const StepContext& context) {
+  const bool by_sequence = moe.balance_loss().statistics() == config::PER_SEQUENCE;
+  return by_sequence ? context.group_tokens / moe.capacity().group_sequences()
+                     : context.group_tokens;
+}
 
 at::Tensor count_load(const at::Tensor& expert_TK, int64_t num_experts, int64_t group_tokens,
                       config::LoadFraction which, const std::vector<uint8_t>& real) {
@@ -94,8 +103,8 @@ at::Tensor count_load(const at::Tensor& expert_TK, int64_t num_experts, int64_t 
 BalanceSlopes balance_slopes(const Routing& routing, const config::Moe& moe,
                              const StepContext& context, parallel::Communicator& data) {
   const auto real = real_tokens(context, routing.expert_TK.size(0));
-  const Fractions fractions{moe, real, group_size(moe, context), data};
-  const auto experts = static_cast<double>(moe.num_experts());
+  const Fractions fractions{moe, real, statistics_tokens(moe, context), data};
+  const auto experts = static_cast<double>(routing.probability_TE.size(1));
   const double each = 1.0 / static_cast<double>(context.tokens_in_step);
   const config::BalanceLoss& balance = moe.balance_loss();
   const auto count = [&](const at::Tensor& chosen, config::LoadFraction which) {

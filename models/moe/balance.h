@@ -10,6 +10,9 @@
 //   second place   E/2 * sum_i f2_i P2_i; P2: without the first choice, renormalised
 //   device         sum_g (mean_{i in g} E f_i) (sum_{i in g} P_i)
 //   communication  sum_g D/M (share of tokens sent to g) (sum_{i in g} P_i)
+//
+// Of a two-level gate the expert loss is that of the gate over groups; models/moe/balance_within.h
+// has the other part.
 
 #include <memory>
 #include <vector>
@@ -28,6 +31,12 @@ namespace switchyard::models {
 // real_tokens().
 at::Tensor count_load(const at::Tensor& expert_TK, int64_t num_experts, int64_t group_tokens,
                       config::LoadFraction which, const std::vector<uint8_t>& real);
+
+// What such counts add up to per token.
+double assignments_per_token(config::LoadFraction which, int64_t choices);
+
+// Tokens of one group of the statistics: a routing group, or a sequence.
+int64_t statistics_tokens(const config::Moe& moe, const StepContext& context);
 
 // The slopes of the losses that are on (the expert one always), [groups, E], or [1, E] with
 // GLOBAL_BATCH: then **collective** over `data`.

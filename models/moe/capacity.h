@@ -1,5 +1,7 @@
 #pragma once
-// How many slots an expert may take, and which stand outside that limit.
+// How many slots an expert may take, and which stand outside that limit. `group_tokens` are the
+// real tokens of a routing group: padding makes no room. (The published systems, whose shapes are
+// fixed, count it.)
 
 #include <cstdint>
 
@@ -11,8 +13,17 @@ namespace switchyard::models {
 //   fixed_slots, or factor * group_tokens * (top_k if counts_k) / num_experts, at most
 //   group_tokens, rounded; at least `minimum`; then up to a multiple of `multiple_of`
 // Switch, GShard, Mesh-TensorFlow, flaxformer and lingvo do not count k; DeepSpeed, Megatron,
-// MegaBlocks and V-MoE do.
+// MegaBlocks and V-MoE do. (MegaBlocks' group is the tokens of all ranks that share the experts; a
+// group here lies within one rank.)
 int64_t capacity_of(const config::Moe& moe, bool training, int64_t group_tokens);
+
+// TWO_LEVEL_BY_IMPORTANCE: the same of a group of experts as if it were one of num_groups experts,
+// group_top_k of which a token chooses.
+int64_t capacity_of_group(const config::Moe& moe, bool training, int64_t group_tokens);
+
+// And of an expert, for the `rows` that its group has room for: second_level_factor in place of the
+// training or evaluation factor.
+int64_t capacity_within_group(const config::Moe& moe, int64_t rows);
 
 // DEVICE_BUDGET: slots per device and routing group, floor(train_factor * group_tokens * top_k /
 // num_devices). (DeepSeek-V2, section 2.2.4.)

@@ -36,6 +36,7 @@ struct RoutingStats {
 // Derivatives of the balance losses in the probabilities (models/moe/balance.h); undefined: off.
 struct BalanceSlopes {
   at::Tensor expert_GE, second_GE, device_GE, communication_GE;
+  at::Tensor within_GE;  // models/moe/balance_within.h
 };
 
 class PooledBalance;
@@ -46,6 +47,7 @@ struct RoutingDecision {
   at::Tensor expert_TK;       // int64
   at::Tensor token_scale_T1;  // EXPERT_CHOICE over tokens: 1 / experts that chose the token
   at::Tensor kept_TK;         // RENORMALIZE_KEPT: 1 for the slots that have a place, else 0
+  at::Tensor enters_T1;       // two levels: 1 for the tokens in the balance loss within groups
   BalanceSlopes balance;
   at::Tensor importance_E, load_terms;  // totals over ranks; undefined where the loss is off
   std::shared_ptr<const parallel::ExchangePlan> plan;

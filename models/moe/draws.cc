@@ -49,14 +49,11 @@ RouterDraws draw_for_router(const config::Moe& moe, int64_t tokens, const StepCo
     return Random(context.seed, which, context.step, layer);
   };
   if (router.noise() == config::LEARNED_NOISE) {
-    const Random random = stream(Stream::kRouterNoise);
-    draws.normal_TE = fill(tokens, moe.num_experts(), context.first_token, type,
-                           [&](int64_t i) { return random.normal(i); });
-    if (router.hierarchy() > config::ONE_LEVEL) {
-      const Random of_groups = stream(Stream::kGroupNoise);
-      draws.group_normal_TA = fill(tokens, router.num_groups(), context.first_token, type,
-                                   [&](int64_t i) { return of_groups.normal(i); });
-    }
+    const bool two_levels = router.hierarchy() > config::ONE_LEVEL;
+    const Random random = stream(two_levels ? Stream::kGroupNoise : Stream::kRouterNoise);
+    const int64_t width = two_levels ? router.num_groups() : moe.num_experts();
+    (two_levels ? draws.group_normal_TA : draws.normal_TE) =
+        fill(tokens, width, context.first_token, type, [&](int64_t i) { return random.normal(i); });
   }
   if (router.selection() == config::SAMPLED || router.second_choice() == config::SAMPLED_SECOND) {
     const Random random = stream(Stream::kRouterSample);
@@ -64,6 +61,18 @@ RouterDraws draw_for_router(const config::Moe& moe, int64_t tokens, const StepCo
                            [&](int64_t i) { return gumbel(random.uniform(i)); });
   }
   return draws;
+}
+
+at::Tensor draw_within_groups(const config::Moe& moe, const at::Tensor& group_TG,
+                              const StepContext& context, uint32_t layer, at::ScalarType type) {
+  if (!context.training || moe.router().noise() != config::LEARNED_NOISE) return {};
+  const Random random(context.seed, Stream::kRouterNoise, context.step, layer);
+  const int64_t kept = group_TG.size(1), size = moe.num_experts() / moe.router().num_groups();
+  const int64_t* group = group_TG.const_data_ptr<int64_t>();
+  return fill(group_TG.size(0), kept * size, 0, type, [&](int64_t i) {
+    const int64_t slot = i / size, token = context.first_token + slot / kept;
+    return random.normal(token * moe.num_experts() + group[slot] * size + i % size);
+  });
 }
 
 AssignDraws draw_for_assignment(const config::Moe& moe, int64_t tokens, const StepContext& context,

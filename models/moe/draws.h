@@ -19,10 +19,15 @@ struct RouterDraws {
   at::Tensor group_normal_TA = {};  // standard normal: LEARNED_NOISE of a two-level gate
 };
 
-// In training, what the config's stages need; else nothing. `type`: of the router, float32 or
-// float64.
+// In training, what the config's stages need, but for normal_TE of a two-level gate; else nothing.
+// `type`: of the router, float32 or float64.
 RouterDraws draw_for_router(const config::Moe& moe, int64_t tokens, const StepContext& context,
                             uint32_t layer, at::ScalarType type);
+
+// The noise of a two-level gate on the experts of each token's groups [T, G] alone, [T, G I]: the
+// draws that those experts would have among all. Undefined where there is no noise.
+at::Tensor draw_within_groups(const config::Moe& moe, const at::Tensor& group_TG,
+                              const StepContext& context, uint32_t layer, at::ScalarType type);
 
 // What admission and assignment use; each empty unless the config's policy draws, in training.
 struct AssignDraws {

@@ -26,7 +26,7 @@ std::string fraction_words(const config::Moe& moe) {
 }
 
 std::string scope_words(const config::Moe& moe) {
-  const int sequences = moe.capacity().group_sequences();
+  const int most = moe.capacity().max_group_tokens();
   switch (moe.balance_loss().statistics()) {
     case config::GLOBAL_BATCH:
       return "f over the T tokens of the micro-batch on all ranks; mean over the step's "
@@ -35,9 +35,10 @@ std::string scope_words(const config::Moe& moe) {
       return "f and P over the T tokens of each sequence, then the mean over sequences";
     default:
       return fmt::format(
-          "f and P over the T tokens of each routing group of {} sequence(s), then the mean over "
-          "groups; mean over the step's micro-batches",
-          sequences);
+          "f and P over the T tokens of each routing group of {}, then the mean over groups; mean "
+          "over the step's micro-batches",
+          most > 0 ? fmt::format("about {} token(s)", most)
+                   : fmt::format("{} sequence(s)", moe.capacity().group_sequences()));
   }
 }
 
@@ -57,8 +58,28 @@ struct Layers {
   }
 };
 
+LossTerm two_level_term(const Layers& layers) {
+  const config::Moe& moe = layers.model.moe();
+  const config::Router& router = moe.router();
+  const int groups = router.num_groups(), size = moe.num_experts() / groups;
+  const bool each = moe.balance_loss().load() == config::TOKENS_CHOOSING;
+  const int even = each ? router.group_top_k() + moe.top_k() / router.group_top_k() : 2;
+  const bool by_importance = router.hierarchy() == config::TWO_LEVEL_BY_IMPORTANCE;
+  return layers.term(
+      "balance", moe.balance_loss().coefficient(),
+      fmt::format("{} * sum_a f_a P_a + sum_a s_a * {} * sum_i f_ai P_ai", groups, size),
+      {fmt::format("f_a = {}, with groups for experts, before drops, without gradient",
+                   fraction_words(moe)),
+       fmt::format("P_a = mean probability of group a at the gate over the {} groups", groups),
+       fmt::format("s_a = share of all tokens that enter in group a: each in its best group{}",
+                   by_importance ? ", if that has a row for it and over half of its weight" : ""),
+       "f_ai, P_ai = the same of the gate within group a, over the tokens that enter in it",
+       scope_words(moe), fmt::format("{} per layer at perfect balance if all tokens enter", even)});
+}
+
 LossTerm balance_term(const Layers& layers) {
   const config::Moe& moe = layers.model.moe();
+  if (moe.router().hierarchy() > config::ONE_LEVEL) return two_level_term(layers);
   const config::BalanceLoss& balance = moe.balance_loss();
   const int even = balance.load() == config::TOKENS_CHOOSING ? moe.top_k() : 1;
   std::vector<std::string> detail = {

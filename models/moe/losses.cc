@@ -23,15 +23,15 @@ at::Tensor router_z_loss(const at::Tensor& logits_TE, const StepContext& context
   return without_padding(squares_T, context).sum() / static_cast<double>(context.tokens_in_step);
 }
 
-at::Tensor importance_of(const Routing& routing, const StepContext& context) {
+at::Tensor importance_of(const Routing& routing, int64_t num_experts, const StepContext& context) {
   const at::Tensor weight_TK = without_padding(routing.weight_TK, context).to(at::kDouble);
-  return at::zeros({routing.logits_TE.size(1)}, at::kDouble)
+  return at::zeros({num_experts}, at::kDouble)
       .scatter_add(0, routing.expert_TK.flatten(), weight_TK.flatten());
 }
 
 at::Tensor load_terms(const Routing& routing, const StepContext& context) {
   const int64_t tokens = routing.expert_TK.size(0), experts = routing.logits_TE.size(1);
-  if (routing.in_group_TA.defined()) {
+  if (routing.groups.group_TG.defined()) {
     return two_level_load_terms(routing,
                                 without_padding(at::ones({tokens, 1}, at::kDouble), context));
   }

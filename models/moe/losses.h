@@ -22,7 +22,7 @@ at::Tensor without_padding(const at::Tensor& rows, const StepContext& context);
 at::Tensor router_z_loss(const at::Tensor& logits_TE, const StepContext& context);
 
 // Of this rank's tokens, differentiable, [E] float64: the sum of the weights (2017, section 4).
-at::Tensor importance_of(const Routing& routing, const StepContext& context);
+at::Tensor importance_of(const Routing& routing, int64_t num_experts, const StepContext& context);
 
 // What the load is made of, of this rank's tokens, differentiable, float64. One level: [E], the
 // expected number of tokens under the noise (2017, appendix A); without noise, the number itself,

@@ -9,6 +9,7 @@
 #include "models/moe/losses.h"
 #include "models/moe/placement.h"
 #include "models/moe/router_losses.h"
+#include "models/moe/token_groups.h"
 
 namespace switchyard::models {
 namespace {
@@ -53,6 +54,13 @@ MoeLayer::MoeLayer(const Scope& scope, const config::Model& model, const paralle
 
 at::Tensor MoeLayer::forward(const at::Tensor& x_TD, const StepContext& context,
                              RoutingDecision& decision) const {
+  if (moe_.capacity().max_group_tokens() <= 0) return forward_groups(x_TD, context, decision);
+  const GroupedTokens grouped = group_tokens(x_TD, context, moe_, *mesh_);
+  return forward_groups(grouped.x_TD, grouped.context, decision).narrow(0, 0, x_TD.size(0));
+}
+
+at::Tensor MoeLayer::forward_groups(const at::Tensor& x_TD, const StepContext& context,
+                                    RoutingDecision& decision) const {
   const bool first_run = !decision.is_made();
   at::Tensor chosen_TK = decision.expert_TK;
   if (first_run && context.replay) chosen_TK = context.replay->at(moe_index_);
@@ -88,6 +96,7 @@ void MoeLayer::decide(const Routing& routing, const StepContext& context,
       place_slots(routing, moe_, context, draw_for_assignment(moe_, tokens, context, layer_));
   decision.expert_TK = routing.expert_TK;
   decision.token_scale_T1 = token_scale(placement, moe_, routing.weight_TK.scalar_type());
+  decision.enters_T1 = placement.enters_T1;
   decision.kept_TK = kept_slots(placement, moe_, routing.weight_TK.scalar_type());
   if (context.training) decide_losses(routing, moe_, context, mesh_->data(), decision);
   decision.plan = parallel::make_plan(placement.assignment.order, mesh_->expert(), kRowBucket);

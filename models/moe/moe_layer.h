@@ -40,6 +40,9 @@ class MoeLayer {
                      RoutingDecision& decision) const;
 
  private:
+  // Once the routing groups are known.
+  at::Tensor forward_groups(const at::Tensor& x_TD, const StepContext& context,
+                            RoutingDecision& decision) const;
   // Assigns slots and plans the exchange.
   void decide(const Routing& routing, const StepContext& context, RoutingDecision& decision) const;
   at::Tensor attach_losses(const at::Tensor& x_TD, const Routing& routing,

@@ -18,9 +18,13 @@ namespace switchyard::models {
 struct Placement {
   std::vector<uint8_t> admitted;  // [T*K], 1: asks for a place; empty: all do
   Assignment assignment;
+  // Two levels, [T, 1]: 1 for the tokens that enter the balance loss within their best group.
+  at::Tensor enters_T1 = {};
 };
 
-// Padding and what the second-choice policy rejects do not ask; the rest is the drop policy's.
+// Padding and what the second-choice policy rejects do not ask; the rest is the drop policy's. With
+// TWO_LEVEL_BY_IMPORTANCE a token first asks its groups for a row, first choices first; a slot
+// whose group has none for the token is dropped, and the others ask within the group.
 Placement place_slots(const Routing& routing, const config::Moe& moe, const StepContext& context,
                       const AssignDraws& draws);
 

@@ -140,26 +140,38 @@ Routing Router::route(const at::Tensor& x_TD, const StepContext& context,
   const ProfiledPart part("sy::router");
   const auto type = x_TD.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   const at::Tensor input_TD = perturb_input(x_TD.to(type), moe_.router(), context, layer_);
-  const auto logits_of = [&](Parameter& weight) { return at::mm(input_TD, use(weight, type).t()); };
+  RouterDraws draws = draw_for_router(moe_, x_TD.size(0), context, layer_, type);
   RouterInput input;
+  input.chosen_TK = chosen;
+  const auto all_logits = [&](Parameter& weight) {
+    return at::mm(input_TD, use(weight, type).t());
+  };
+  if (group_weight_) {
+    input.group_logits_TA = all_logits(*group_weight_);
+    if (draws.group_normal_TA.defined()) {
+      input.group_noise_logits_TA = all_logits(*group_noise_weight_);
+    }
+    input.group_TG = choose_groups(input, moe_, draws);
+    draws.normal_TE = draw_within_groups(moe_, input.group_TG, context, layer_, type);
+  }
+  const auto logits_of = [&](Parameter& weight) {
+    return group_weight_ ? logits_within_groups(input_TD, use(weight, type), input.group_TG,
+                                                moe_.router().num_groups())
+                         : all_logits(weight);
+  };
   input.logits_TE =
       weight_ ? logits_of(*weight_) : at::zeros({x_TD.size(0), moe_.num_experts()}, type);
-  if (noise_weight_ && context.training) input.noise_logits_TE = logits_of(*noise_weight_);
-  if (group_weight_) input.group_logits_TA = logits_of(*group_weight_);
-  if (group_noise_weight_ && context.training) {
-    input.group_noise_logits_TA = logits_of(*group_noise_weight_);
-  }
+  if (draws.normal_TE.defined()) input.noise_logits_TE = logits_of(*noise_weight_);
   if (threshold_) input.threshold_E = use(*threshold_, type);
   // The master copy: in bf16 a step of 0.001 would be lost.
   if (selection_bias_) input.bias_E = selection_bias_->master.to(type);
   input.token_ids_T = context.token_ids_T;
-  input.chosen_TK = chosen;
   input.first_token = context.first_token;
   input.seed = context.seed;
   input.group_tokens = context.group_tokens;
   input.real = real_tokens(context, x_TD.size(0));
   input.training = context.training;
-  return route_logits(input, moe_, draw_for_router(moe_, x_TD.size(0), context, layer_, type));
+  return route_logits(input, moe_, draws);
 }
 
 }  // namespace switchyard::models

@@ -27,26 +27,37 @@
 
 namespace switchyard::models {
 
+// What a two-level gate knows of groups (models/moe/two_level.h has the dimensions).
+struct GroupRouting {
+  at::Tensor group_TG = {};         // int64, constant: the chosen groups, best first
+  at::Tensor share_TG = {};         // constant: of the token's weights
+  at::Tensor probability_TGI = {};  // differentiable: of the experts of each chosen group
+  at::Tensor chance_TA = {}, chance_TGI = {};  // as Routing::chance_TE, each within its gate
+};
+
 struct Routing {
+  // With two levels the first two are of the gate over groups, [T, A].
   at::Tensor logits_TE;       // float32, differentiable; without noise
   at::Tensor probability_TE;  // float32, differentiable: the scores, normalised to sum 1 per token
   at::Tensor expert_TK;       // int64, constant: choices in order of preference
   at::Tensor weight_TK;       // float32, differentiable: what each choice's output is multiplied by
   // Differentiable: the probability that an expert is chosen when its noise is drawn again and the
   // others' is kept (2017, appendix A). Undefined without noise or when every expert is chosen.
-  // With two levels: within the expert's group.
   at::Tensor chance_TE;
-  // With two levels: the same of the groups, and 1 for the groups that a token chose, else 0.
-  at::Tensor group_chance_TA = {}, in_group_TA = {};
   at::Tensor score_TK = {};     // constant: scores of the choices, which drop policies rank
   at::Tensor threshold_E = {};  // STRICTLY_BALANCED: differentiable, of the scores
+  GroupRouting groups = {};     // of a two-level gate
 };
 
 struct RouterInput {
   at::Tensor logits_TE;
   at::Tensor noise_logits_TE;  // x W_noise; read when there are draws of noise
   at::Tensor group_logits_TA, group_noise_logits_TA;  // two levels: of the gate over groups
-  at::Tensor threshold_E;                             // STRICTLY_BALANCED
+  // Two levels, [T, G] int64: the chosen groups; then the logits, noise logits and normal draws of
+  // experts are those of these groups alone, [T, G I]. Undefined: choose, from those of all
+  // experts.
+  at::Tensor group_TG;
+  at::Tensor threshold_E;   // STRICTLY_BALANCED
   at::Tensor bias_E;        // added for the selection alone; undefined: none
   at::Tensor token_ids_T;   // HASH
   at::Tensor chosen_TK;     // made choices to obey; undefined: select

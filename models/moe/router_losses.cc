@@ -2,6 +2,7 @@
 
 #include "core/tensor/aten.h"
 #include "models/moe/balance.h"
+#include "models/moe/balance_within.h"
 #include "models/moe/losses.h"
 
 namespace switchyard::models {
@@ -9,8 +10,12 @@ namespace switchyard::models {
 void decide_losses(const Routing& routing, const config::Moe& moe, const StepContext& context,
                    parallel::Communicator& data, RoutingDecision& decision) {
   decision.balance = balance_slopes(routing, moe, context, data);
+  if (decision.enters_T1.defined()) {
+    decision.balance.within_GE =
+        balance_slope_within(routing, decision.enters_T1, moe, context, data);
+  }
   if (moe.importance_loss_coefficient() > 0) {
-    decision.importance_E = total_over(importance_of(routing, context), data);
+    decision.importance_E = total_over(importance_of(routing, moe.num_experts(), context), data);
   }
   if (moe.load_loss_coefficient() > 0) {
     decision.load_terms = total_over(load_terms(routing, context), data);
@@ -31,6 +36,10 @@ at::Tensor router_losses(const Routing& routing, const config::Moe& moe, const S
   if (!context.pool) {
     add(of(decision.balance.expert_GE), balance.coefficient(), values.balance_loss);
   }
+  if (decision.balance.within_GE.defined()) {
+    add(balance_loss_within(routing, decision.enters_T1, decision.balance.within_GE),
+        balance.coefficient(), values.balance_loss);
+  }
   if (decision.balance.second_GE.defined()) {
     add(balance_loss(second_place_probability(routing), decision.balance.second_GE, context),
         balance.coefficient(), values.balance_loss);
@@ -47,7 +56,8 @@ at::Tensor router_losses(const Routing& routing, const config::Moe& moe, const S
     add(cv_loss(total_E, context, ranks), coefficient, value);
   };
   if (decision.importance_E.defined()) {
-    add_cv(total_with_gradient(decision.importance_E, importance_of(routing, context)),
+    add_cv(total_with_gradient(decision.importance_E,
+                               importance_of(routing, moe.num_experts(), context)),
            moe.importance_loss_coefficient(), values.importance_loss);
   }
   if (decision.load_terms.defined()) {

@@ -29,8 +29,13 @@ StepContext context_of(const ReportInput& input, uint64_t seed) {
 // Fills in the draws that were not given.
 void complete_draws(const config::Moe& moe, const StepContext& context, ReportInput& input) {
   const at::Tensor& logits = input.router.logits_TE;
-  const RouterDraws noise = draw_for_router(moe, logits.size(0), context, 0, logits.scalar_type());
-  AssignDraws lots = draw_for_assignment(moe, logits.size(0), context, 0);
+  const int64_t tokens = logits.size(0), groups = moe.router().num_groups();
+  RouterDraws noise = draw_for_router(moe, tokens, context, 0, logits.scalar_type());
+  if (moe.router().hierarchy() > config::ONE_LEVEL) {
+    const at::Tensor all_TA = at::arange(groups, at::kLong).expand({tokens, groups}).contiguous();
+    noise.normal_TE = draw_within_groups(moe, all_TA, context, 0, logits.scalar_type());
+  }
+  AssignDraws lots = draw_for_assignment(moe, tokens, context, 0);
   if (!context.training) {
     input.noise = {};
     input.lots = {};
@@ -80,10 +85,11 @@ Json tokens_of(const Routing& routing, const config::Moe& moe, const Placement& 
 }
 
 Json losses_of(const Routing& routing, const config::Moe& moe, const StepContext& context,
-               const at::Tensor& kept_TK) {
+               const at::Tensor& kept_TK, const at::Tensor& enters_T1) {
   const auto world = parallel::make_single();
   RoutingDecision decision;
   decision.kept_TK = kept_TK;
+  decision.enters_T1 = enters_T1;
   decide_losses(routing, moe, context, *world, decision);
   RoutingStats values;
   router_losses(routing, moe, context, decision, 1, values);
@@ -141,12 +147,16 @@ std::string routing_report(const config::Moe& moe, ReportInput input, uint64_t s
   report["capacity"] = nullptr;
   if (policy == config::DEVICE_BUDGET) {
     report["capacity"] = device_budget(moe, context.group_tokens);
+  } else if (policy != config::NO_DROP &&
+             moe.router().hierarchy() == config::TWO_LEVEL_BY_IMPORTANCE) {
+    const int64_t rows = capacity_of_group(moe, input.training, context.group_tokens);
+    report["capacity"] = {{"group", rows}, {"expert", capacity_within_group(moe, rows)}};
   } else if (policy != config::NO_DROP) {
     report["capacity"] = capacity_of(moe, input.training, context.group_tokens);
   }
   report["dropped"] = stats.dropped;
   report["rejected"] = stats.rejected;
-  report["losses"] = losses_of(routing, moe, context, kept_TK);
+  report["losses"] = losses_of(routing, moe, context, kept_TK, placement.enters_T1);
   return json ? report.dump(2) + "\n" : as_text(report);
 }
 

@@ -18,8 +18,8 @@ struct ReportInput {
 };
 
 // Text, or JSON with the members "tokens" (a list of choices each: expert, weight, slot or why
-// there is none), "load", "capacity" (null: none), "dropped", "rejected" and "losses" (values
-// without their coefficients).
+// there is none), "load", "capacity" (null: none; where both levels have one, "group" and
+// "expert"), "dropped", "rejected" and "losses" (values without their coefficients).
 std::string routing_report(const config::Moe& moe, ReportInput input, uint64_t seed, bool json);
 
 }  // namespace switchyard::models

@@ -15,8 +15,9 @@ SwitchProjections::SwitchProjections(const Scope& scope, const config::Model& mo
   const int64_t keys = int64_t{attention.num_kv_heads()} * attention.head_dim();
   const char* names[kCount] = {"query", "key", "value"};
   const int64_t widths[kCount] = {queries, keys, keys};
-  // T5 does not scale the scores: its queries start smaller instead.
-  const bool unscaled = model.architecture() == config::ENCODER_DECODER;
+  // T5 and GLaM do not scale the scores: their queries start smaller instead.
+  const bool unscaled = model.architecture() == config::ENCODER_DECODER ||
+                        attention.position() == config::RELATIVE_BIAS;
   const double narrow = unscaled ? 1 / std::sqrt(static_cast<double>(attention.head_dim())) : 1;
   layers_.reserve(kCount);
   for (uint32_t i = 0; i < kCount; ++i) {

@@ -1,5 +1,8 @@
 #include "models/moe/two_level.h"
 
+#include <numeric>
+#include <vector>
+
 #include "core/tensor/aten.h"
 #include "models/moe/gate_noise.h"
 #include "models/moe/selection.h"
@@ -7,83 +10,145 @@
 namespace switchyard::models {
 namespace {
 
-// The ids of the chosen experts from both gates' scores, [T, A] and [T, A, E/A].
-at::Tensor choose(const at::Tensor& group_score_TA, const at::Tensor& score_TAE,
-                  const config::Moe& moe) {
-  const int64_t tokens = score_TAE.size(0), groups = score_TAE.size(1), size = score_TAE.size(2);
-  const int64_t kept = moe.router().group_top_k(), each = moe.top_k() / kept;
-  const at::Tensor group_TG1 = top_k_lowest_id(group_score_TA, kept).unsqueeze(2);
-  const at::Tensor best_TAk =
-      top_k_lowest_id(score_TAE.reshape({-1, size}), each).view({tokens, groups, each});
-  const at::Tensor inner_TGk = best_TAk.gather(1, group_TG1.expand({tokens, kept, each}));
-  return (group_TG1 * size + inner_TGk).view({tokens, kept * each});
+// Slots of [T, G] in order of their group, and how many each group has: a counting sort.
+struct ByGroup {
+  std::vector<int64_t> slot, count;
+};
+ByGroup sort_by_group(const at::Tensor& group_TG, int64_t num_groups) {
+  const int64_t* group = group_TG.const_data_ptr<int64_t>();
+  ByGroup result{std::vector<int64_t>(group_TG.numel()), std::vector<int64_t>(num_groups)};
+  for (int64_t n = 0; n < group_TG.numel(); ++n) ++result.count[group[n]];
+  std::vector<int64_t> next(num_groups);
+  std::partial_sum(result.count.begin(), result.count.end() - 1, next.begin() + 1);
+  for (int64_t n = 0; n < group_TG.numel(); ++n) result.slot[next[group[n]]++] = n;
+  return result;
 }
 
-// The product of the group's weight among the chosen groups and the expert's among those chosen in
-// its group, [T, K].
-at::Tensor product_weights(const at::Tensor& group_score_TA, const at::Tensor& score_TAE,
-                           const at::Tensor& expert_TK, const config::Router& router) {
-  const int64_t tokens = score_TAE.size(0), size = score_TAE.size(2), kept = router.group_top_k();
-  const at::Tensor expert_TGk = expert_TK.view({tokens, kept, -1});
-  const at::Tensor group_TG = expert_TGk.select(2, 0).div(size, "floor");
-  const at::Tensor score_TGk = score_TAE.flatten(1).gather(1, expert_TK).view(expert_TGk.sizes());
-  const at::Tensor group_weight_TG = normalize_choices(group_score_TA.gather(1, group_TG), router);
-  const at::Tensor weight_TGk = normalize_choices(score_TGk, router);
-  return (group_weight_TG.unsqueeze(2) * weight_TGk).flatten(1) * router.route_scale();
+// Of the gates within groups, those that a token asks: [T G, I] from [T, E] or [T, G I].
+at::Tensor of_asked_gates(const at::Tensor& rows, const at::Tensor& group_TG,
+                          const RouterInput& input, const config::Moe& moe) {
+  const int64_t groups = moe.router().num_groups(), size = moe.num_experts() / groups;
+  if (!rows.defined() || input.group_TG.defined()) {
+    return rows.defined() ? rows.reshape({-1, size}) : rows;
+  }
+  const at::Tensor rows_TAI = rows.view({rows.size(0), groups, size});
+  return rows_TAI.gather(1, group_TG.unsqueeze(2).expand({-1, -1, size})).view({-1, size});
+}
+
+// [T, G, J] -> [T, K], in the order of choices.
+at::Tensor as_choices(const at::Tensor& of_groups_TGJ) {
+  return of_groups_TGJ.transpose(1, 2).flatten(1);
+}
+
+// The experts' ids within their groups, [T, G, J], from the choices.
+at::Tensor within_groups(const at::Tensor& expert_TK, const at::Tensor& group_TG, int64_t size) {
+  const int64_t tokens = group_TG.size(0), kept = group_TG.size(1);
+  const at::Tensor expert_TJG = expert_TK.view({tokens, expert_TK.size(1) / kept, kept});
+  return expert_TJG.transpose(1, 2) - group_TG.unsqueeze(2) * size;
+}
+
+at::Tensor entropy_of(const at::Tensor& probability) {
+  return -at::xlogy(probability, probability).sum(-1);
 }
 
 }  // namespace
 
+at::Tensor choose_groups(const RouterInput& input, const config::Moe& moe,
+                         const RouterDraws& draws) {
+  const config::Router& router = moe.router();
+  if (input.chosen_TK.defined()) {
+    const at::Tensor best_TG = input.chosen_TK.narrow(1, 0, router.group_top_k());
+    return best_TG.div(moe.num_experts() / router.num_groups(), "floor").contiguous();
+  }
+  const NoisyLogits logits =
+      add_noise(input.group_logits_TA, input.group_noise_logits_TA, draws.group_normal_TA);
+  return top_k_lowest_id(logits.noisy_TE, router.group_top_k());
+}
+
+at::Tensor logits_within_groups(const at::Tensor& x_TD, const at::Tensor& weight_ED,
+                                const at::Tensor& group_TG, int64_t num_groups) {
+  const int64_t tokens = group_TG.size(0), kept = group_TG.size(1);
+  const ByGroup sorted = sort_by_group(group_TG, num_groups);
+  const at::Tensor slot_N = at::tensor(sorted.slot, at::kLong);
+  const at::Tensor rows_ND = x_TD.index_select(0, slot_N.div(kept, "floor"));
+  const std::vector<at::Tensor> rows = rows_ND.split_with_sizes(sorted.count);
+  const std::vector<at::Tensor> weights = weight_ED.view({num_groups, -1, x_TD.size(1)}).unbind();
+  std::vector<at::Tensor> logits(num_groups);
+  for (int64_t g = 0; g < num_groups; ++g) logits[g] = at::mm(rows[g], weights[g].t());
+  const at::Tensor place_N = at::empty_like(slot_N).scatter_(0, slot_N, at::arange(slot_N.numel()));
+  return at::concat(logits)
+      .index_select(0, place_N)
+      .view({tokens, kept * weight_ED.size(0) / num_groups});
+}
+
 Routing route_two_levels(const RouterInput& input, const config::Moe& moe,
                          const RouterDraws& draws) {
-  const int64_t tokens = input.logits_TE.size(0), groups = moe.router().num_groups();
-  const int64_t kept = moe.router().group_top_k();
-  const auto per_group = [&](const at::Tensor& rows_TE) {
-    return rows_TE.defined() ? rows_TE.reshape({tokens * groups, -1}) : rows_TE;
-  };
-  const at::Tensor logits_NE = per_group(input.logits_TE);  // N = T * A rows, one per group's gate
-  const NoisyLogits group_noise =
-      add_noise(input.group_logits_TA, input.group_noise_logits_TA, draws.group_normal_TA);
-  const NoisyLogits noise =
-      add_noise(logits_NE, per_group(input.noise_logits_TE), per_group(draws.normal_TE));
-  const at::Tensor group_score_TA = group_noise.noisy_TE.softmax(-1);
-  const at::Tensor score_TAE = noise.noisy_TE.softmax(-1).view({tokens, groups, -1});
-
+  const config::Router& router = moe.router();
+  const int64_t kept = router.group_top_k(), each = moe.top_k() / kept;
+  const int64_t size = moe.num_experts() / router.num_groups();
   Routing routing;
-  routing.logits_TE = input.logits_TE;
-  routing.probability_TE = (group_score_TA.unsqueeze(2) * score_TAE).flatten(1);
-  routing.expert_TK =
-      input.chosen_TK.defined() ? input.chosen_TK : choose(group_score_TA, score_TAE, moe);
-  routing.score_TK = routing.probability_TE.detach().gather(1, routing.expert_TK);
-  routing.weight_TK = product_weights(group_score_TA, score_TAE, routing.expert_TK, moe.router());
-  routing.group_chance_TA = chance_of_choice(input.group_logits_TA, group_noise, kept);
-  const at::Tensor chance_NE = chance_of_choice(logits_NE, noise, moe.top_k() / kept);
-  if (chance_NE.defined()) routing.chance_TE = chance_NE.view({tokens, -1});
-  const at::Tensor group_TK = routing.expert_TK.div(score_TAE.size(2), "floor");
-  routing.in_group_TA = at::zeros_like(group_score_TA.detach()).scatter_(1, group_TK, 1.0);
+  GroupRouting& groups = routing.groups;
+  groups.group_TG = input.group_TG.defined() ? input.group_TG : choose_groups(input, moe, draws);
+  const int64_t tokens = groups.group_TG.size(0);
+  const auto asked = [&](const at::Tensor& rows) {
+    return of_asked_gates(rows, groups.group_TG, input, moe);
+  };
+  const NoisyLogits outer =
+      add_noise(input.group_logits_TA, input.group_noise_logits_TA, draws.group_normal_TA);
+  const at::Tensor logits_NI = asked(input.logits_TE);
+  const NoisyLogits inner =
+      add_noise(logits_NI, asked(input.noise_logits_TE), asked(draws.normal_TE));
+  routing.logits_TE = input.group_logits_TA;
+  routing.probability_TE = outer.noisy_TE.softmax(-1);
+  groups.probability_TGI = inner.noisy_TE.softmax(-1).view({tokens, kept, size});
+
+  const at::Tensor within_TGJ =
+      input.chosen_TK.defined() ? within_groups(input.chosen_TK, groups.group_TG, size)
+                                : top_k_lowest_id(inner.noisy_TE, each).view({tokens, kept, each});
+  routing.expert_TK = as_choices(within_TGJ + groups.group_TG.unsqueeze(2) * size);
+  const at::Tensor score_TG = routing.probability_TE.gather(1, groups.group_TG);
+  const at::Tensor score_TGJ = groups.probability_TGI.gather(2, within_TGJ);
+  const at::Tensor weight_TG = normalize_choices(score_TG, router);
+  const at::Tensor weight_TGJ = weight_TG.unsqueeze(2) * normalize_choices(score_TGJ, router);
+  routing.weight_TK = as_choices(weight_TGJ) * router.route_scale();
+  routing.score_TK = as_choices(score_TG.unsqueeze(2) * score_TGJ).detach();
+  groups.share_TG = (score_TG / norm_of_choices(score_TG, router)).detach();
+  groups.chance_TA = chance_of_choice(input.group_logits_TA, outer, kept);
+  const at::Tensor chance_NI = chance_of_choice(logits_NI, inner, each);
+  if (chance_NI.defined()) groups.chance_TGI = chance_NI.view({tokens, kept, size});
   return routing;
 }
 
 at::Tensor two_level_load_terms(const Routing& routing, const at::Tensor& real_T1) {
-  const at::Tensor in_group_TA = routing.in_group_TA.to(at::kDouble) * real_T1;
-  const int64_t tokens = in_group_TA.size(0), groups = in_group_TA.size(1);
+  const GroupRouting& groups = routing.groups;
+  const int64_t size = groups.probability_TGI.size(2);
+  const at::Tensor in_group_TA =
+      at::zeros(routing.probability_TE.sizes(), at::kDouble).scatter_(1, groups.group_TG, 1.0) *
+      real_T1;
   const at::Tensor expected_TA =
-      routing.group_chance_TA.defined() ? routing.group_chance_TA * real_T1 : in_group_TA;
-  at::Tensor chance_TE = routing.chance_TE;
-  if (!chance_TE.defined()) {
-    chance_TE = at::zeros_like(routing.logits_TE.detach()).scatter_(1, routing.expert_TK, 1.0);
+      groups.chance_TA.defined() ? groups.chance_TA * real_T1 : in_group_TA;
+  at::Tensor chance_TGI = groups.chance_TGI;
+  if (!chance_TGI.defined()) {
+    chance_TGI = at::zeros(groups.probability_TGI.sizes(), at::kDouble)
+                     .scatter_(2, within_groups(routing.expert_TK, groups.group_TG, size), 1.0);
   }
-  const at::Tensor within_TAE =
-      chance_TE.to(at::kDouble).view({tokens, groups, -1}) * in_group_TA.unsqueeze(2);
-  return at::concat({expected_TA.sum(0), in_group_TA.sum(0), within_TAE.sum(0).flatten()});
+  const at::Tensor real_TGI = chance_TGI.to(at::kDouble) * real_T1.unsqueeze(2);
+  const at::Tensor within_AI = at::zeros({routing.probability_TE.size(1), size}, at::kDouble)
+                                   .index_add(0, groups.group_TG.flatten(), real_TGI.flatten(0, 1));
+  return at::concat({expected_TA.sum(0), in_group_TA.sum(0), within_AI.flatten()});
 }
 
 at::Tensor two_level_load(const at::Tensor& terms, int64_t num_groups) {
   const at::Tensor expected_A1 = terms.narrow(0, 0, num_groups).unsqueeze(1);
   const at::Tensor tokens_A1 = terms.narrow(0, num_groups, num_groups).unsqueeze(1);
-  const at::Tensor within_AE =
+  const at::Tensor within_AI =
       terms.narrow(0, 2 * num_groups, terms.numel() - 2 * num_groups).view({num_groups, -1});
-  return (expected_A1 * within_AE / tokens_A1.clamp_min(1)).flatten();
+  return (expected_A1 * within_AI / tokens_A1.clamp_min(1)).flatten();
+}
+
+at::Tensor two_level_entropy(const Routing& routing) {
+  const at::Tensor within_TG = entropy_of(routing.groups.probability_TGI.detach());
+  return entropy_of(routing.probability_TE.detach()) + (routing.groups.share_TG * within_TG).sum(1);
 }
 
 }  // namespace switchyard::models

@@ -56,8 +56,8 @@ struct RoutingOptions {
   std::vector<std::string> overrides;
   std::string logits;  // CSV: one row a token, one column an expert
   // Further CSV files, each for the rules that read it; empty: zeros, or drawn with the run's seed.
-  std::string biases, noise_logits, noise, uniforms, lots, token_ids;
-  std::string group_logits, group_noise, thresholds;
+  std::string biases, noise_logits, noise, gumbels, uniforms, lots, exempt, token_ids;
+  std::string group_logits, group_noise_logits, group_noise, thresholds;
   int64_t group_tokens = 0;  // 0: all rows are one routing group
   bool evaluation = false;
   bool json = false;

@@ -101,7 +101,8 @@ void read_extras(const RoutingOptions& options, const config::Moe& moe,
       return values.defined() ? values : at::zeros({tokens, groups}, at::kDouble);
     };
     input.router.group_logits_TA = or_zeros(read_sized(options.group_logits, tokens, groups));
-    input.router.group_noise_logits_TA = or_zeros({});
+    input.router.group_noise_logits_TA =
+        or_zeros(read_sized(options.group_noise_logits, tokens, groups));
     input.noise.group_normal_TA = read_sized(options.group_noise, tokens, groups);
   }
   if (moe.router().selection() == config::STRICTLY_BALANCED) {
@@ -110,6 +111,27 @@ void read_extras(const RoutingOptions& options, const config::Moe& moe,
         threshold.defined() ? threshold.flatten()
                             : at::full({experts}, 1.0 / static_cast<double>(experts), at::kDouble);
   }
+}
+
+// [T] of 0 and 1.
+std::vector<uint8_t> read_flags(const std::string& path, int64_t tokens) {
+  const at::Tensor values = read_sized(path, tokens, 1);
+  if (!values.defined()) return {};
+  if (values.ne(0).logical_and(values.ne(1)).any().item<bool>()) {
+    throw DataError(fmt::format("{}: must hold 0 and 1 alone, one a token", path));
+  }
+  const at::Tensor flags = values.to(at::kByte).contiguous();
+  return {flags.const_data_ptr<uint8_t>(), flags.const_data_ptr<uint8_t>() + flags.numel()};
+}
+
+// What training would draw.
+void read_draws(const RoutingOptions& options, const config::Moe& moe, models::ReportInput& input) {
+  const int64_t tokens = input.router.logits_TE.size(0), experts = moe.num_experts();
+  input.noise.normal_TE = read_sized(options.noise, tokens, experts);
+  input.noise.gumbel_TE = read_sized(options.gumbels, tokens, experts);
+  input.lots.uniform = to_floats(read_sized(options.uniforms, tokens, moe.top_k() - 1));
+  input.lots.lot = to_floats(read_sized(options.lots, tokens, models::num_choices(moe)));
+  input.lots.exempt = read_flags(options.exempt, tokens);
 }
 
 }  // namespace
@@ -136,11 +158,8 @@ ExitCode inspect_routing(const RoutingOptions& options) {
   const at::Tensor ids = read_sized(options.token_ids, tokens, 1);
   input.router.token_ids_T =
       ids.defined() ? ids.flatten().to(at::kLong) : at::arange(tokens, at::kLong);
-  input.noise.normal_TE = read_sized(options.noise, tokens, experts);
   read_extras(options, moe, input);
-  const int64_t choices = models::num_choices(moe);
-  input.lots.uniform = to_floats(read_sized(options.uniforms, tokens, moe.top_k() - 1));
-  input.lots.lot = to_floats(read_sized(options.lots, tokens, choices));
+  read_draws(options, moe, input);
   fmt::print("{}", models::routing_report(moe, std::move(input), run.seed(), options.json));
   return ExitCode::kDone;
 }

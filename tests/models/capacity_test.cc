@@ -76,5 +76,24 @@ TEST(Capacity, PoliciesThatDrawGiveWayInEvaluation) {
   EXPECT_EQ(policy_of(moe, false), config::NO_DROP);
 }
 
+// Mesh-TensorFlow: floor(64 / 4 * 1.25) rows of a group, floor(20 / 8 * 1) = 2 of an expert, but
+// at least 4.
+TEST(Capacity, OfTwoLevelsIsThatOfAGroupThenOfItsExperts) {
+  config::Moe moe;
+  moe.set_num_experts(32);
+  moe.set_top_k(4);
+  moe.mutable_router()->set_num_groups(4);
+  moe.mutable_router()->set_group_top_k(2);
+  moe.mutable_capacity()->set_train_factor(1.25);
+  moe.mutable_capacity()->set_second_level_factor(1);
+  EXPECT_EQ(capacity_of_group(moe, true, 64), 20);
+  EXPECT_EQ(capacity_within_group(moe, 20), 2);
+  moe.mutable_capacity()->set_counts_k(true);
+  EXPECT_EQ(capacity_of_group(moe, true, 64), 40);
+  EXPECT_EQ(capacity_within_group(moe, 40), 10);
+  moe.mutable_capacity()->set_minimum(16);
+  EXPECT_EQ(capacity_within_group(moe, 40), 16);
+}
+
 }  // namespace
 }  // namespace switchyard::models

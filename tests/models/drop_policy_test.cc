@@ -109,5 +109,12 @@ TEST(DropPolicy, ExemptSequencesAreAFixedShareAndWhole) {
   EXPECT_NEAR(static_cast<double>(sequences), 1000, 120);  // 4 standard deviations
 }
 
+TEST(DropPolicy, EachGroupHasTheCapacityOfItsOwnTokens) {
+  AssignOptions options{config::BY_POSITION, 1, 3, 2};
+  options.group_capacity = {2, 1};
+  const Assignment a = assign(column({0, 0, 0, 0, 0, 0}), {}, {}, options);
+  EXPECT_THAT(a.position, ElementsAre(0, 1, -1, 0, -1, -1));
+}
+
 }  // namespace
 }  // namespace switchyard::models

@@ -223,15 +223,19 @@ TEST(MoeLayer, PaddingIsNeitherRoutedNorCounted) {
   EXPECT_EQ(y.slice(0, 10).abs().sum().item<double>(), 0);
 }
 
-TEST(MoeLayer, PaddingAnywhereChangesNeitherLossesNorOtherTokens) {
+// One routing group with padding in it against the same tokens alone: padding makes no room either.
+struct PaddedLayer : ::testing::TestWithParam<config::DropPolicy> {};
+
+TEST_P(PaddedLayer, GivesWhatItsTokensGiveAlone) {
   const auto world = parallel::make_single();
-  Layer instance(model_with(config::NO_DROP, 1, false), *world);
+  Layer instance(model_with(GetParam(), 0.7, false), *world);
   const at::Tensor is_real = at::arange(kTokens, at::kLong).remainder(3).ne(1);
   const int64_t num_real = is_real.sum().item<int64_t>();
   std::vector<RoutingStats> with_padding(1), alone(1);
   StepContext c = context();
   c.tokens_in_step = c.tokens_in_micro_batch = num_real;
   c.is_real_T = is_real;
+  c.group_tokens = kTokens;
   c.stats = &with_padding;
   RoutingDecision decision, decision_alone;
   const at::Tensor y = instance.layer.forward(input(), c, decision);
@@ -241,12 +245,19 @@ TEST(MoeLayer, PaddingAnywhereChangesNeitherLossesNorOtherTokens) {
   const at::Tensor expected = instance.layer.forward(
       input().index_select(0, is_real.nonzero().squeeze(1)), c, decision_alone);
   EXPECT_TRUE(is_near(y.index_select(0, is_real.nonzero().squeeze(1)), expected));
+  EXPECT_EQ(with_padding[0].dropped > 0, GetParam() != config::NO_DROP);
+  EXPECT_EQ(with_padding[0].dropped, alone[0].dropped);
   EXPECT_EQ(with_padding[0].load, alone[0].load);
   EXPECT_EQ(with_padding[0].tokens, num_real);
   EXPECT_NEAR(with_padding[0].balance_loss, alone[0].balance_loss, 1e-12);
   EXPECT_NEAR(with_padding[0].z_loss, alone[0].z_loss, 1e-12);
   EXPECT_NEAR(with_padding[0].router_entropy, alone[0].router_entropy, 1e-12);
 }
+
+INSTANTIATE_TEST_SUITE_P(Policies, PaddedLayer,
+                         ::testing::Values(config::NO_DROP, config::BY_POSITION,
+                                           config::BATCH_PRIORITIZED, config::BY_PROBABILITY),
+                         [](const auto& test) { return config::DropPolicy_Name(test.param); });
 
 TEST(MoeLayer, ReplaysGivenChoices) {
   const auto world = parallel::make_single();

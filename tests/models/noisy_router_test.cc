@@ -59,7 +59,7 @@ TEST_F(NoisyRouter, HasItsKnownChancesAndLosses) {
                       matrix({.791343, .470765, .371965, .112931, .159741, .751735, .704622,
                               .127614, .573164, .340504, .290027, .774367}),
                       2e-6));
-  const at::Tensor importance = importance_of(routing, context),
+  const at::Tensor importance = importance_of(routing, moe.num_experts(), context),
                    load = load_terms(routing, context);
   EXPECT_TRUE(
       is_near(importance, at::tensor({1.183689, .542476, .814375, .459460}, at::kDouble), 2e-6));
@@ -88,7 +88,8 @@ TEST_F(NoisyRouter, LoadLossHasItsGradientThroughLogitsNoiseAndThreshold) {
 
 TEST_F(NoisyRouter, ImportanceLossHasItsGradientThroughTheWeights) {
   const auto loss = [&] {
-    return cv_loss(importance_of(route_logits(input, moe, draws), context), context, 1);
+    return cv_loss(importance_of(route_logits(input, moe, draws), moe.num_experts(), context),
+                   context, 1);
   };
   loss().backward();
   EXPECT_GT(input.logits_TE.grad().abs().max().item<double>(), 1e-3);
@@ -98,7 +99,8 @@ TEST_F(NoisyRouter, ImportanceLossHasItsGradientThroughTheWeights) {
 
 TEST_F(NoisyRouter, SharesOfTheLossAddUpOverRanks) {
   const Routing routing = route_logits(input, moe, draws);
-  const at::Tensor first = importance_of(routing, context) * 0.25, rest = first.detach() * 3;
+  const at::Tensor first = importance_of(routing, moe.num_experts(), context) * 0.25,
+                   rest = first.detach() * 3;
   const at::Tensor share = cv_loss(total_with_gradient(first.detach() + rest, first), context, 2);
   EXPECT_NEAR(2 * share.item<double>(), .142093, 1e-6);
 }

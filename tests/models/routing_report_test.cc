@@ -192,6 +192,45 @@ TEST(RoutingReport, ShowsTheGateOfTwoLevels) {
   EXPECT_NEAR(r["tokens"][0][0]["weight"], .731059 * .880797, 1e-6);
 }
 
+// The second of each token drawn: 0.5 + 2 is more than 1.
+TEST(RoutingReport, TakesGumbelDraws) {
+  const std::string moe =
+      "num_experts: 4 top_k: 2 router { weighting: RENORMALIZE score: SOFTMAX second_choice: "
+      "SAMPLED_SECOND }";
+  ReportInput input = with(matrix({2, 1, .5, 0, 2, 1, .5, 0}, 4));
+  input.noise.gumbel_TE = matrix({9, 0, 2, 0, 9, 0, 0, 0}, 4);
+  const json r = report(moe, input);
+  EXPECT_EQ(r["tokens"][0][1]["expert"], 2);
+  EXPECT_EQ(r["tokens"][1][1]["expert"], 1);
+  input.training = false;
+  EXPECT_EQ(report(moe, input)["tokens"][0][1]["expert"], 1);
+}
+
+TEST(RoutingReport, SparesExemptTokens) {
+  ReportInput input = with(matrix({2, 0, 3, 0, 1, 0, 4, 0}, 2));
+  input.lots.exempt = {0, 0, 1, 0};
+  const json r = report(
+      "num_experts: 2 top_k: 1 num_devices: 2 router { weighting: RAW } capacity { policy: "
+      "DEVICE_BUDGET train_factor: 1 group_sequences: 1 exempt_share: 0.5 }",
+      std::move(input));
+  EXPECT_EQ(slots(r, 0), (Slots{-1, -1, 0, 1}));
+  EXPECT_EQ(r["tokens"][0][0]["without_slot"], "over budget");
+}
+
+TEST(RoutingReport, ShowsTheCapacitiesOfBothLevels) {
+  ReportInput input = with(at::zeros({8, 4}, at::kDouble));
+  input.router.group_logits_TA = matrix({1, 0}, 2).repeat({8, 1});
+  const json r = report(
+      "num_experts: 4 top_k: 2 router { weighting: RENORMALIZE hierarchy: TWO_LEVEL_BY_IMPORTANCE "
+      "num_groups: 2 group_top_k: 1 } capacity { policy: BY_POSITION train_factor: 1.5 "
+      "second_level_factor: 1 }",
+      std::move(input));
+  EXPECT_EQ(r["capacity"]["group"], 6);
+  EXPECT_EQ(r["capacity"]["expert"], 3);
+  EXPECT_EQ(slots(r, 0), (Slots{0, 1, 2, -1, -1, -1, -1, -1}));
+  EXPECT_EQ(r["dropped"], 10);
+}
+
 // Probabilities: of expert 0 .67 .63 .91 .09 .51 .22; 1: .24 .14 .05 .67 .31 .26; 2: .09 .23 .05
 // .24 .19 .53. In training each takes its two best; in evaluation whom they put above 0.3.
 TEST(RoutingReport, ShowsStrictBalanceInTrainingAndItsThresholdsInEvaluation) {

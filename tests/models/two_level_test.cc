@@ -89,7 +89,7 @@ struct TwoLevel : ::testing::Test {
   at::Tensor loss() const {
     const Routing routing = route();
     return cv_loss(load(routing), context, 1) +
-           cv_loss(importance_of(routing, context), context, 1);
+           cv_loss(importance_of(routing, kExperts, context), context, 1);
   }
 };
 
@@ -202,12 +202,75 @@ TEST_F(TwoLevel, ReplaysChoices) {
   EXPECT_TRUE(is_near(again.weight_TK.sum(1), at::ones({kTokens}, at::kDouble), 1e-12));
 }
 
-TEST(ByImportance, AGroupOfHalfTheWeightOrLessAdmitsOnlyItsBestExpert) {
-  config::Router router;
-  router.set_group_top_k(2);
-  const at::Tensor weight =
-      at::tensor({.5, .2, .2, .1, .3, .2, .3, .2, .2, .1, .4, .3}, at::kDouble).view({3, 4});
-  EXPECT_THAT(admit_by_importance(weight, router), ElementsAre(1, 1, 1, 0, 1, 0, 1, 0, 1, 0, 1, 1));
+TEST_F(TwoLevel, OrdersChoicesByTheirPlaceWithinTheGroup) {
+  const Routing routing = route();
+  for (int64_t t = 0; t < kTokens; ++t) {
+    const Reference expected(*this, t);
+    for (int64_t j = 0; j < kKeptGroups * kEach; ++j) {
+      const auto id = routing.expert_TK[t][j].item<int64_t>();
+      EXPECT_EQ(id / kSize, expected.groups[j % kKeptGroups]);
+      if (j >= kKeptGroups) {  // a group's second is lighter than its first
+        EXPECT_LE(routing.weight_TK[t][j].item<double>(),
+                  routing.weight_TK[t][j - kKeptGroups].item<double>());
+      }
+    }
+  }
+}
+
+TEST_F(TwoLevel, EntropyOfEqualLogitsIsThatOfAllExperts) {
+  draws = {};
+  input.logits_TE = at::zeros({kTokens, kExperts}, at::kDouble);
+  input.group_logits_TA = at::zeros({kTokens, kGroups}, at::kDouble);
+  EXPECT_TRUE(is_near(two_level_entropy(route()),
+                      at::full({kTokens}, std::log(kExperts), at::kDouble), 1e-12));
+}
+
+// The gates within groups that are computed are the same rows of the product with all of them.
+TEST_F(TwoLevel, ComputesTheLogitsOfTheChosenGroupsAlone) {
+  constexpr int64_t kWidth = 5;
+  at::Tensor x = at::randn({kTokens, kWidth}, at::kDouble).requires_grad_();
+  at::Tensor weight = at::randn({kExperts, kWidth}, at::kDouble).requires_grad_();
+  const at::Tensor group_TG = choose_groups(input, moe, draws);
+  const at::Tensor logits = logits_within_groups(x, weight, group_TG, kGroups);
+  const at::Tensor all_TAI = at::mm(x, weight.t()).view({kTokens, kGroups, kSize});
+  const at::Tensor expected =
+      all_TAI.gather(1, group_TG.unsqueeze(2).expand({kTokens, kKeptGroups, kSize})).flatten(1);
+  EXPECT_TRUE(is_near(logits, expected, 1e-12));
+  const at::Tensor probe = at::randn(logits.sizes(), at::kDouble);
+  (logits * probe).sum().backward();
+  const auto value = [&] {
+    return (logits_within_groups(x, weight, group_TG, kGroups) * probe).sum().item<double>();
+  };
+  expect_gradient(x, x.grad(), value);
+  expect_gradient(weight, weight.grad(), value);
+}
+
+// Given the groups, logits and noise of those alone make the routing that all of them make.
+TEST_F(TwoLevel, RoutesAlikeFromTheChosenGroupsAlone) {
+  context.training = true;
+  context.first_token = 3;
+  const at::Tensor all_TA = at::arange(kGroups, at::kLong).expand({kTokens, kGroups}).contiguous();
+  draws.normal_TE = draw_within_groups(moe, all_TA, context, 2, at::kDouble);
+  const Routing dense = route();
+  const at::Tensor& group_TG = dense.groups.group_TG;
+  const auto of_chosen = [&](const at::Tensor& rows) {
+    return rows.view({kTokens, kGroups, kSize})
+        .gather(1, group_TG.unsqueeze(2).expand({kTokens, kKeptGroups, kSize}))
+        .flatten(1);
+  };
+  input.group_TG = group_TG;
+  input.logits_TE = of_chosen(input.logits_TE);
+  input.noise_logits_TE = of_chosen(input.noise_logits_TE);
+  draws.normal_TE = draw_within_groups(moe, group_TG, context, 2, at::kDouble);
+  const Routing sparse = route();
+  EXPECT_TRUE(at::equal(sparse.expert_TK, dense.expert_TK));
+  EXPECT_TRUE(at::equal(sparse.weight_TK, dense.weight_TK));
+  EXPECT_TRUE(at::equal(load(sparse), load(dense)));
+}
+
+TEST(Admission, AGroupOfHalfTheWeightOrLessAdmitsOnlyItsBestExpert) {
+  const at::Tensor share = at::tensor({.7, .3, .5, .5, .3, .7}, at::kDouble).view({3, 2});
+  EXPECT_THAT(admit_by_importance(share, 2), ElementsAre(1, 1, 1, 0, 1, 1, 0, 0, 1, 1, 0, 1));
 }
 
 }  // namespace

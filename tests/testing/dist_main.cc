@@ -27,8 +27,8 @@ std::string describe(const ::testing::TestPartResult& result) {
                      result.summary());
 }
 
-// Rank 0 prints all that GoogleTest prints, the others their failures only. No collectives here:
-// the other ranks do not come.
+// Rank 0 prints and writes all that GoogleTest does, the others print their failures only. No
+// collectives here: the other ranks do not come.
 class FailureListener : public ::testing::EmptyTestEventListener {
   void OnTestPartResult(const ::testing::TestPartResult& result) override {
     if (!result.failed()) return;
@@ -40,7 +40,10 @@ class FailureListener : public ::testing::EmptyTestEventListener {
 
 int run_tests() {
   auto& listeners = ::testing::UnitTest::GetInstance()->listeners();
-  if (world().rank() > 0) delete listeners.Release(listeners.default_result_printer());
+  if (world().rank() > 0) {
+    delete listeners.Release(listeners.default_result_printer());
+    delete listeners.Release(listeners.default_xml_generator());
+  }
   listeners.Append(new FailureListener);  // GoogleTest takes ownership
   const int code = RUN_ALL_TESTS();
   return static_cast<int>(world().all_reduce(code, parallel::ReduceOp::kMax, "exit code"));

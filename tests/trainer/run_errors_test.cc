@@ -161,6 +161,35 @@ TEST_F(CommandLine, LooksARouterUpByTheNameOfItsModel) {
   EXPECT_THAT(inspect("t5_base"), EndsWithCode(2, "without experts has no router"));
 }
 
+TEST_F(CommandLine, TakesARoutersDrawsFromFiles) {
+  write_file(file("logits.csv"), "2,1,0,1.5\n0,.5,3,0\n");
+  write_file(file("draws.csv"), "0,0,9,0\n9,0,0,0\n");
+  const auto inspect = [&](const Arguments& more) {
+    Arguments arguments{"inspect",  "routing",          "--router", "mixtral_8x7b",
+                        "--logits", file("logits.csv"), "--json"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return call(arguments);
+  };
+  const auto first_expert = [](const Outcome& outcome, size_t token) {
+    return nlohmann::json::parse(outcome.output)["tokens"][token][0]["expert"].get<int>();
+  };
+  const Outcome sampled =
+      inspect({"--set", "moe.router.selection=SAMPLED", "--gumbels", file("draws.csv")});
+  EXPECT_EQ(first_expert(sampled, 0), 2);
+  EXPECT_EQ(first_expert(sampled, 1), 0);
+  const Arguments budget{"--set", "moe.capacity.policy=DEVICE_BUDGET", "--set", "moe.num_devices=2",
+                         "--exempt"};
+  const auto with = [&](const char* flags) {
+    write_file(file("exempt.csv"), flags);
+    Arguments arguments = budget;
+    arguments.push_back(file("exempt.csv"));
+    return inspect(arguments);
+  };
+  EXPECT_THAT(with("1\n2\n"), EndsWithCode(3, "must hold 0 and 1 alone"));
+  EXPECT_THAT(with("1\n"), EndsWithCode(3, "holds 1 numbers, expected 2"));
+  EXPECT_THAT(with("1\n0\n"), EndsWithCode(0, "\"dropped\""));
+}
+
 TEST_F(CommandLine, RefusesToGenerateFromARunWithoutText) {
   expect_trained({.run = "run", .set = {"train.steps=2"}});
   EXPECT_THAT(call({"generate", file("run")}), EndsWithCode(2, "no tokenizer"));

@@ -86,7 +86,7 @@ TEST_F(Resolved, LeavesCapacityUnsetWhereNothingIsDropped) {
       unset, UnorderedElementsAre("shared_expert", "capacity.train_factor", "capacity.eval_factor",
                                   "capacity.counts_k", "capacity.minimum", "capacity.rounding",
                                   "capacity.multiple_of", "capacity.fixed_slots", "capacity.rounds",
-                                  "capacity.exempt_share"));
+                                  "capacity.exempt_share", "capacity.second_level_factor"));
 }
 
 TEST_F(Resolved, GivesCapacityALeastSizeUnlessItMustBeExact) {

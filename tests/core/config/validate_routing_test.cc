@@ -173,6 +173,25 @@ TEST_F(ValidateRouting, RefusesCapacityWhereNothingIsDropped) {
   EXPECT_EQ(broken({"capacity.train_factor=1.5", "capacity.policy=BY_POSITION"}), "");
 }
 
+TEST_F(ValidateRouting, RefusesFactorsBesideFixedSlots) {
+  const char* policy = "capacity.policy=BY_POSITION";
+  EXPECT_EQ(broken({policy, "capacity.fixed_slots=4"}), "");
+  EXPECT_THAT(broken({policy, "capacity.fixed_slots=4", "capacity.train_factor=2"}),
+              HasSubstr("capacity.train_factor must not be set with fixed_slots (4)"));
+  EXPECT_THAT(broken({"capacity.policy=DEVICE_BUDGET", "num_devices=2", "capacity.fixed_slots=4"}),
+              HasSubstr("fixed_slots (4) must be 0 with policy DEVICE_BUDGET"));
+}
+
+TEST_F(ValidateRouting, RefusesLossesOfLoadsThatCannotMove) {
+  EXPECT_THAT(broken({"capacity.policy=NEXT_FREE", "top_k=1", "importance_loss_coefficient=0.1"}),
+              HasSubstr("importance_loss_coefficient (0.1) must be 0 with capacity.policy"));
+  EXPECT_THAT(broken({"router.selection=STRICTLY_BALANCED", "importance_loss_coefficient=0.1"}),
+              HasSubstr("must be 0 with selection STRICTLY_BALANCED"));
+  EXPECT_THAT(broken({"router.selection=STRICTLY_BALANCED", "num_devices=2",
+                      "balance_loss.device_coefficient=0.1"}),
+              HasSubstr("device_coefficient (0.1) and communication_coefficient (0) must be 0"));
+}
+
 TEST_F(ValidateRouting, ChecksTheTwoLevelGate) {
   EXPECT_EQ(broken({"router.hierarchy=TWO_LEVEL", "router.num_groups=2"}), "");
   EXPECT_EQ(broken({"router.hierarchy=TWO_LEVEL", "router.num_groups=2",
@@ -188,6 +207,33 @@ TEST_F(ValidateRouting, ChecksTheTwoLevelGate) {
   EXPECT_THAT(
       broken({"router.hierarchy=TWO_LEVEL", "router.num_groups=2", "z_loss_coefficient=0.001"}),
       HasSubstr("must be used with model.moe.z_loss_coefficient 0"));
+  for (const char* what : {"balance_loss.second_place=true", "balance_loss.device_coefficient=0.1",
+                           "layer_aggregation=POOLED_LAYERS"})
+    EXPECT_THAT(broken({"router.hierarchy=TWO_LEVEL", "router.num_groups=2", what}),
+                HasSubstr("hierarchy (TWO_LEVEL) must be used with"))
+        << what;
+}
+
+TEST_F(ValidateRouting, TwoLevelsByImportanceDropByPosition) {
+  const char *hierarchy = "router.hierarchy=TWO_LEVEL_BY_IMPORTANCE",
+             *groups = "router.num_groups=2";
+  EXPECT_EQ(broken({hierarchy, groups, "capacity.policy=BY_POSITION"}), "");
+  EXPECT_THAT(broken({hierarchy, groups, "capacity.policy=BY_PROBABILITY"}),
+              HasSubstr("must be used with model.moe.capacity.policy BY_POSITION or NO_DROP"));
+  EXPECT_THAT(broken({hierarchy, groups, "capacity.policy=BY_POSITION", "capacity.fixed_slots=4"}),
+              HasSubstr("must be used with model.moe.capacity.fixed_slots 0"));
+}
+
+TEST_F(ValidateRouting, GroupsOfTokensAreNotSequences) {
+  const char* most = "capacity.max_group_tokens=64";
+  EXPECT_EQ(broken({most, "balance_loss.statistics=PER_GROUP"}), "");
+  EXPECT_THAT(broken({most, "capacity.group_sequences=2"}),
+              HasSubstr("max_group_tokens (64) must be used with model.moe.capacity."
+                        "group_sequences 1"));
+  EXPECT_THAT(broken({most, "balance_loss.statistics=PER_SEQUENCE"}),
+              HasSubstr("balance_loss.statistics other than PER_SEQUENCE"));
+  EXPECT_THAT(broken({most, "capacity.policy=DEVICE_BUDGET", "num_devices=2"}),
+              HasSubstr("capacity.policy other than DEVICE_BUDGET"));
 }
 
 TEST_F(ValidateRouting, ChecksBalancedSelections) {
