@@ -207,6 +207,54 @@ TEST(Losses, NameFirstChoicesAndGroupsWhereTheyAreUsed) {
   EXPECT_THAT(text, HasSubstr("each routing group of 2 sequence(s), then the mean over groups"));
 }
 
+TEST(Losses, StateHowLayersAreTakenTogether) {
+  EXPECT_THAT(describe_losses(load("quickstart", {"model.moe.layer_aggregation=MEAN_OVER_LAYERS"})),
+              HasSubstr("balance = 0.01 * mean over 4 router(s) of 8 * sum_i f_i P_i"));
+  EXPECT_THAT(describe_losses(load("quickstart", {"model.moe.layer_aggregation=POOLED_LAYERS",
+                                                  "model.moe.balance_loss.load=TOKENS_CHOOSING"})),
+              AllOf(HasSubstr("0.01 * 8 * sum_i f_i P_i, f and P over the tokens of 4 router(s) "
+                              "together"),
+                    HasSubstr("2 at perfect balance")));
+}
+
+TEST(Losses, StateThoseOf2017) {
+  const std::string text = describe_losses(
+      load("quickstart",
+           {"model.moe.router.noise=LEARNED_NOISE", "model.moe.importance_loss_coefficient=0.1",
+            "model.moe.load_loss_coefficient=0.2", "model.moe.balance_loss.coefficient=0"}));
+  EXPECT_THAT(text, HasSubstr("0.1 * sum over 4 router(s) of var_i(I_i) / mean_i(I_i)^2"));
+  EXPECT_THAT(text, HasSubstr("0.2 * sum over 4 router(s) of var_i(L_i) / mean_i(L_i)^2"));
+  EXPECT_THAT(text, HasSubstr("when the noise on i is drawn again"));
+  EXPECT_THAT(describe_losses(load("quickstart", {"model.moe.router.selection=STRICTLY_BALANCED",
+                                                  "model.moe.balance_loss.coefficient=0",
+                                                  "model.moe.allow_future=true"})),
+              HasSubstr("sum_i (above_i - took_i) (p_i - threshold_i)"));
+}
+
+TEST(Losses, StateThoseOfDevices) {
+  const std::string text = describe_losses(
+      load("quickstart", {"model.moe.router.num_groups=4", "model.moe.router.group_top_k=2",
+                          "model.moe.balance_loss.statistics=PER_SEQUENCE",
+                          "model.moe.balance_loss.device_coefficient=0.05",
+                          "model.moe.balance_loss.communication_coefficient=0.02"}));
+  EXPECT_THAT(text, HasSubstr("0.05 * sum over 4 router(s) of sum_g f_g P_g"));
+  EXPECT_THAT(text, HasSubstr("f_g = mean of 8 f_i over device group g"));
+  EXPECT_THAT(text, HasSubstr("0.02 * sum over 4 router(s) of sum_g f_g P_g"));
+  EXPECT_THAT(text, HasSubstr("f_g = 4 / 2 * share of the tokens that are sent to device group g"));
+  EXPECT_THAT(text, HasSubstr("f and P over the T tokens of each sequence"));
+}
+
+TEST(Losses, StateThoseOfTwoLevels) {
+  const std::string text = describe_losses(load(
+      "quickstart",
+      {"model.moe.router.hierarchy=TWO_LEVEL_BY_IMPORTANCE", "model.moe.router.num_groups=4",
+       "model.moe.router.group_top_k=2", "model.moe.balance_loss.statistics=PER_GROUP",
+       "model.moe.balance_loss.load=FIRST_CHOICE", "model.moe.capacity.max_group_tokens=512"}));
+  EXPECT_THAT(text, HasSubstr("4 * sum_a f_a P_a + sum_a s_a * 2 * sum_i f_ai P_ai"));
+  EXPECT_THAT(text, HasSubstr("if that has a row for it and over half of its weight"));
+  EXPECT_THAT(text, HasSubstr("each routing group of about 512 token(s)"));
+}
+
 TEST(Inspect, GivesTheSameNumbersAsTextAndAsJson) {
   const config::RunConfig config = load("quickstart", {"mesh.expert=2", "train.global_batch=4"});
   const auto json = nlohmann::json::parse(inspect_config(config, 4, true));
