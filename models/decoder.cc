@@ -86,8 +86,7 @@ at::Tensor Decoder::loss(const TokenBatch& batch, const StepContext& context, do
   AttentionInput input = input_at(batch.tokens_BS.size(0), 0, batch.tokens_BS.size(1));
   input.mask_B1SS =
       document_mask(batch.documents_BS, model_.attention().sliding_window(), x_TD.scalar_type());
-  StepContext with_ids = context;
-  with_ids.token_ids_T = batch.tokens_BS.flatten();
+  StepContext with_ids = with_token_ids(context, batch.tokens_BS);
   if (context.training && model_.moe().layer_aggregation() == config::POOLED_LAYERS) {
     with_ids.pool = std::make_shared<PooledBalance>(config::num_routers(model_));
   }
@@ -107,8 +106,7 @@ at::Tensor Decoder::mtp_loss(const TokenBatch& batch, const at::Tensor& x_TD,
                              const AttentionInput& input, const StepContext& context,
                              const Training& training) const {
   const NextTokens tokens = next_tokens(batch);
-  StepContext with_ids = context;
-  with_ids.token_ids_T = tokens.next_BS.flatten();
+  const StepContext with_ids = with_token_ids(context, tokens.next_BS);
   const at::Tensor ahead_TD =
       mtp_->forward({x_TD, embed(tokens.next_BS)}, input, with_ids, training.recompute);
   const ProfiledPart part("sy::loss");
@@ -128,8 +126,7 @@ at::Tensor Decoder::next_logits(const at::Tensor& tokens_BS, const StepContext& 
   AttentionInput input = input_at(sequences, seen, length);
   input.mask_B1SS =
       continuation_mask(seen, length, model_.attention().sliding_window(), x_TD.scalar_type());
-  StepContext with_ids = context;
-  with_ids.token_ids_T = tokens_BS.flatten();
+  const StepContext with_ids = with_token_ids(context, tokens_BS);
   for (size_t i = 0; i < layers_.size(); ++i) {
     RoutingDecision decision;
     x_TD = layers_[i].forward(x_TD, input, with_ids, decision, &caches[i]);

@@ -244,7 +244,10 @@ at::Tensor EncoderDecoder::run_stack(const Stack& stack, at::Tensor x_TD,
 
 at::Tensor EncoderDecoder::encode(const at::Tensor& source_BM, const T5Layer::Input& input,
                                   bool recompute) const {
-  return run_stack(encoder_, embed(source_BM, input.context, kSourceDropout), {}, input, recompute);
+  T5Layer::Input with_ids = input;
+  with_ids.context = with_token_ids(input.context, source_BM);
+  return run_stack(encoder_, embed(source_BM, input.context, kSourceDropout), {}, with_ids,
+                   recompute);
 }
 
 // T5's tied embeddings start as N(0, 1), made for looking up: too large for an output matrix.
@@ -260,7 +263,8 @@ at::Tensor EncoderDecoder::loss(const TokenBatch& batch, const StepContext& cont
   const at::Tensor mask = padding_mask(is_real_BM, mask_type(embedding_.value));
   const StepContext source = for_source(context, is_real_BM, batch.tokens_BS.size(1));
   const at::Tensor memory_TD = encode(batch.source_BM, {sequences, mask, source}, recompute);
-  const StepContext target = mark_padding(context, batch.targets_BS >= 0);
+  const StepContext target =
+      with_token_ids(mark_padding(context, batch.targets_BS >= 0), batch.tokens_BS);
   const at::Tensor hidden_TD = run_stack(decoder_, embed(batch.tokens_BS, target, kTargetDropout),
                                          memory_TD, {sequences, mask, target}, recompute);
   const ProfiledPart part("sy::loss");
@@ -280,7 +284,7 @@ at::Tensor EncoderDecoder::next_logits(const at::Tensor& tokens_BS, const StepCo
                                        State& state) const {
   const int64_t sequences = tokens_BS.size(0), length = tokens_BS.size(1);
   const int64_t seen = state.layers[0].self.length();
-  const T5Layer::Input input{sequences, {}, context};
+  const T5Layer::Input input{sequences, {}, with_token_ids(context, tokens_BS)};
   at::Tensor x_TD = embed(tokens_BS, context, kTargetDropout);
   const at::Tensor bias = decoder_bias(x_TD, seen, input);
   for (size_t i = 0; i < decoder_.layers.size(); ++i) {

@@ -70,15 +70,16 @@ at::Tensor LstmLm::embed(const at::Tensor& tokens_BS, const StepContext& context
 
 at::Tensor LstmLm::loss(const TokenBatch& batch, const StepContext& context, double scale,
                         const at::Tensor& nll, bool recompute) const {
-  const Pass pass{context, batch.tokens_BS.size(0), batch.documents_BS};
+  const StepContext with_ids = with_token_ids(context, batch.tokens_BS);
+  const Pass pass{with_ids, batch.tokens_BS.size(0), batch.documents_BS};
   at::Tensor x_TD = embed(batch.tokens_BS, context);
   for (size_t i = 0; i < layers_.size(); ++i) {
     const auto decision = std::make_shared<RoutingDecision>();  // lives until the layer's backward
     if (recompute) {
       x_TD = switchyard::recompute(
-          [this, i, context, pass_sequences = pass.sequences, documents = pass.documents_BS,
+          [this, i, with_ids, pass_sequences = pass.sequences, documents = pass.documents_BS,
            decision](const at::Tensor& x) {
-            return run_layer(i, x, {context, pass_sequences, documents}, nullptr, *decision);
+            return run_layer(i, x, {with_ids, pass_sequences, documents}, nullptr, *decision);
           },
           x_TD);
     } else {
@@ -100,10 +101,11 @@ at::Tensor LstmLm::next_logits(const at::Tensor& tokens_BS, const StepContext& c
                                std::vector<LstmState>& states) const {
   const int64_t sequences = tokens_BS.size(0), length = tokens_BS.size(1);
   states.resize(layers_.size());
+  const StepContext with_ids = with_token_ids(context, tokens_BS);
   at::Tensor x_TD = embed(tokens_BS, context);
   for (size_t i = 0; i < layers_.size(); ++i) {
     RoutingDecision decision;
-    x_TD = run_layer(i, x_TD, {context, sequences, {}}, &states[i], decision);
+    x_TD = run_layer(i, x_TD, {with_ids, sequences, {}}, &states[i], decision);
   }
   const at::Tensor last = x_TD.view({sequences, length, -1}).select(1, length - 1);
   return linear(last, output_weight()).to(at::kFloat);

@@ -166,11 +166,6 @@ void check_routing_suits(const Model& model, Findings& findings) {
   const Moe& moe = model.moe();
   const std::string& architecture = Architecture_Name(model.architecture());
   if (model.architecture() == DECODER) return;
-  if (moe.router().selection() == HASH)
-    findings.add(
-        "model.moe.router.selection (HASH) must be used with architecture DECODER, got {}: others "
-        "do not hand token ids to their routers; use TOP_K",
-        architecture);
   if (moe.layer_aggregation() == POOLED_LAYERS)
     findings.add(
         "model.moe.layer_aggregation (POOLED_LAYERS) must be used with architecture DECODER, got "

@@ -103,6 +103,9 @@ struct StepContext {
   OutputStats* output = nullptr;               // added to; null: not wanted
 };
 
+// The context of these tokens, [B, S] int64, whose ids hash routing reads.
+StepContext with_token_ids(StepContext context, const at::Tensor& tokens_BS);
+
 // 1 for each of `tokens` tokens that is real, 0 for padding; empty: all are real.
 std::vector<uint8_t> real_tokens(const StepContext& context, int64_t tokens);
 

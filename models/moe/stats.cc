@@ -48,6 +48,11 @@ RoutingStats& RoutingStats::operator+=(const RoutingStats& other) {
   return *this;
 }
 
+StepContext with_token_ids(StepContext context, const at::Tensor& tokens_BS) {
+  context.token_ids_T = tokens_BS.flatten();
+  return context;
+}
+
 std::vector<uint8_t> real_tokens(const StepContext& context, int64_t tokens) {
   std::vector<uint8_t> real;
   if (context.is_real_T.defined()) {

@@ -58,6 +58,13 @@ config::RunConfig switch_attention() {
   return config;
 }
 
+template <config::RunConfig (*kTiny)()>
+config::RunConfig hashed() {
+  config::RunConfig config = kTiny();
+  config.mutable_model()->mutable_moe()->mutable_router()->set_selection(config::HASH);
+  return config;
+}
+
 TEST_P(Architectures, TrainAlikeOnTwoRanks) {
   expect_layout_changes_nothing(GetParam().config(), 2, 2);
 }
@@ -113,12 +120,14 @@ TEST(Census, CountsTheLstmsOfThePaper) {
   EXPECT_EQ(lstm->total, 2 * (4 * 20 * (16 + 16) + 4 * 20 + 16 * 20));
 }
 
-INSTANTIATE_TEST_SUITE_P(All, Architectures,
-                         ::testing::Values(Case{"lstm_lm", tiny_lstm_lm},
-                                           Case{"encoder_decoder", tiny_encoder_decoder},
-                                           Case{"switch_attention", switch_attention},
-                                           Case{"local_experts", tiny_local_experts}),
-                         [](const auto& test) { return std::string(test.param.name); });
+INSTANTIATE_TEST_SUITE_P(
+    All, Architectures,
+    ::testing::Values(Case{"lstm_lm", tiny_lstm_lm}, Case{"encoder_decoder", tiny_encoder_decoder},
+                      Case{"switch_attention", switch_attention},
+                      Case{"hashed_lstm_lm", hashed<tiny_lstm_lm>},
+                      Case{"hashed_encoder_decoder", hashed<tiny_encoder_decoder>},
+                      Case{"local_experts", tiny_local_experts}),
+    [](const auto& test) { return std::string(test.param.name); });
 
 }  // namespace
 }  // namespace switchyard::testing
