@@ -38,7 +38,7 @@ void choose_initializers(const config::Model& model, ParameterTable& table) {
   const bool is_plain = model.initializer() <= config::NORMAL && model.init_cut() == 0;
   if (is_plain) return;
   for (Parameter& parameter : table.parameters()) {
-    if (parameter.init.kind != Init::kNormal) continue;
+    if (parameter.init.kind != Init::kNormal || parameter.init.is_own) continue;
     Init init = init_of(model, parameter);
     init.narrow_rows = parameter.init.narrow_rows;
     init.narrow_by = parameter.init.narrow_by;

@@ -8,7 +8,8 @@
 namespace switchyard::models {
 
 // Replaces the normal initialisation of every parameter by the rule of model.initializer; constants
-// stay. Call after the model has registered its parameters and before they are initialised.
+// stay, and what is the parameter's own. Call after the model has registered its parameters and
+// before they are initialised.
 //
 // TRUNCATED_NORMAL: standard deviation sqrt(init_scale / inputs), where a weight [..., out, in] has
 // `in` inputs; a parameter that asked for a multiple of model.init_std gets that multiple of it.

@@ -94,6 +94,7 @@ void default_router(const Moe& moe, double init_std, Router& router) {
   SY_DEFAULT(router, input_dropout, 0.0);
   SY_DEFAULT(router, noise, NO_NOISE);
   SY_DEFAULT(router, init_std, init_std);
+  SY_DEFAULT(router, initializer, AS_MODEL);
   SY_DEFAULT(router, weight_norm, 1.0);
   SY_DEFAULT(router, route_scale, 1.0);
   SY_DEFAULT(router, second_choice, ALWAYS);

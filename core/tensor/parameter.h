@@ -30,6 +30,7 @@ struct Init {
   } kind = kNormal;
   double value = 0.02;  // standard deviation, the constant, or half the range
   double cut = 2;
+  bool is_own = false;  // no rule for all matrices replaces it
   // The first so many rows are drawn narrower: times this factor.
   int64_t narrow_rows = 0;
   double narrow_by = 1;

@@ -1,5 +1,7 @@
 #include "models/moe/router.h"
 
+#include <cmath>
+
 #include "core/base/errors.h"
 #include "core/tensor/aten.h"
 #include "core/tensor/profiled_part.h"
@@ -56,6 +58,17 @@ at::Tensor select(const at::Tensor& score_TE, const RouterInput& input, const co
 // A divisor: float32 sigmoids may underflow to 0 all together.
 at::Tensor positive(const at::Tensor& norm) { return norm.clamp_min(1e-20); }
 
+Init init_of(const config::Router& router, int64_t d_model) {
+  if (router.init_std() == 0) return {Init::kConstant, 0};  // which no other rule replaces
+  Init init{Init::kNormal, router.init_std()};
+  init.is_own = router.initializer() > config::AS_MODEL;
+  if (router.initializer() == config::KAIMING_UNIFORM) {
+    init.kind = Init::kUniform;
+    init.value = 1 / std::sqrt(static_cast<double>(d_model));
+  }
+  return init;
+}
+
 at::Tensor softmax_over_tokens(const at::Tensor& logits_TE, const RouterInput& input) {
   at::Tensor logits = logits_TE;
   if (!input.real.empty()) {
@@ -111,9 +124,7 @@ at::Tensor choice_weights(const at::Tensor& chosen_score_TK, const config::Route
 
 Router::Router(const Scope& scope, const config::Moe& moe, int64_t d_model, uint32_t layer)
     : moe_(moe), layer_(layer) {
-  const double deviation = moe.router().init_std();
-  // Zeros are a constant, which no rule for all matrices replaces.
-  const Init init = deviation > 0 ? Init{Init::kNormal, deviation} : Init{Init::kConstant, 0};
+  const Init init = init_of(moe.router(), d_model);
   if (moe.router().weighting() != config::EQUAL) {  // which needs no logits
     weight_ = &scope.parameter("weight", {moe.num_experts(), d_model}, init);
   }

@@ -6,6 +6,7 @@
 
 #include "core/tensor/aten.h"
 #include "models/layers/attention.h"
+#include "models/moe/router.h"
 #include "tests/testing/tiny_model.h"
 
 namespace switchyard::models {
@@ -54,6 +55,29 @@ TEST(Initializers, CutSwitchsNormalAtTwoDeviationsOfTheFanIn) {
   EXPECT_NEAR(deviation(*table.query), deviation(*table.matrix) / 2, 0.02 * sigma);
   EXPECT_NEAR(deviation(*table.embedding), 1, 0.02);
   EXPECT_TRUE(at::equal(table.norm->master, at::ones({7}, at::kDouble)));
+}
+
+TEST(Initializers, LeaveARouterItsOwnRule) {
+  const auto weights = [](config::RouterInitializer rule) {
+    config::Model model = switchyard::testing::tiny_config().model();
+    model.set_initializer(config::TRUNCATED_NORMAL);
+    model.set_init_scale(1);
+    config::Moe& moe = *model.mutable_moe();
+    moe.set_num_experts(64);
+    moe.mutable_router()->set_init_std(0.02);
+    moe.mutable_router()->set_initializer(rule);
+    ParameterTable table;
+    const Router router(Scope(table) / "router", moe, 100, 0);
+    choose_initializers(model, table);
+    table.allocate(at::kDouble);
+    table.initialize(5);
+    return table.parameters().front().master;
+  };
+  EXPECT_NEAR(weights(config::OWN_NORMAL).std().item<double>(), 0.02, 0.0005);
+  EXPECT_GT(weights(config::OWN_NORMAL).abs().max().item<double>(), 0.06);  // not cut
+  EXPECT_NEAR(weights(config::KAIMING_UNIFORM).abs().max().item<double>(), 0.1, 0.0005);
+  EXPECT_NEAR(weights(config::KAIMING_UNIFORM).std().item<double>(), 0.1 / std::sqrt(3), 0.001);
+  EXPECT_GT(weights(config::AS_MODEL).std().item<double>(), 0.05);
 }
 
 // Scores that are not scaled by the width of a head keep their size through narrower queries.
