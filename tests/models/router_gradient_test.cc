@@ -1,8 +1,11 @@
 // Every router's weights, after places and drops, against finite differences in float64: in the
-// logits of its gates and of their noise.
+// logits of its gates and of their noise, then in the router's input and parameters.
 
 #include <gtest/gtest.h>
 
+#include "core/tensor/aten.h"
+#include "models/moe/draws.h"
+#include "models/moe/losses.h"
 #include "models/moe/placement.h"
 #include "models/moe/router.h"
 #include "models/moe/selection.h"
@@ -40,6 +43,17 @@ config::Moe biased_groups() {
   return moe;
 }
 
+// DeepSeek-V2's gate; a device is a group.
+config::Moe raw_groups() {
+  config::Moe moe = plain(3, config::RAW);
+  moe.set_num_devices(kGroups);
+  moe.mutable_router()->set_num_groups(kGroups);
+  moe.mutable_router()->set_group_top_k(2);
+  moe.mutable_router()->set_group_score_experts(1);
+  moe.mutable_router()->set_route_scale(16);
+  return moe;
+}
+
 config::Moe noisy() {
   config::Moe moe = plain(3, config::RENORMALIZE);
   moe.mutable_router()->set_noise(config::LEARNED_NOISE);
@@ -55,6 +69,27 @@ config::Moe dropping(config::Moe moe, config::DropPolicy policy) {
   moe.mutable_capacity()->set_policy(policy);
   moe.mutable_capacity()->set_train_factor(1);
   moe.mutable_capacity()->set_counts_k(true);
+  return moe;
+}
+
+config::Moe next_free() {
+  config::Moe moe = dropping(plain(1, config::RAW), config::NEXT_FREE);
+  moe.mutable_capacity()->set_rounds(3);
+  return moe;
+}
+
+config::Moe device_budget() {
+  config::Moe moe = dropping(raw_groups(), config::DEVICE_BUDGET);
+  moe.mutable_capacity()->set_group_sequences(4);
+  moe.mutable_capacity()->set_exempt_share(0.3);
+  return moe;
+}
+
+config::Moe later_choices(config::SecondChoice policy) {
+  config::Moe moe = plain(3, config::RENORMALIZE);
+  moe.mutable_router()->set_second_choice(policy);
+  moe.mutable_router()->set_second_choice_threshold(0.3);
+  moe.mutable_router()->set_later_choice_threshold(0.2);
   return moe;
 }
 
@@ -76,6 +111,13 @@ config::Moe two_level() {
   moe.mutable_router()->set_hierarchy(config::TWO_LEVEL);
   moe.mutable_router()->set_num_groups(kGroups);
   moe.mutable_router()->set_group_top_k(2);
+  return moe;
+}
+
+config::Moe by_importance() {
+  config::Moe moe = dropping(two_level(), config::BY_POSITION);
+  moe.mutable_router()->set_hierarchy(config::TWO_LEVEL_BY_IMPORTANCE);
+  moe.mutable_capacity()->set_second_level_factor(1);
   return moe;
 }
 
@@ -122,17 +164,20 @@ struct RouterGradient : ::testing::TestWithParam<Case> {
     std::vector<std::pair<at::Tensor*, int64_t>> leaves{{&input.logits_TE, kExperts}};
     const bool noise = moe.router().noise() == config::LEARNED_NOISE;
     if (noise) leaves.emplace_back(&input.noise_logits_TE, kExperts);
-    if (moe.router().hierarchy() == config::TWO_LEVEL) {
+    if (moe.router().hierarchy() > config::ONE_LEVEL) {
       leaves.emplace_back(&input.group_logits_TA, kGroups);
       if (noise) leaves.emplace_back(&input.group_noise_logits_TA, kGroups);
     }
     return leaves;
   }
 
+  Placement place(const Routing& routing) const {
+    return place_slots(routing, moe, context, draw_for_assignment(moe, kTokens, context, 0));
+  }
   // Of the slots that found a place.
   at::Tensor value() const {
     const Routing routing = route_logits(input, moe, draws);
-    const Placement placement = place_slots(routing, moe, context, {});
+    const Placement placement = place(routing);
     const at::Tensor weight =
         weights_after_drops(routing.weight_TK, token_scale(placement, moe, at::kDouble),
                             kept_slots(placement, moe, at::kDouble), moe.router());
@@ -142,6 +187,12 @@ struct RouterGradient : ::testing::TestWithParam<Case> {
 };
 
 TEST_P(RouterGradient, AgreesWithFiniteDifferences) {
+  const bool all_ask = moe.router().second_choice() <= config::ALWAYS ||
+                       moe.router().second_choice() == config::SAMPLED_SECOND;
+  if (moe.capacity().policy() != config::NO_DROP || !all_ask) {
+    const Placement placement = place(route_logits(input, moe, draws));
+    EXPECT_LT(placement.assignment.order.slot.size(), placement.assignment.position.size());
+  }
   value().backward();
   for (const auto& [leaf, width] : leaves()) {
     ASSERT_TRUE(leaf->grad().defined());
@@ -156,7 +207,8 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"Switch", plain(1, config::RAW)}, Case{"Raw", plain(3, config::RAW)},
         Case{"Renormalized", plain(3, config::RENORMALIZE)}, Case{"PNorm", p_norm()},
         Case{"Dense", plain(8, config::RAW)}, Case{"BiasedGroups", biased_groups()},
-        Case{"Noisy", noisy()}, Case{"TwoLevel", two_level()},
+        Case{"RawGroups", raw_groups()}, Case{"Noisy", noisy()}, Case{"TwoLevel", two_level()},
+        Case{"ByImportance", by_importance()},
         Case{"Sampled", with(plain(2, config::RENORMALIZE), config::SAMPLED)},
         Case{"SampledSecond", sampled_second()},
         Case{"Hash", with(plain(2, config::RENORMALIZE), config::HASH)},
@@ -168,9 +220,78 @@ INSTANTIATE_TEST_SUITE_P(
              with(dropping(plain(2, config::RENORMALIZE_KEPT), config::BY_PROBABILITY),
                   config::STRICTLY_BALANCED)},
         Case{"DroppingByPosition", dropping(plain(2, config::RENORMALIZE), config::BY_POSITION)},
+        Case{"DroppingByProbability",
+             dropping(plain(2, config::RENORMALIZE), config::BY_PROBABILITY)},
+        Case{"DroppingAtRandom", dropping(plain(2, config::RENORMALIZE), config::AT_RANDOM_ORDER)},
+        Case{"NextFree", next_free()}, Case{"DeviceBudget", device_budget()},
+        Case{"LaterAtRandom", later_choices(config::AT_RANDOM)},
+        Case{"LaterAboveThreshold", later_choices(config::ABOVE_THRESHOLD)},
+        Case{"LaterNever", later_choices(config::NEVER)},
         Case{"RenormalizedAfterDrops",
              dropping(plain(2, config::RENORMALIZE_KEPT), config::BATCH_PRIORITIZED)}),
     [](const auto& instance) { return instance.param.name; });
+
+config::Moe perturbed() {
+  config::Moe moe = plain(3, config::RENORMALIZE);
+  moe.mutable_router()->set_input_jitter(0.3);
+  moe.mutable_router()->set_input_dropout(0.2);
+  return moe;
+}
+
+// The class, which owns the gates' matrices and draws for itself.
+struct WholeRouter : ::testing::TestWithParam<Case> {
+  static constexpr int64_t kWidth = 5;
+
+  static config::Moe drawn(config::Moe moe) {
+    moe.mutable_router()->set_init_std(0.5);
+    return moe;
+  }
+  const config::Moe moe = drawn(GetParam().moe);
+  ParameterTable table;
+  Router router{Scope(table) / "router", moe, kWidth, 0};
+  StepContext context;
+  at::Tensor x_TD, probe_TK;
+
+  void SetUp() override {
+    at::manual_seed(12);
+    table.allocate(at::kDouble);
+    table.initialize(7);
+    x_TD = at::randn({kTokens, kWidth}, at::kDouble).requires_grad_();
+    probe_TK = at::randn({kTokens, num_choices(moe)}, at::kDouble);
+    context.training = true;
+    context.group_tokens = context.tokens_in_step = context.tokens_in_micro_batch = kTokens;
+  }
+  // All that layers and losses take from it: weights, logits, probabilities, chances.
+  at::Tensor value() const {
+    const Routing routing = router.route(x_TD, context, {});
+    const at::Tensor p = routing.probability_TE;
+    const at::Tensor load = load_from(load_terms(routing, context), moe);
+    return (routing.weight_TK * probe_TK).sum() + router_z_loss(routing.logits_TE, context) +
+           p.square().sum() + cv_loss(load, context, 1);
+  }
+};
+
+TEST_P(WholeRouter, AgreesWithFiniteDifferencesInItsInputAndEveryParameter) {
+  value().backward();
+  const auto number = [&] {
+    const at::NoGradGuard no_grad;
+    return value().item<double>();
+  };
+  EXPECT_GT(x_TD.grad().abs().max().item<double>(), 1e-3);
+  expect_gradient(x_TD, x_TD.grad(), number);
+  for (const Parameter& parameter : table.parameters()) {
+    SCOPED_TRACE(parameter.name);
+    const bool learns = parameter.name != "router.selection_bias";
+    EXPECT_EQ(parameter.grad.abs().max().item<double>() > 1e-3, learns);
+    expect_gradient(parameter.master, parameter.grad, number);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Routers, WholeRouter,
+                         ::testing::Values(Case{"Perturbed", perturbed()}, Case{"Noisy", noisy()},
+                                           Case{"TwoLevel", two_level()},
+                                           Case{"BiasedGroups", biased_groups()}),
+                         [](const auto& instance) { return instance.param.name; });
 
 }  // namespace
 }  // namespace switchyard::models
