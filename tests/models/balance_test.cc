@@ -1,5 +1,9 @@
 #include "models/moe/balance.h"
 
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
 #include <gtest/gtest.h>
 
 #include "core/tensor/aten.h"
@@ -89,24 +93,14 @@ TEST_F(DeviceLosses, FallForCommunicationAloneWhereTokensStayOnOneDevice) {
   EXPECT_NEAR(value(even.communication_GE), .5, 1e-12);
 }
 
-TEST_F(DeviceLosses, DoNotSeeAShiftOfTheLogits) {
-  const BalanceSlopes constant = slopes();
-  for (const at::Tensor& slope :
-       {constant.expert_GE, constant.device_GE, constant.communication_GE}) {
-    logits.mutable_grad() = at::Tensor();
-    balance_loss(routing().probability_TE, slope, context).backward();
-    EXPECT_GT(logits.grad().abs().max().item<double>(), 1e-3);
-    EXPECT_LT(logits.grad().sum(1).abs().max().item<double>(), 1e-15);
-  }
-}
-
-TEST_F(DeviceLosses, HaveTheGradientOfTheirValueAtAFixedLoad) {
+TEST_F(DeviceLosses, HaveTheGradientOfTheirValueAtAFixedLoadAndDoNotSeeAShift) {
   moe.mutable_balance_loss()->set_second_place(true);
   const BalanceSlopes constant = slopes();
   const auto expect_matches = [&](const auto& loss) {
     logits.mutable_grad() = at::Tensor();
     loss().backward();
     EXPECT_GT(logits.grad().abs().max().item<double>(), 1e-3);
+    EXPECT_LT(logits.grad().sum(1).abs().max().item<double>(), 1e-15);
     expect_gradient(logits, logits.grad(), [&] { return loss().template item<double>(); },
                     {.tolerance = 1e-9});
   };
@@ -143,6 +137,55 @@ TEST_F(DeviceLosses, UnbiasedChoicesIgnoreWhatWasChosen) {
   EXPECT_NEAR(value(slopes({3, 3, 3, 3, 3, 3, 3, 3}).expert_GE), 1.234137, 1e-6);
 }
 
+// DeepSeek-V3's, by its formulas: sigmoids over their sum, and the fractions of the choices that
+// the bias, which here sends every token to the last experts, has not changed.
+double v3_sequence_loss(const at::Tensor& logits, int64_t begin, int64_t end, int64_t k) {
+  const int64_t experts = logits.size(1), tokens = end - begin;
+  std::vector<double> chosen(experts), mass(experts);
+  for (int64_t t = begin; t < end; ++t) {
+    std::vector<double> s(experts);
+    for (int64_t e = 0; e < experts; ++e) s[e] = 1 / (1 + std::exp(-logits[t][e].item<double>()));
+    const double sum = std::accumulate(s.begin(), s.end(), 0.0);
+    for (int64_t e = 0; e < experts; ++e) {
+      mass[e] += s[e] / sum;
+      chosen[e] += std::ranges::count_if(s, [&](double other) { return other > s[e]; }) < k;
+    }
+  }
+  double loss = 0;
+  const auto count = static_cast<double>(tokens);
+  for (int64_t e = 0; e < experts; ++e)
+    loss +=
+        static_cast<double>(experts) / static_cast<double>(k) * chosen[e] / count * mass[e] / count;
+  return loss;
+}
+
+TEST_F(DeviceLosses, OfASequenceOverSigmoidsIsThatOfUnbiasedChoicesWithItsGradient) {
+  at::manual_seed(2);
+  logits = at::randn({12, 4}, at::kDouble).requires_grad_();
+  context.group_tokens = 12;  // two sequences of 6
+  context.tokens_in_step = 12;
+  moe.mutable_capacity()->set_group_sequences(2);
+  moe.mutable_balance_loss()->set_load(config::UNBIASED_CHOICES);
+  moe.mutable_router()->set_num_groups(1);
+  moe.mutable_router()->set_score(config::SIGMOID);
+  RouterInput input;
+  input.logits_TE = logits;
+  input.bias_E = at::tensor({0., 0., 9., 9.}, at::kDouble);
+  const auto loss = [&] {
+    const Routing biased = route_logits(input, moe, {});
+    EXPECT_EQ(biased.expert_TK.min().item<int64_t>(), 2);
+    return balance_loss(biased.probability_TE,
+                        balance_slopes(biased, moe, context, *world).expert_GE, context);
+  };
+  const double expected =
+      (v3_sequence_loss(logits, 0, 6, 2) + v3_sequence_loss(logits, 6, 12, 2)) / 2;
+  EXPECT_NEAR(loss().item<double>(), expected, 1e-12);
+  loss().backward();
+  EXPECT_GT(logits.grad().abs().max().item<double>(), 1e-3);
+  expect_gradient(logits, logits.grad(), [&] { return loss().item<double>(); },
+                  {.tolerance = 1e-9});
+}
+
 TEST_F(DeviceLosses, SecondPlaceAddsHalfAtPerfectBalance) {
   moe.mutable_balance_loss()->set_second_place(true);
   const at::Tensor p = at::full({4, 4}, .25, at::kDouble);
@@ -152,37 +195,51 @@ TEST_F(DeviceLosses, SecondPlaceAddsHalfAtPerfectBalance) {
               1e-12);
 }
 
-TEST_F(DeviceLosses, PooledOverLayersIsTheLossOfAllTokensTogether) {
-  moe.mutable_balance_loss()->set_statistics(config::PER_GROUP);
-  const auto pool = std::make_shared<PooledBalance>(2);
-  at::Tensor second = (logits.detach().roll({1}, {1}) * 1.5).requires_grad_();
-  at::Tensor x = at::zeros({1}, at::kDouble).requires_grad_();
-  at::Tensor y = x;
-  std::vector<at::Tensor> probabilities, ids;
-  for (const at::Tensor& layer : {logits, second}) {
-    const at::Tensor p = layer.softmax(-1);
-    const Routing r{layer, p, top_k_lowest_id(p, 2), {}, {}};
-    const at::Tensor slope = balance_slopes(r, moe, context, *world).expert_GE;
-    const at::Tensor sum = group_sums(p, 1, context);
-    pool->add(slope, sum);
-    y = attach_pooled(y, sum, pool, 1);
-    probabilities.push_back(p);
-    ids.push_back(r.expert_TK);
+// Gives the pool of both layers, whose gradients run through y.
+std::shared_ptr<PooledBalance> pool_of(const std::vector<Routing>& layers, const config::Moe& moe,
+                                       const StepContext& context, parallel::Communicator& world,
+                                       at::Tensor& y) {
+  const auto pool = std::make_shared<PooledBalance>(layers.size());
+  for (const Routing& layer : layers) {
+    const at::Tensor sum_GE = group_sums(layer.probability_TE, 1, context);
+    pool->add(balance_slopes(layer, moe, context, world).expert_GE, sum_GE);
+    y = attach_pooled(y, sum_GE, pool, 1);
   }
+  return pool;
+}
+
+TEST_F(DeviceLosses, PooledOverLayersIsTheLossOfAllTokensTogetherWithItsGradientInEachLayer) {
+  moe.mutable_balance_loss()->set_statistics(config::PER_GROUP);
+  const at::Tensor first = logits;
+  const at::Tensor second = (logits.detach().roll({1}, {1}) * 1.5).requires_grad_();
+  const auto layers = [&] {
+    std::vector<Routing> both;
+    for (const at::Tensor& layer : {first, second}) {
+      const at::Tensor p = layer.softmax(-1);
+      both.push_back({layer, p, top_k_lowest_id(p, 2), {}, {}});
+    }
+    return both;
+  };
+  const auto value = [&] {
+    at::Tensor y = at::zeros({1}, at::kDouble);
+    return pool_of(layers(), moe, context, *world, y)->value();
+  };
+  at::Tensor y = at::zeros({1}, at::kDouble).requires_grad_();
+  pool_of(layers(), moe, context, *world, y);
   y.sum().backward();
-  const at::Tensor gradient = second.grad().clone();
-  second.mutable_grad() = at::Tensor();
+  for (const at::Tensor& layer : {first, second}) {
+    EXPECT_GT(layer.grad().abs().max().item<double>(), 1e-3);
+    expect_gradient(layer, layer.grad(), value, {.tolerance = 1e-9});
+  }
 
   StepContext both = context;
   both.group_tokens = both.tokens_in_step = 8;
-  const at::Tensor p = at::concat(probabilities);
-  const Routing all{p, p, at::concat(ids), {}, {}};
-  const at::Tensor expected =
-      balance_loss(p, balance_slopes(all, moe, both, *world).expert_GE, both);
-  EXPECT_NEAR(pool->value(), expected.item<double>(), 1e-12);
-  const at::Tensor again = at::concat({logits.detach().softmax(-1), second.softmax(-1)});
-  balance_loss(again, balance_slopes(all, moe, both, *world).expert_GE, both).backward();
-  EXPECT_TRUE(is_near(gradient, second.grad(), 1e-12));
+  const at::Tensor p = at::concat({first, second}).softmax(-1);
+  const Routing all{p, p, top_k_lowest_id(p, 2), {}, {}};
+  EXPECT_NEAR(
+      value(),
+      balance_loss(p, balance_slopes(all, moe, both, *world).expert_GE, both).item<double>(),
+      1e-12);
 }
 
 TEST(BalanceFacts, TheZLossPinsTheShift) {

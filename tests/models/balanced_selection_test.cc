@@ -11,11 +11,13 @@
 #include "models/moe/losses.h"
 #include "models/moe/placement.h"
 #include "models/moe/router.h"
+#include "tests/testing/finite_differences.h"
 #include "tests/testing/near.h"
 
 namespace switchyard::models {
 namespace {
 
+using switchyard::testing::expect_gradient;
 using switchyard::testing::is_near;
 using ::testing::Each;
 using ::testing::ElementsAre;
@@ -89,6 +91,9 @@ TEST_F(StrictlyBalanced, ThresholdsLearnFromTheChoicesOfTraining) {
   EXPECT_TRUE(
       is_near(input.threshold_E.grad(), at::tensor({-1. / 6, 0., 2. / 6}, at::kDouble), 1e-12));
   EXPECT_FALSE(input.logits_TE.grad().defined());
+  expect_gradient(input.threshold_E, input.threshold_E.grad(), [&] {
+    return threshold_loss(route_logits(input, moe, {}), kept, context).item<double>();
+  });
 }
 
 TEST(RenormalizeKept, DividesByWhatIsLeftAfterDropsWithItsGradient) {

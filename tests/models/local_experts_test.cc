@@ -131,14 +131,38 @@ struct Instance {
   LocalExperts experts;
 };
 
+void expect_gradients(const config::Model& model) {
+  Instance instance(model);
+  instance.share().backward();
+  for (Parameter& parameter : instance.table.parameters()) {
+    SCOPED_TRACE(parameter.name);
+    EXPECT_GT(parameter.grad.abs().max().item<double>(), 1e-4);
+    expect_gradient(parameter.master, parameter.grad, [&] { return instance.loss(); });
+  }
+}
+
 TEST(LocalExperts, HaveTheGradientsOfFiniteDifferences) {
   for (const auto& [experts, hidden] : {std::pair{3, 0}, {2, 4}, {1, 5}}) {
-    Instance instance(model_of(experts, hidden));
-    instance.share().backward();
-    for (Parameter& parameter : instance.table.parameters()) {
-      SCOPED_TRACE(parameter.name);
-      expect_gradient(parameter.master, parameter.grad, [&] { return instance.loss(); });
+    for (const auto error : {config::COOPERATIVE, config::COMPETITIVE, config::MIXTURE}) {
+      for (const auto output : {config::LOGISTIC, config::IDENTITY}) {
+        SCOPED_TRACE(config::ExpertError_Name(error) + " of " + config::ExpertOutput_Name(output));
+        config::Model model = model_of(experts, hidden);
+        model.mutable_local_experts()->set_error(error);
+        model.mutable_local_experts()->set_output(output);
+        expect_gradients(model);
+      }
     }
+  }
+}
+
+TEST(LocalExperts, OfIdentityOutputAreNotBounded) {
+  for (const auto output : {config::LOGISTIC, config::IDENTITY}) {
+    config::Model model = model_of(3, 0);
+    model.set_init_std(50);
+    model.mutable_local_experts()->set_output(output);
+    CaseStats cases;
+    Instance(model).share(&cases);
+    EXPECT_EQ(cases.mean_error() > 1, output == config::IDENTITY);  // logistic: at most 1
   }
 }
 

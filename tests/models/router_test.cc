@@ -156,6 +156,23 @@ TEST(BalanceLoss, FallsBelowOneWhereTheBusyExpertIsTheLessLikely) {
   EXPECT_NEAR(balance_of(p, top_k_lowest_id(p, 1), config::FIRST_CHOICE), .895556, 1e-6);
 }
 
+// Experts in the same order by their share of tokens and by their mean probability.
+TEST(BalanceLoss, IsAtLeastOneWhereTheBusierExpertIsTheLikelier) {
+  constexpr int64_t kTokens = 40, kExperts = 5;
+  at::manual_seed(6);
+  for (int trial = 0; trial < 20; ++trial) {
+    const at::Tensor mean_E =
+        std::get<0>(at::randn({kExperts}, at::kDouble).softmax(-1).sort(-1, true));
+    const at::Tensor p = mean_E.expand({kTokens, kExperts}).contiguous();
+    const at::Tensor id_T = at::rand({kTokens}).square().mul(kExperts).to(at::kLong);
+    const at::Tensor rank_E = id_T.bincount({}, kExperts).argsort(-1, true).argsort();
+    const at::Tensor ids = rank_E.index_select(0, id_T).unsqueeze(1);
+    ASSERT_TRUE(ids.flatten().bincount({}, kExperts).diff().le(0).all().item<bool>());
+    EXPECT_GT(balance_of(p, ids, config::FIRST_CHOICE), 1);
+    EXPECT_LT(balance_of(p, kExperts - 1 - ids, config::FIRST_CHOICE), 1);
+  }
+}
+
 // As no-token-left-behind routing has it, whose tokens try one expert after another.
 TEST_F(SwitchLosses, BalanceLossOfAllChoicesIsTheMeanOverTheirRanks) {
   const at::Tensor p = logits.detach().softmax(-1), ids = top_k_lowest_id(p, 3);
