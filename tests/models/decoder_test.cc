@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/config/layers.h"
 #include "tests/models/decoder_fixture.h"
 #include "tests/testing/finite_differences.h"
 #include "tests/testing/near.h"
@@ -145,28 +146,44 @@ INSTANTIATE_TEST_SUITE_P(Families, EveryDecoder,
                          ::testing::ValuesIn(families("moe { num_experts: 4 d_ff: 24 }")),
                          [](const auto& test) { return test.param.name; });
 
-struct DenseDecoder : ::testing::TestWithParam<NamedModel> {};
+// With the auxiliary losses, which are in the gradient alone.
+double whole_loss(const Instance& instance, const config::Model& model, const TokenBatch& tokens) {
+  const at::NoGradGuard no_grad;
+  const config::Moe& moe = model.moe();
+  OutputStats output;
+  std::vector<RoutingStats> routers(config::num_routers(model));
+  double loss = instance.loss(tokens, {}, true, &output, &routers).item<double>();
+  loss += model.mtp().weight() * output.mtp_loss;
+  loss += model.output_z_loss_coefficient() * output.z_loss;
+  const bool sum = moe.layer_aggregation() <= config::SUM_OVER_LAYERS;
+  const double share = sum ? 1.0 : 1.0 / static_cast<double>(routers.size());
+  for (const RoutingStats& router : routers) {
+    loss += share * moe.balance_loss().coefficient() * router.balance_loss;
+    loss += share * moe.z_loss_coefficient() * router.z_loss;
+  }
+  return loss;
+}
 
-TEST_P(DenseDecoder, HasTheGradientsOfFiniteDifferences) {
-  config::Model model = GetParam().model;
-  model.set_num_layers(1);
+void expect_gradients(const config::Model& model) {
   Instance instance(model);
   TokenBatch tokens = batch();
   tokens.documents_BS.slice(1, 7).fill_(1);
   instance.loss(tokens).backward();
-  const auto value = [&] {  // with the auxiliary losses, which are in the gradient alone
-    const at::NoGradGuard no_grad;
-    OutputStats output;
-    const double loss = instance.loss(tokens, {}, true, &output).item<double>();
-    return loss + model.mtp().weight() * output.mtp_loss +
-           model.output_z_loss_coefficient() * output.z_loss;
-  };
+  const auto value = [&] { return whole_loss(instance, model, tokens); };
   for (const Parameter& parameter : instance.table.parameters()) {
     SCOPED_TRACE(parameter.name);
     EXPECT_GT(parameter.grad.abs().max().item<double>(), 1e-6);
     expect_gradient(parameter.master, parameter.grad, value,
                     {.step = 1e-5, .tolerance = 1e-8, .most_elements = 11});
   }
+}
+
+struct DenseDecoder : ::testing::TestWithParam<NamedModel> {};
+
+TEST_P(DenseDecoder, HasTheGradientsOfFiniteDifferences) {
+  config::Model model = GetParam().model;
+  model.set_num_layers(1);
+  expect_gradients(model);
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -181,6 +198,28 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto& test) { return test.param.name; });
 INSTANTIATE_TEST_SUITE_P(Families, DenseDecoder, ::testing::ValuesIn(families("d_ff: 24")),
                          [](const auto& test) { return test.param.name; });
+
+// Two layers with experts; `text` is the rest of the MoE layers' settings.
+NamedModel experts_with(const char* name, const std::string& text, const std::string& rest = "") {
+  return {name, model_of("moe { num_experts: 4 top_k: 2 d_ff: 8 balance_loss { coefficient: 0.5 } "
+                         "z_loss_coefficient: 0.1 " +
+                         text + " } attention { num_heads: 4 } " + rest)};
+}
+
+struct SparseDecoder : ::testing::TestWithParam<NamedModel> {};
+
+TEST_P(SparseDecoder, HasTheGradientsOfFiniteDifferences) { expect_gradients(GetParam().model); }
+
+INSTANTIATE_TEST_SUITE_P(
+    Models, SparseDecoder,
+    ::testing::Values(experts_with("gated_shared_expert",
+                                   "shared_expert { count: 1 d_ff: 8 sigmoid_gate: true }"),
+                      experts_with("dense_before", "stacking: DENSE_BEFORE", "d_ff: 8"),
+                      experts_with("dense_after", "stacking: DENSE_AFTER", "d_ff: 8"),
+                      experts_with("mtp", "", "mtp { weight: 0.3 }"),
+                      experts_with("mean_over_layers", "layer_aggregation: MEAN_OVER_LAYERS"),
+                      experts_with("pooled_layers", "layer_aggregation: POOLED_LAYERS")),
+    [](const auto& test) { return test.param.name; });
 
 TEST(Decoder, HasAnOutputMatrixOfItsOwnOnlyIfUntied) {
   for (const bool tied : {true, false}) {
