@@ -43,6 +43,37 @@ TEST(Router, WeightConventionsGiveTheKnownValues) {
                       row({1.366123, 1.133877}), 2e-6));
 }
 
+// The two orders that papers have: over all experts, chosen and renormalised (GShard), or chosen
+// and then over those alone (Mixtral).
+TEST(Router, RenormalizedSoftmaxIsTheSoftmaxOfTheChosenLogits) {
+  constexpr int64_t kTokens = 20, kWidth = 6;
+  config::Moe moe;
+  moe.set_num_experts(8);
+  moe.set_top_k(3);
+  *moe.mutable_router() = options(config::RENORMALIZE, 1, 1);
+  moe.mutable_router()->set_init_std(1);
+  ParameterTable table;
+  const Router router(Scope(table) / "router", moe, kWidth, 0);
+  table.allocate(at::kDouble);
+  table.initialize(3);
+  at::manual_seed(5);
+  const at::Tensor x = at::randn({kTokens, kWidth}, at::kDouble).requires_grad_(),
+                   probe = at::randn({kTokens, 3}, at::kDouble);
+  const Routing routing = router.route(x, {}, {});
+  (routing.weight_TK * probe).sum().backward();
+
+  const Parameter& weight = table.parameters().front();
+  const at::Tensor other_x = x.detach().clone().requires_grad_(),
+                   other_weight = weight.master.detach().clone().requires_grad_();
+  const auto [best, id] = at::mm(other_x, other_weight.t()).topk(3);
+  EXPECT_TRUE(at::equal(routing.expert_TK, id));
+  EXPECT_TRUE(is_near(routing.weight_TK, best.softmax(-1), 1e-12));
+  (best.softmax(-1) * probe).sum().backward();
+  EXPECT_GT(weight.grad.abs().max().item<double>(), 0.1);
+  EXPECT_TRUE(is_near(weight.grad, other_weight.grad(), 1e-12));
+  EXPECT_TRUE(is_near(x.grad(), other_x.grad(), 1e-12));
+}
+
 // Losses of the top-1 example, with their gradients in the first row.
 struct SwitchLosses : ::testing::Test {
   at::Tensor logits =
