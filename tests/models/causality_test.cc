@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "models/model.h"
 #include "tests/models/decoder_fixture.h"
 
 namespace switchyard::models {
@@ -12,11 +13,12 @@ struct Case {
   const char* name;
   const char* moe;
   bool in_training, in_evaluation;  // whether later tokens are seen
+  const char* model = "attention { num_heads: 4 }";
 };
 void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
 
 // Whether some change of a token changes a bit of some earlier loss.
-bool sees_later_tokens(const DecoderInstance& instance, bool training) {
+bool sees_later_tokens(const Instance<Model>& instance, bool training) {
   const at::Tensor before = instance.losses(batch(), training);
   for (int64_t changed = 1; changed < kLength; ++changed) {
     for (const int64_t by : {5, 11, 17}) {
@@ -33,10 +35,12 @@ bool sees_later_tokens(const DecoderInstance& instance, bool training) {
 struct Causality : ::testing::TestWithParam<Case> {};
 
 TEST_P(Causality, IsAsStated) {
-  const DecoderInstance instance(
-      model_of(std::string("attention { num_heads: 4 } moe { num_experts: 4 d_ff: 24 "
-                           "allow_future: true ") +
-               GetParam().moe + " }"));
+  Instance<Model> instance(model_of(
+      GetParam().model + std::string(" moe { num_experts: 4 d_ff: 24 allow_future: true ") +
+      GetParam().moe + " }"));
+  for (Parameter& p : instance.table.parameters()) {  // which start at 0
+    if (p.name.ends_with("selection_bias")) p.master.copy_(at::arange(4) * -0.01);
+  }
   EXPECT_EQ(sees_later_tokens(instance, true), GetParam().in_training);
   EXPECT_EQ(sees_later_tokens(instance, false), GetParam().in_evaluation);
 }
@@ -47,11 +51,34 @@ constexpr Case kCases[] = {
     {"Top1ByPosition",
      "top_k: 1 capacity { policy: BY_POSITION train_factor: 0.7 eval_factor: 0.7 minimum: 1 }",
      false, false},
+    {"LstmTop1ByPosition",
+     "top_k: 1 capacity { policy: BY_POSITION train_factor: 0.7 eval_factor: 0.7 minimum: 1 }",
+     false, false, "architecture: LSTM_LM lstm { hidden: 20 }"},
+    {"SwitchProjectionsTop1ByPosition",
+     "top_k: 1 capacity { policy: BY_POSITION train_factor: 0.7 eval_factor: 0.7 minimum: 1 }",
+     false, false, "attention { num_heads: 4 switch_projections: true }"},
+    {"Hash", "top_k: 2 router { selection: HASH weighting: RENORMALIZE }", false, false},
+    {"TwoLevel", "top_k: 2 router { hierarchy: TWO_LEVEL num_groups: 2 group_top_k: 1 }", false,
+     false},
+    {"BiasedGroups",
+     "top_k: 2 router { score: SIGMOID selection_bias: true num_groups: 2 group_top_k: 1 "
+     "group_score_experts: 2 }",
+     false, false},
     {"Top2ByPosition",
      "top_k: 2 capacity { policy: BY_POSITION train_factor: 0.7 eval_factor: 0.7 minimum: 1 }",
      true, true},
     {"Top2ByPositionWithRoom",
      "top_k: 2 capacity { policy: BY_POSITION train_factor: 4 eval_factor: 4 }", false, false},
+    {"Top2ByPositionFirstAlone",
+     "top_k: 2 router { second_choice: NEVER } capacity { policy: BY_POSITION train_factor: 0.7 "
+     "eval_factor: 0.7 minimum: 1 }",
+     false, false},
+    {"NextFree",
+     "top_k: 1 capacity { policy: NEXT_FREE rounds: 3 train_factor: 0.7 eval_factor: 0.7 }", true,
+     true},
+    {"NextFreeOfOneRound",
+     "top_k: 1 capacity { policy: NEXT_FREE rounds: 1 train_factor: 0.7 eval_factor: 0.7 }", false,
+     false},
     {"BatchPrioritized",
      "top_k: 1 capacity { policy: BATCH_PRIORITIZED train_factor: 0.7 eval_factor: 0.7 minimum: 1 "
      "}",

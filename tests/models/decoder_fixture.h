@@ -1,5 +1,5 @@
 #pragma once
-// A tiny decoder in float64, and tokens for it.
+// A tiny decoder, or another model, in float64, and tokens for it.
 
 #include <memory>
 #include <string>
@@ -15,11 +15,12 @@ namespace switchyard::models {
 
 constexpr int64_t kRows = 2, kLength = 12, kVocab = 32;
 
-struct DecoderInstance {
-  explicit DecoderInstance(const config::Model& model)
+template <typename Architecture>
+struct Instance {
+  explicit Instance(const config::Model& config)
       : world(parallel::make_single()),
-        mesh(*world, {}, model.has_moe() ? model.moe().num_experts() : 0),
-        decoder(table, model, mesh) {
+        mesh(*world, {}, config.has_moe() ? config.moe().num_experts() : 0),
+        model(table, config, mesh) {
     table.allocate(at::kDouble);
     table.initialize(5);
   }
@@ -30,12 +31,14 @@ struct DecoderInstance {
                   OutputStats* output = nullptr, std::vector<RoutingStats>* stats = nullptr) const {
     StepContext context;
     context.training = training;
+    context.seed = seed;
+    context.step = step;
     context.group_tokens = kLength;
     context.tokens_in_step = context.tokens_in_micro_batch = batch.tokens_BS.numel();
     context.output = output;
     context.stats = stats;
-    return decoder.loss(batch, context, 1.0 / static_cast<double>(batch.tokens_BS.numel()), nll,
-                        false);
+    return model.loss(batch, context, 1.0 / static_cast<double>(batch.tokens_BS.numel()), nll,
+                      false);
   }
   // Each token's.
   at::Tensor losses(const TokenBatch& batch, bool training = true) const {
@@ -48,14 +51,17 @@ struct DecoderInstance {
     const at::NoGradGuard no_grad;
     StepContext context;
     context.group_tokens = tokens_BS.size(1);
-    return decoder.next_logits(tokens_BS, context, caches);
+    return model.next_logits(tokens_BS, context, caches);
   }
 
   std::unique_ptr<parallel::Communicator> world;
   parallel::Mesh mesh;
   ParameterTable table;
-  Decoder decoder;
+  Architecture model;
+  uint64_t seed = 0;  // of the next pass
+  int64_t step = 0;
 };
+using DecoderInstance = Instance<Decoder>;
 
 // A model by its text, resolved as a run's is.
 inline config::Model model_of(const std::string& text) {
