@@ -91,6 +91,19 @@ TEST_F(Resume, GoesOnWithEveryOptimizer) {
   }
 }
 
+// 32 tokens per step leave some of 16 experts without one; which, and since when, is saved too.
+TEST_F(Resume, GoesOnAfterDeadExpertsWereRevived) {
+  const Arguments set{"model.moe.num_experts=16", "model.moe.top_k=1", "train.global_batch=1",
+                      "model.moe.dead_expert_action=REINITIALIZE", "log.dead_after_steps=3"};
+  const char* revival = " had no token for 3 steps; it is a copy of expert ";
+  EXPECT_THAT(train({.run = "whole", .set = set}), EndsWithCode(0, revival));
+  Arguments stop = set;
+  stop.push_back("train.stop_after_steps=10");
+  EXPECT_THAT(train({.run = "stopped", .set = stop}), EndsWithCode(kPreempted, revival));
+  EXPECT_THAT(train({.run = "stopped", .set = set}), EndsWithCode(0, revival));
+  expect_same_end("stopped", "whole", kSteps);
+}
+
 TEST_F(Resume, OfAFinishedRunChangesNothing) {
   expect_trained({.run = "a"});
   expect_trained({.run = "b"});
