@@ -62,6 +62,7 @@ TEST(Initializers, LeaveARouterItsOwnRule) {
     config::Model model = switchyard::testing::tiny_config().model();
     model.set_initializer(config::TRUNCATED_NORMAL);
     model.set_init_scale(1);
+    model.set_init_std(0.02);
     config::Moe& moe = *model.mutable_moe();
     moe.set_num_experts(64);
     moe.mutable_router()->set_init_std(0.02);
