@@ -44,7 +44,7 @@ TEST_P(Draws, VaryWithTheSeedInTrainingAlone) {
   EXPECT_EQ(vary_with(instance.seed, false), hash);
 }
 
-INSTANTIATE_TEST_SUITE_P(Routers, Draws, ::testing::ValuesIn(switchyard::testing::router_cases()),
+INSTANTIATE_TEST_SUITE_P(Routers, Draws, ::testing::ValuesIn(switchyard::testing::kRouterCases),
                          [](const auto& instance) { return instance.param.name; });
 
 }  // namespace

@@ -52,7 +52,7 @@ TEST(LayoutInvarianceMpi, ExpertParallelInFloat32) {
 }
 
 TEST(LayoutInvarianceMpi, EveryRouterInFloat64) {
-  for (const RouterCase& router : router_cases()) {
+  for (const RouterCase& router : kRouterCases) {
     SCOPED_TRACE(router.name);
     expect_layout_changes_nothing(config_of(router), world().size(), 4, 1e-10);
   }

@@ -60,7 +60,7 @@ TEST_P(RoutingLayout, IsTheSameWithRecompute) {
   expect_same(alone(config), plain, 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(Routers, RoutingLayout, ::testing::ValuesIn(router_cases()),
+INSTANTIATE_TEST_SUITE_P(Routers, RoutingLayout, ::testing::ValuesIn(kRouterCases),
                          [](const auto& instance) { return instance.param.name; });
 
 }  // namespace
