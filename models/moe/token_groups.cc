@@ -33,6 +33,7 @@ GroupedTokens group_tokens(const at::Tensor& x_TD, const StepContext& context,
       by_experts ? int64_t{moe.num_experts()} * mesh.expert_data().size() : ranks;
   const int64_t padded = round_up(tokens, multiple / ranks), of_all_ranks = padded * ranks;
   GroupedTokens grouped{x_TD, context};
+  if (tokens == 0) return grouped;
   grouped.context.group_tokens =
       of_all_ranks / num_routing_groups(of_all_ranks, moe.capacity().max_group_tokens(), multiple);
   if (padded == tokens) return grouped;

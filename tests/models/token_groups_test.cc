@@ -103,6 +103,12 @@ TEST(TokenGroups, ArePaddedByTheRuleOfFlaxformer) {
   EXPECT_EQ(stats[0].tokens, 10);
 }
 
+TEST(TokenGroups, MayBeNone) {
+  const auto world = parallel::make_single();
+  Layer layer(model_with(config::FLAXFORMER, 8), *world);
+  EXPECT_EQ(layer(rows(0), in_groups_of(1)).size(0), 0);
+}
+
 TEST(TokenGroups, AreTheSameOnEveryNumberOfRanksThatDividesThem) {
   const auto world = parallel::make_single();
   Layer alone(model_with(config::MESH_TENSORFLOW, 8), *world);
