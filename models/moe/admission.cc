@@ -1,17 +1,9 @@
 #include "models/moe/admission.h"
 
 #include "core/tensor/aten.h"
+#include "core/tensor/flags.h"
 
 namespace switchyard::models {
-namespace {
-
-std::vector<uint8_t> to_bytes(const at::Tensor& is_true) {
-  const at::Tensor bytes = is_true.to(at::kByte).contiguous();
-  return {bytes.const_data_ptr<uint8_t>(), bytes.const_data_ptr<uint8_t>() + bytes.numel()};
-}
-
-}  // namespace
-
 std::vector<uint8_t> admit_later_choices(const at::Tensor& weight_TK, const config::Router& router,
                                          const std::vector<float>& uniform) {
   const auto policy = router.second_choice();
@@ -37,11 +29,11 @@ std::vector<uint8_t> admit_later_choices(const at::Tensor& weight_TK, const conf
 
 std::vector<uint8_t> admit_by_importance(const at::Tensor& share_TG, int64_t each) {
   const at::Tensor is_best_J1 = at::arange(each, at::kLong).eq(0).unsqueeze(1);
-  return to_bytes(share_TG.gt(0.5).unsqueeze(1).logical_or(is_best_J1));
+  return flags_of(share_TG.gt(0.5).unsqueeze(1).logical_or(is_best_J1));
 }
 
 std::vector<uint8_t> admit_above(const at::Tensor& weight_TE, const at::Tensor& threshold_E) {
-  return to_bytes(weight_TE.detach().gt(threshold_E.detach()));
+  return flags_of(weight_TE.detach().gt(threshold_E.detach()));
 }
 
 }  // namespace switchyard::models

@@ -1,22 +1,13 @@
 #include "models/moe/balance_within.h"
 
 #include <algorithm>
-#include <vector>
 
 #include "core/tensor/aten.h"
+#include "core/tensor/flags.h"
 #include "models/moe/balance.h"
 #include "models/moe/losses.h"
 
 namespace switchyard::models {
-namespace {
-
-std::vector<uint8_t> to_bytes(const at::Tensor& enters_T1) {
-  const at::Tensor bytes = enters_T1.to(at::kByte).contiguous();
-  return {bytes.const_data_ptr<uint8_t>(), bytes.const_data_ptr<uint8_t>() + bytes.numel()};
-}
-
-}  // namespace
-
 at::Tensor balance_slope_within(const Routing& routing, const at::Tensor& enters_T1,
                                 const config::Moe& moe, const StepContext& context,
                                 parallel::Communicator& data) {
@@ -27,7 +18,7 @@ at::Tensor balance_slope_within(const Routing& routing, const at::Tensor& enters
   const at::Tensor of_best_TJ =
       routing.expert_TK.view({tokens, each, kept}).select(2, 0).contiguous();
   const auto which = moe.balance_loss().load();
-  const auto enters = to_bytes(enters_T1);
+  const auto enters = flags_of(enters_T1);
   const auto count = [&](config::LoadFraction of) {
     const int64_t group_tokens = statistics_tokens(moe, context);
     const at::Tensor count_GE =

@@ -5,6 +5,7 @@
 
 #include "core/base/errors.h"
 #include "core/tensor/aten.h"
+#include "core/tensor/flags.h"
 
 namespace switchyard::models {
 namespace {
@@ -58,8 +59,7 @@ std::vector<uint8_t> real_tokens(const StepContext& context, int64_t tokens) {
   if (context.is_real_T.defined()) {
     SY_CHECK(context.is_real_T.numel() == tokens, "a padding mask of {} for {} tokens",
              context.is_real_T.numel(), tokens);
-    const at::Tensor mask = context.is_real_T.to(at::kByte).contiguous();
-    real.assign(mask.const_data_ptr<uint8_t>(), mask.const_data_ptr<uint8_t>() + tokens);
+    real = flags_of(context.is_real_T);
   } else if (context.num_real_tokens >= 0 && context.num_real_tokens < tokens) {
     real.assign(tokens, 0);
     std::fill_n(real.begin(), context.num_real_tokens, 1);

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "core/tensor/aten.h"
+#include "core/tensor/flags.h"
 #include "models/moe/routing_report.h"
 #include "models/moe/selection.h"
 #include "scripts/commands/commands.h"
@@ -120,8 +121,7 @@ std::vector<uint8_t> read_flags(const std::string& path, int64_t tokens) {
   if (values.ne(0).logical_and(values.ne(1)).any().item<bool>()) {
     throw DataError(fmt::format("{}: must hold 0 and 1 alone, one a token", path));
   }
-  const at::Tensor flags = values.to(at::kByte).contiguous();
-  return {flags.const_data_ptr<uint8_t>(), flags.const_data_ptr<uint8_t>() + flags.numel()};
+  return flags_of(values);
 }
 
 // What training would draw.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <memory>
 #include <numeric>
 #include <string>
 #include <utility>
@@ -14,6 +15,9 @@
 #include "core/tensor/aten.h"
 #include "core/tensor/parameter.h"
 #include "models/batch.h"
+#include "models/moe/context.h"
+#include "parallel/mesh.h"
+#include "parallel/single.h"
 
 namespace switchyard::models::oracle {
 
@@ -55,6 +59,32 @@ inline void fill(ParameterTable& table) {
       parameter.master.normal_(0, 0.3);
   }
 }
+
+// A model in float64 at such weights.
+template <typename Model>
+struct Instance {
+  explicit Instance(const config::Model& config)
+      : world(parallel::make_single()),
+        mesh(*world, {}, config.moe().num_experts()),
+        model(table, config, mesh) {
+    table.allocate(at::kDouble);
+    fill(table);
+  }
+  // -log p(target) of each token in evaluation, [B S].
+  at::Tensor losses(const TokenBatch& batch) const {
+    const at::NoGradGuard no_grad;
+    StepContext context;
+    context.group_tokens = batch.tokens_BS.size(1);
+    at::Tensor nll = at::zeros({batch.tokens_BS.numel()}, at::kDouble);
+    model.loss(batch, context, 1, nll, false);
+    return nll;
+  }
+
+  std::unique_ptr<parallel::Communicator> world;
+  parallel::Mesh mesh;
+  ParameterTable table;
+  Model model;
+};
 
 inline double sum_of(const at::Tensor& x) { return x.sum().item<double>(); }
 

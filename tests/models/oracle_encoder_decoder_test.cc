@@ -6,7 +6,6 @@
 
 #include "core/config/reader.h"
 #include "models/encoder_decoder.h"
-#include "parallel/single.h"
 #include "tests/models/oracle.h"
 #include "tests/testing/near.h"
 
@@ -42,28 +41,7 @@ config::Model model_of(const std::string& text) {
       .model();
 }
 
-struct Instance {
-  explicit Instance(const config::Model& config)
-      : world(parallel::make_single()),
-        mesh(*world, {}, config.moe().num_experts()),
-        model(table, config, mesh) {
-    table.allocate(at::kDouble);
-    oracle::fill(table);
-  }
-  at::Tensor losses(const TokenBatch& batch) const {
-    const at::NoGradGuard no_grad;
-    StepContext context;
-    context.group_tokens = kTarget;
-    at::Tensor nll = at::zeros({batch.tokens_BS.numel()}, at::kDouble);
-    model.loss(batch, context, 1, nll, false);
-    return nll;
-  }
-
-  std::unique_ptr<parallel::Communicator> world;
-  parallel::Mesh mesh;
-  ParameterTable table;
-  EncoderDecoder model;
-};
+using Instance = oracle::Instance<EncoderDecoder>;
 
 // The second row's source ends early.
 TokenBatch batch() {

@@ -4,7 +4,6 @@
 
 #include "core/config/reader.h"
 #include "models/lstm_lm.h"
-#include "parallel/single.h"
 #include "tests/models/oracle.h"
 #include "tests/testing/near.h"
 
@@ -29,28 +28,7 @@ config::Model model_with(const std::string& lstm) {
       .model();
 }
 
-struct Instance {
-  explicit Instance(const config::Model& config)
-      : world(parallel::make_single()),
-        mesh(*world, {}, config.moe().num_experts()),
-        model(table, config, mesh) {
-    table.allocate(at::kDouble);
-    oracle::fill(table);
-  }
-  at::Tensor losses(const TokenBatch& batch) const {
-    const at::NoGradGuard no_grad;
-    StepContext context;
-    context.group_tokens = kLength;
-    at::Tensor nll = at::zeros({batch.tokens_BS.numel()}, at::kDouble);
-    model.loss(batch, context, 1, nll, false);
-    return nll;
-  }
-
-  std::unique_ptr<parallel::Communicator> world;
-  parallel::Mesh mesh;
-  ParameterTable table;
-  LstmLm model;
-};
+using Instance = oracle::Instance<LstmLm>;
 
 // The second row holds two texts.
 TokenBatch batch() {
