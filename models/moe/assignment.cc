@@ -133,24 +133,6 @@ void place(const Asking& asking, std::vector<int64_t>& position) {
   }
 }
 
-// Kept slots by expert, then slot id: a counting sort.
-parallel::SlotOrder order_by_expert(const int64_t* expert, const std::vector<int64_t>& position,
-                                    int64_t num_experts) {
-  parallel::SlotOrder order;
-  order.count.assign(num_experts, 0);
-  const auto slots = static_cast<int64_t>(position.size());
-  for (int64_t n = 0; n < slots; ++n) {
-    if (position[n] >= 0) ++order.count[expert[n]];
-  }
-  std::vector<int64_t> next(num_experts, 0);
-  std::partial_sum(order.count.begin(), order.count.end() - 1, next.begin() + 1);
-  order.slot.resize(next.back() + order.count.back());
-  for (int64_t n = 0; n < slots; ++n) {
-    if (position[n] >= 0) order.slot[next[expert[n]]++] = n;
-  }
-  return order;
-}
-
 // What asked and got nothing: slots, or tokens where a token wants one place, wherever it is.
 int64_t count_dropped(const Asking& asking, const std::vector<int64_t>& position) {
   const bool by_token = asking.options.policy == config::NEXT_FREE || asking.options.experts_choose;
@@ -191,6 +173,26 @@ std::vector<double> ranking_scores(const at::Tensor& score_TK, config::DropPolic
 
 }  // namespace
 
+parallel::SlotOrder order_by_expert(const at::Tensor& expert_TK,
+                                    const std::vector<int64_t>& position, int64_t num_experts) {
+  const int64_t* expert = expert_TK.const_data_ptr<int64_t>();
+  const auto is_kept = [&](int64_t n) { return position.empty() || position[n] >= 0; };
+  parallel::SlotOrder order;
+  order.num_tokens = expert_TK.size(0);
+  order.top_k = expert_TK.size(1);
+  order.count.assign(num_experts, 0);
+  for (int64_t n = 0; n < expert_TK.numel(); ++n) {
+    if (is_kept(n)) ++order.count[expert[n]];
+  }
+  std::vector<int64_t> next(num_experts, 0);
+  std::partial_sum(order.count.begin(), order.count.end() - 1, next.begin() + 1);
+  order.slot.resize(next.back() + order.count.back());
+  for (int64_t n = 0; n < expert_TK.numel(); ++n) {
+    if (is_kept(n)) order.slot[next[expert[n]]++] = n;
+  }
+  return order;
+}
+
 Assignment assign(const at::Tensor& expert_TK, const at::Tensor& score_TK,
                   const std::vector<uint8_t>& admitted, const AssignOptions& options) {
   const int64_t tokens = expert_TK.size(0), choices = expert_TK.size(1),
@@ -202,9 +204,7 @@ Assignment assign(const at::Tensor& expert_TK, const at::Tensor& score_TK,
   result.position.assign(tokens * choices, -1);
   for (; asking.first < tokens; asking.first += group) place(asking, result.position);
   result.num_dropped = count_dropped(asking, result.position);
-  result.order = order_by_expert(asking.expert, result.position, options.num_experts);
-  result.order.num_tokens = tokens;
-  result.order.top_k = choices;
+  result.order = order_by_expert(expert_TK, result.position, options.num_experts);
   return result;
 }
 

@@ -34,6 +34,11 @@ struct Assignment {
   parallel::SlotOrder order;
 };
 
+// Slots of [T, K] by expert, then by slot: a counting sort. `position` as in Assignment: slots with
+// -1 are left out; empty: none is.
+parallel::SlotOrder order_by_expert(const at::Tensor& expert_TK,
+                                    const std::vector<int64_t>& position, int64_t num_experts);
+
 // expert [T, K] int64, choices in order of preference; score [T, K] float, the router's before any
 // renormalisation (V-MoE section 4.1 ranks tokens by their top probability), read by
 // BATCH_PRIORITIZED, BY_PROBABILITY and DEVICE_BUDGET; admitted [T*K] or empty: slots with 0 never

@@ -8,6 +8,7 @@
 #include "models/moe/losses.h"
 
 namespace switchyard::models {
+
 at::Tensor balance_slope_within(const Routing& routing, const at::Tensor& enters_T1,
                                 const config::Moe& moe, const StepContext& context,
                                 parallel::Communicator& data) {

@@ -1,28 +1,14 @@
 #include "models/moe/two_level.h"
 
-#include <numeric>
 #include <vector>
 
 #include "core/tensor/aten.h"
+#include "models/moe/assignment.h"
 #include "models/moe/gate_noise.h"
 #include "models/moe/selection.h"
 
 namespace switchyard::models {
 namespace {
-
-// Slots of [T, G] in order of their group, and how many each group has: a counting sort.
-struct ByGroup {
-  std::vector<int64_t> slot, count;
-};
-ByGroup sort_by_group(const at::Tensor& group_TG, int64_t num_groups) {
-  const int64_t* group = group_TG.const_data_ptr<int64_t>();
-  ByGroup result{std::vector<int64_t>(group_TG.numel()), std::vector<int64_t>(num_groups)};
-  for (int64_t n = 0; n < group_TG.numel(); ++n) ++result.count[group[n]];
-  std::vector<int64_t> next(num_groups);
-  std::partial_sum(result.count.begin(), result.count.end() - 1, next.begin() + 1);
-  for (int64_t n = 0; n < group_TG.numel(); ++n) result.slot[next[group[n]]++] = n;
-  return result;
-}
 
 // Of the gates within groups, those that a token asks: [T G, I] from [T, E] or [T, G I].
 at::Tensor of_asked_gates(const at::Tensor& rows, const at::Tensor& group_TG,
@@ -68,7 +54,7 @@ at::Tensor choose_groups(const RouterInput& input, const config::Moe& moe,
 at::Tensor logits_within_groups(const at::Tensor& x_TD, const at::Tensor& weight_ED,
                                 const at::Tensor& group_TG, int64_t num_groups) {
   const int64_t tokens = group_TG.size(0), kept = group_TG.size(1);
-  const ByGroup sorted = sort_by_group(group_TG, num_groups);
+  const parallel::SlotOrder sorted = order_by_expert(group_TG, {}, num_groups);
   const at::Tensor slot_N = at::tensor(sorted.slot, at::kLong);
   const at::Tensor rows_ND = x_TD.index_select(0, slot_N.div(kept, "floor"));
   const std::vector<at::Tensor> rows = rows_ND.split_with_sizes(sorted.count);
