@@ -132,7 +132,7 @@ at::Tensor Decoder::next_logits(const at::Tensor& tokens_BS, const StepContext& 
     x_TD = layers_[i].forward(x_TD, input, with_ids, decision, &caches[i]);
   }
   const at::Tensor last = x_TD.view({sequences, length, -1}).select(1, length - 1);
-  return linear(hidden(final_norm_.forward(last)), output_weight()).to(at::kFloat);
+  return vocabulary_logits(hidden(final_norm_.forward(last)), output_weight());
 }
 
 }  // namespace switchyard::models

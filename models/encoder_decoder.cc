@@ -291,7 +291,7 @@ at::Tensor EncoderDecoder::next_logits(const at::Tensor& tokens_BS, const StepCo
     x_TD = decoder_.layers[i].next(x_TD, state.memory_TD, bias, input, state.layers[i]);
   }
   const at::Tensor last = x_TD.view({sequences, length, -1}).select(1, length - 1);
-  return linear(scaled(decoder_.final_norm.forward(last)), output_weight()).to(at::kFloat);
+  return vocabulary_logits(scaled(decoder_.final_norm.forward(last)), output_weight());
 }
 
 }  // namespace switchyard::models

@@ -108,7 +108,7 @@ at::Tensor LstmLm::next_logits(const at::Tensor& tokens_BS, const StepContext& c
     x_TD = run_layer(i, x_TD, {with_ids, sequences, {}}, &states[i], decision);
   }
   const at::Tensor last = x_TD.view({sequences, length, -1}).select(1, length - 1);
-  return linear(last, output_weight()).to(at::kFloat);
+  return vocabulary_logits(last, output_weight());
 }
 
 }  // namespace switchyard::models

@@ -19,8 +19,26 @@ function(switchyard_unit_test name)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
   set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT 120 PROCESSORS ${processors}
-    ENVIRONMENT "SY_TEST_ROOT=${CMAKE_SOURCE_DIR};SY_TEST_BUILD=${CMAKE_BINARY_DIR};OMP_NUM_THREADS=${processors};OMP_WAIT_POLICY=passive;GTEST_OUTPUT=xml:${CMAKE_BINARY_DIR}/test_results/${name}.xml")
+    ENVIRONMENT "SY_TEST_ROOT=${CMAKE_SOURCE_DIR};SY_TEST_BUILD=${CMAKE_BINARY_DIR};XDG_CACHE_HOME=${CMAKE_BINARY_DIR}/cache;OMP_NUM_THREADS=${processors};OMP_WAIT_POLICY=passive;GTEST_OUTPUT=xml:${CMAKE_BINARY_DIR}/test_results/${name}.xml")
   set_property(GLOBAL APPEND PROPERTY SWITCHYARD_TESTS_WITH_RESULTS ${name})
+endfunction()
+
+# switchyard_without_avx512(NAME FILTER): the tests of a unit program that the filter names once more, as NAME_avx2, with
+# the code that runs on processors without AVX-512. On such a processor the two are the same.
+function(switchyard_without_avx512 name filter)
+  if(NOT TARGET ${name})
+    return()
+  endif()
+  add_test(NAME ${name}_avx2 COMMAND ${name} --gtest_filter=${filter} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  foreach(property LABELS TIMEOUT PROCESSORS RESOURCE_LOCK ENVIRONMENT)
+    get_test_property(${name} ${property} value)
+    if(NOT value STREQUAL "NOTFOUND")
+      string(REPLACE "test_results/${name}.xml" "test_results/${name}_avx2.xml" value "${value}")
+      set_tests_properties(${name}_avx2 PROPERTIES ${property} "${value}")
+    endif()
+  endforeach()
+  set_property(TEST ${name}_avx2 APPEND PROPERTY ENVIRONMENT ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2)
+  set_property(GLOBAL APPEND PROPERTY SWITCHYARD_TESTS_WITH_RESULTS ${name}_avx2)
 endfunction()
 
 # switchyard_dist_test(NAME NPROC 1 2 4 SOURCES files... LINK libraries...)
@@ -39,7 +57,7 @@ function(switchyard_dist_test name)
       COMMAND ${CMAKE_SOURCE_DIR}/scripts/launch -n ${nproc} --oversubscribe --timeout 150 $<TARGET_FILE:${name}>
       WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
     set_tests_properties(${name}_np${nproc} PROPERTIES LABELS dist PROCESSORS ${nproc} TIMEOUT 180 RESOURCE_LOCK mpi
-      ENVIRONMENT "SY_TEST_ROOT=${CMAKE_SOURCE_DIR};SY_TEST_BUILD=${CMAKE_BINARY_DIR};OMP_NUM_THREADS=1;GTEST_OUTPUT=xml:${CMAKE_BINARY_DIR}/test_results/${name}_np${nproc}.xml")
+      ENVIRONMENT "SY_TEST_ROOT=${CMAKE_SOURCE_DIR};SY_TEST_BUILD=${CMAKE_BINARY_DIR};XDG_CACHE_HOME=${CMAKE_BINARY_DIR}/cache;OMP_NUM_THREADS=1;GTEST_OUTPUT=xml:${CMAKE_BINARY_DIR}/test_results/${name}_np${nproc}.xml")
     set_property(GLOBAL APPEND PROPERTY SWITCHYARD_TESTS_WITH_RESULTS ${name}_np${nproc})
   endforeach()
 endfunction()

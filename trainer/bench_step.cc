@@ -13,6 +13,7 @@
 #include "core/base/seconds.h"
 #include "models/cost.h"
 #include "models/mesh_degrees.h"
+#include "trainer/peak_rate.h"
 #include "trainer/speedometer.h"
 #include "trainer/step_profile.h"
 #include "trainer/trainer.h"
@@ -62,7 +63,6 @@ StepBench bench_step(config::RunConfig config, parallel::Communicator& world, in
   bench.ranks = world.size();
   bench.threads_per_rank = at::get_num_threads();
   bench.steps = steps;
-  const double rate_before = measured_matmul_rate(config);
   const double memory_before = peak_memory_bytes();
   {
     Trainer trainer(config, world, {Resume::kNever, {}});
@@ -78,11 +78,10 @@ StepBench bench_step(config::RunConfig config, parallel::Communicator& world, in
     bench.fastest = tokens / seconds.front();
     bench.slowest = tokens / seconds.back();
   }
-  bench.machine_flops = world.all_reduce(std::max(rate_before, measured_matmul_rate(config)),
-                                         parallel::ReduceOp::kSum, "matmul rate");
-  bench.mfu = bench.tokens_per_second *
-              models::flops_per_token(config.model(), models::sequence_lengths(config)) /
-              bench.machine_flops;
+  const double rate = bench.tokens_per_second *
+                      models::flops_per_token(config.model(), models::sequence_lengths(config));
+  bench.machine_flops = std::max(rate, peak_rate(models::compute_type(config), world));
+  bench.mfu = rate / bench.machine_flops;
   const int expert = parallel::Mesh::resolve(world.size(), models::mesh_degrees(config.mesh()),
                                              config.model().moe().num_experts())
                          .expert;

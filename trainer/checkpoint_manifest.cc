@@ -185,13 +185,14 @@ Json state_json(const TrainingState& state) {
           {"data_draws", state.data.draws},
           {"data_fingerprint", fmt::format("{:016x}", state.data_fingerprint)},
           {"tokenizer_fingerprint", fmt::format("{:016x}", state.tokenizer_fingerprint)},
+          {"processor", state.processor},
           {"last_active", state.last_active}};
 }
 
 TrainingState read_state(const Field& json) {
   json.has_only({"step", "tokens", "optimizer_steps", "skipped_in_a_row", "skipped_steps",
                  "data_sequence", "data_draws", "data_fingerprint", "tokenizer_fingerprint",
-                 "last_active"});
+                 "processor", "last_active"});
   TrainingState state;
   state.step = json.member("step").integer(0);
   state.tokens = json.member("tokens").integer(0);
@@ -202,6 +203,7 @@ TrainingState read_state(const Field& json) {
   state.data.draws = integers(json.member("data_draws"), 0);
   state.data_fingerprint = json.member("data_fingerprint").hexadecimal(16);
   state.tokenizer_fingerprint = json.member("tokenizer_fingerprint").hexadecimal(16);
+  state.processor = json.member("processor").text();
   state.last_active = json.member("last_active").list([](const Field& layer) {
     return integers(layer, std::numeric_limits<int64_t>::min());
   });

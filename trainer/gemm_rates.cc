@@ -1,22 +1,14 @@
 #include "trainer/gemm_rates.h"
 
-#include <algorithm>
-#include <chrono>
-
 #include <ATen/Version.h>
 #include <fmt/format.h>
 #include <torch/headeronly/version.h>
 
 #include "core/tensor/aten.h"
+#include "trainer/peak_rate.h"
 
 namespace switchyard::trainer {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-// Tokens, d_model and twice d_ff of a small model's FFN.
-constexpr int64_t kM = 512, kK = 512, kN = 2048;
-constexpr double kSeconds = 0.1;
 
 class ThreadCount {
  public:
@@ -31,20 +23,9 @@ class ThreadCount {
   int before_;
 };
 
-// The best of many: what the machine can do, not what its neighbours leave.
 GemmRate measure(at::ScalarType type, int threads) {
   const ThreadCount guard(threads);
-  const at::Tensor a = at::ones({kM, kK}, type), b = at::ones({kK, kN}, type);
-  at::Tensor out = at::empty({kM, kN}, type);
-  at::mm_out(out, a, b);  // builds the kernel
-  double best = 1e9;
-  for (const auto start = Clock::now();
-       Clock::now() - start < std::chrono::duration<double>(kSeconds);) {
-    const auto begin = Clock::now();
-    at::mm_out(out, a, b);
-    best = std::min(best, std::chrono::duration<double>(Clock::now() - begin).count());
-  }
-  return {type == at::kFloat ? "float32" : "bfloat16", threads, 2e-9 * kM * kK * kN / best};
+  return {type == at::kFloat ? "float32" : "bfloat16", threads, 1e-9 * measure_peak_rate(type)};
 }
 
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }

@@ -17,8 +17,8 @@ struct ComputeFacts {
   std::vector<GemmRate> rates;
 };
 
-// Measures each type with one thread and with `threads`, a tenth of a second each. Leaves
-// LibTorch's number of threads as it was.
+// Measures each type with one thread and with `threads`, about a second each, and keeps the rates
+// for the runs to come (trainer/peak_rate.h). Leaves LibTorch's number of threads as it was.
 ComputeFacts measure_compute(int threads);
 
 }  // namespace switchyard::trainer

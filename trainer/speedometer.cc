@@ -5,10 +5,9 @@
 #include <algorithm>
 
 #include "core/base/seconds.h"
-#include "core/tensor/aten.h"
-#include "core/tensor/gemm.h"
 #include "models/cost.h"
 #include "trainer/model_instance.h"
+#include "trainer/peak_rate.h"
 
 namespace switchyard::trainer {
 namespace {
@@ -16,20 +15,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 }  // namespace
-
-double measured_matmul_rate(const config::RunConfig& config) {
-  constexpr int64_t kM = 512, kK = 512, kN = 1024;
-  const at::Tensor a = at::ones({kM, kK}, models::compute_type(config)),
-                   b = at::ones({kK, kN}, models::compute_type(config));
-  at::Tensor out = at::empty({kM, kN}, models::compute_type(config));
-  double best = 0;
-  for (int round = 0; round < 8; ++round) {
-    const auto start = Clock::now();
-    matmul(a, b, out);
-    best = std::max(best, 2.0 * kM * kK * kN / seconds_since(start));
-  }
-  return best;
-}
 
 double peak_memory_bytes() {
   rusage usage{};
@@ -42,8 +27,7 @@ Speedometer::Speedometer(const config::RunConfig& config, const parallel::Mesh& 
       tokens_per_step_(static_cast<double>(config.train().global_batch()) *
                        config.data().sequence_length()),
       flops_per_token_(models::flops_per_token(config.model(), models::sequence_lengths(config))),
-      machine_rate_(mesh.world().all_reduce(measured_matmul_rate(config), parallel::ReduceOp::kSum,
-                                            "matmul rate")) {
+      peak_(peak_rate(models::compute_type(config), mesh.world())) {
   restart();
 }
 
@@ -65,7 +49,8 @@ void Speedometer::fill(StepRecord& record) const {
   const double elapsed = seconds_since(start_);
   record.seconds = seconds_per_step();
   record.tokens_per_second = record.seconds > 0 ? tokens_per_step_ / record.seconds : 0;
-  record.mfu = record.tokens_per_second * flops_per_token_ / machine_rate_;
+  const double rate = record.tokens_per_second * flops_per_token_;
+  record.mfu = rate / std::max(peak_, rate);  // a peak below what was reached was measured wrong
   record.memory_bytes = peak_memory_bytes();
   const double exchange = mesh_->expert().traffic().exchange_seconds - exchange_seconds_at_start_;
   record.exchange_share = elapsed > 0 ? exchange / elapsed : 0;

@@ -10,16 +10,12 @@
 
 namespace switchyard::trainer {
 
-// Best rate of a plain matrix product in the compute type with this process's threads, FLOP/s;
-// takes milliseconds.
-double measured_matmul_rate(const config::RunConfig& config);
-
 // Largest resident set of this process so far.
 double peak_memory_bytes();
 
 class Speedometer {
  public:
-  // **Collective** over the world: the machine's rate is the sum over ranks.
+  // **Collective** over the world: see peak_rate().
   Speedometer(const config::RunConfig& config, const parallel::Mesh& mesh);
 
   // The clock and counters start anew: call when a log interval begins, so that evaluation and
@@ -35,7 +31,7 @@ class Speedometer {
   double seconds_per_step() const;
 
   const parallel::Mesh* mesh_;
-  double tokens_per_step_, flops_per_token_, machine_rate_;
+  double tokens_per_step_, flops_per_token_, peak_;
   std::chrono::steady_clock::time_point start_;
   double exchange_seconds_at_start_ = 0;
   int64_t steps_ = 0;

@@ -49,7 +49,7 @@ struct StepRecord {
   // Of this process on this machine.
   double seconds = 0;  // of the step, mean since the last record
   double tokens_per_second = 0;
-  double mfu = 0;             // model FLOP/s over the measured matrix-product rate
+  double mfu = 0;             // model FLOP/s over peak_rate(), at most 1
   double memory_bytes = 0;    // peak resident set, this rank
   double exchange_share = 0;  // of the time, spent in token exchange, waiting included
   double eta_seconds = 0;

@@ -62,6 +62,7 @@ class Trainer {
  private:
   void start_from(const Resume& resume);
   void restore(const CheckpointReader& checkpoint);
+  void warn_of_other_bits(const CheckpointReader& checkpoint) const;
   void print_banner();
 
   std::vector<Batch> next_batches();

@@ -10,8 +10,10 @@
 #include "core/config/print.h"
 #include "core/config/validate.h"
 #include "core/io/file_system.h"
+#include "core/tensor/gemm.h"
 #include "models/cost.h"
 #include "models/describe.h"
+#include "trainer/products.h"
 #include "trainer/trainer.h"
 
 namespace switchyard::trainer {
@@ -82,6 +84,7 @@ Trainer::Trainer(const config::RunConfig& config, parallel::Communicator& world,
   state_.data = blend_.start();
   state_.data_fingerprint = blend_.fingerprint();
   state_.tokenizer_fingerprint = tokenizer_ ? tokenizer_->fingerprint() : 0;
+  state_.processor = processor_name();
   state_.last_active.resize(config::num_routers(config.model()));
   start_from(resume);
   const LoaderOptions options{config.train().global_batch(),
@@ -139,17 +142,35 @@ void Trainer::restore(const CheckpointReader& checkpoint) {
   }
   checkpoint.load_weights(instance_.parameters);
   checkpoint.load_optimizer(*optimizer_);
+  warn_of_other_bits(checkpoint);
+  const std::string processor = state_.processor;
   state_ = saved;
+  state_.processor = processor;
   last_saved_ = state_.step;
   // A checkpoint is written after the evaluation of its step.
   const bool was_last = checkpoint.config().train().steps() == state_.step;
   if (was_last || is_due(config_.eval().every())) last_evaluated_ = state_.step;
 }
 
+// The run goes on, but not as it would have gone on where it was saved.
+void Trainer::warn_of_other_bits(const CheckpointReader& checkpoint) const {
+  if (world_.rank() > 0) return;
+  const std::string& before = checkpoint.state().processor;
+  if (before != state_.processor)
+    warn("{} was saved on another kind of processor ({}, here {}); the last bits will differ",
+         checkpoint.path(), before, state_.processor);
+  for (const std::string& difference : config::differences(checkpoint.config(), config_)) {
+    if (difference.starts_with("runtime.float32_products") ||
+        difference.starts_with("runtime.bfloat16_products"))
+      warn("{}; the last bits will differ", difference);
+  }
+}
+
 void Trainer::print_banner() {
   if (!metrics_) return;
   say(summary(config_));
   for (const std::string& line : config::warnings(config_)) say("warning: " + line);
+  say(describe_products(config_.runtime()));
   say(instance_.mesh.describe());
   say(fmt::format(
       "run: {}  seed: {}  {}", folder_.path, config_.seed(),

@@ -2,6 +2,7 @@
 // Everything beside tensors that a resumed run needs.
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "core/data/sampler.h"
@@ -17,6 +18,7 @@ struct TrainingState {
   int64_t skipped_steps = 0;
   Cursor data;
   uint64_t data_fingerprint = 0, tokenizer_fingerprint = 0;
+  std::string processor;  // of rank 0 when this was saved: bits depend on it
   std::vector<std::vector<int64_t>> last_active;  // [router][expert]: step of its last token
   bool operator==(const TrainingState&) const = default;
 };

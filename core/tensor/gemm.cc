@@ -1,10 +1,10 @@
 #include "core/tensor/gemm.h"
 
-#include <algorithm>
-#include <chrono>
+#include <cpuid.h>
+
+#include <ATen/Version.h>
 
 #include "core/base/errors.h"
-#include "core/base/seconds.h"
 #include "core/tensor/aten.h"
 
 // Exported by libtorch_cpu, but its header is not shipped. Weak: a LibTorch without it still links,
@@ -17,11 +17,9 @@ __attribute__((weak)) void mkldnn_matmul(const Tensor& mat1, const Tensor& mat2,
 namespace switchyard {
 namespace {
 
-// oneDNN must win by this much, so that noise does not make two runs choose differently.
-constexpr double kClearlyFaster = 1.25;
-
 bool onednn_takes(at::ScalarType type) {
   if (&at::native::mkldnn_matmul == nullptr) return false;
+  const at::NoGradGuard no_grad;
   const at::Tensor x = at::ones({32, 32}, type), out = at::ones({32, 32}, type);
   try {
     at::native::mkldnn_matmul(x, x, out, 1.0f, 1.0f);
@@ -31,38 +29,33 @@ bool onednn_takes(at::ScalarType type) {
   return out.eq(33).all().item<bool>();
 }
 
-// Best of several runs of a shape like an expert's: 256 rows.
-double measure_gflops(GemmPath path) {
-  constexpr int64_t m = 256, k = 256, n = 512;
-  const at::Tensor a = at::ones({m, k}), b = at::ones({n, k}).t(), out = at::empty({m, n});
-  double best_seconds = 1e9;
-  for (int repeat = 0; repeat < 6; ++repeat) {
-    const auto start = std::chrono::steady_clock::now();
-    matmul_by(path, a, b, out, false);
-    best_seconds = std::min(best_seconds, seconds_since(start));
-  }
-  return 2e-9 * m * k * n / best_seconds;
+// "AuthenticAMD" and the like; empty where the processor does not say.
+std::string maker() {
+  unsigned unused = 0, b = 0, c = 0, d = 0;
+  if (!__get_cpuid(0, &unused, &b, &c, &d)) return {};
+  std::string text;
+  for (const unsigned part : {b, d, c}) text.append(reinterpret_cast<const char*>(&part), 4);
+  return text;
 }
 
-GemmChoice choose() {
-  at::NoGradGuard no_grad;
-  GemmChoice choice;
-  choice.aten_gflops = measure_gflops(GemmPath::kAten);
-  if (onednn_takes(at::kFloat)) {
-    choice.onednn_gflops = measure_gflops(GemmPath::kOneDnn);
-    if (choice.onednn_gflops > kClearlyFaster * choice.aten_gflops) {
-      choice.float32 = GemmPath::kOneDnn;
-    }
-  }
-  // ATen's own bfloat16 is oneDNN too where there is AVX-512, and a naive loop where there is not.
-  choice.bfloat16 = onednn_takes(at::kBFloat16) ? GemmPath::kOneDnn : GemmPath::kFloat32;
-  return choice;
+// Family and model as /proc/cpuinfo shows them.
+std::string family_and_model() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (!__get_cpuid(1, &a, &b, &c, &d)) return {};
+  const unsigned family = (a >> 8 & 0xF) + ((a >> 8 & 0xF) == 0xF ? (a >> 20 & 0xFF) : 0);
+  const unsigned model = (a >> 4 & 0xF) + (family >= 6 ? (a >> 16 & 0xF) << 4 : 0);
+  return fmt::format("{}.{}", family, model);
+}
+
+GemmPaths& paths_in_force() {
+  static GemmPaths paths = fastest_gemm_paths();
+  return paths;
 }
 
 GemmPath path_for(const at::Tensor& a, int64_t n) {
   if (a.scalar_type() == at::kDouble || !a.is_cpu()) return GemmPath::kAten;
-  if (a.scalar_type() == at::kBFloat16) return gemm_choice().bfloat16;
-  return a.numel() * n <= kSmallProduct ? GemmPath::kAten : gemm_choice().float32;
+  if (a.scalar_type() == at::kBFloat16) return gemm_paths().bfloat16;
+  return a.numel() * n <= kSmallProduct ? GemmPath::kAten : gemm_paths().float32;
 }
 
 // Operands and output of one type.
@@ -90,12 +83,35 @@ void matmul_through_float32(const at::Tensor& a, const at::Tensor& b, const at::
 
 }  // namespace
 
-const GemmChoice& gemm_choice() {
-  static const GemmChoice choice = choose();
-  return choice;
+std::string processor_name() {
+  return fmt::format("{} {}, {}", maker(), family_and_model(), at::get_cpu_capability());
 }
 
-bool has_fast_bfloat16() { return gemm_choice().bfloat16 != GemmPath::kFloat32; }
+bool has_onednn(at::ScalarType type) {
+  static const bool float32 = onednn_takes(at::kFloat), bfloat16 = onednn_takes(at::kBFloat16);
+  return type == at::kFloat ? float32 : type == at::kBFloat16 && bfloat16;
+}
+
+GemmPaths fastest_gemm_paths() {
+  GemmPaths paths;
+  const bool is_amd = maker() == "AuthenticAMD";
+  if (is_amd && has_onednn(at::kFloat)) paths.float32 = GemmPath::kOneDnn;
+  // ATen's own bfloat16 is oneDNN too where there is AVX-512, and a naive loop where there is not.
+  if (has_onednn(at::kBFloat16)) paths.bfloat16 = GemmPath::kOneDnn;
+  return paths;
+}
+
+void set_gemm_paths(const GemmPaths& paths) {
+  SY_CHECK(paths.float32 != GemmPath::kOneDnn || has_onednn(at::kFloat),
+           "{} has no float32 products by oneDNN", processor_name());
+  SY_CHECK(paths.bfloat16 != GemmPath::kOneDnn || has_onednn(at::kBFloat16),
+           "{} has no bfloat16 products of its own", processor_name());
+  paths_in_force() = paths;
+}
+
+const GemmPaths& gemm_paths() { return paths_in_force(); }
+
+bool has_fast_bfloat16() { return gemm_paths().bfloat16 != GemmPath::kFloat32; }
 
 void matmul_by(GemmPath path, const at::Tensor& a, const at::Tensor& b, const at::Tensor& out,
                bool accumulate) {

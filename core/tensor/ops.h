@@ -70,4 +70,8 @@ struct OutputZLoss {
 at::Tensor vocabulary_loss(const at::Tensor& hidden, Parameter& weight, const at::Tensor& targets,
                            double scale, const at::Tensor& nll, const OutputZLoss& z = {});
 
+// The logits that the loss is of, [T, V] float32 (float64): hidden weight^T of operands in the
+// compute type, summed and left in float32. Outside autograd.
+at::Tensor vocabulary_logits(const at::Tensor& hidden, const Parameter& weight);
+
 }  // namespace switchyard

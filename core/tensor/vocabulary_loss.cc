@@ -13,8 +13,17 @@ namespace {
 // and few different row counts, for the sake of the matrix library's kernels.
 constexpr int64_t kRowsPerBlock = 256;
 
+// A product's operands in one type.
+struct Operands {
+  at::Tensor hidden_TD, weight_VD;
+
+  Operands to(at::ScalarType type) const { return {hidden_TD.to(type), weight_VD.to(type)}; }
+};
+
 struct LossInput {
-  at::Tensor hidden_TD, weight_VD, targets_T;
+  Operands exact;     // of the logits: float32 or float64, since rounded logits blur every loss
+  Operands backward;  // of the gradients' products
+  at::Tensor targets_T;
   double scale, z_coefficient;
   bool with_gradients;
 };
@@ -57,25 +66,31 @@ void softmax_block(const LossInput& input, const at::Tensor& logits, int64_t fir
 }
 
 void loss_blocks(const LossInput& input, const LossOutput& output) {
-  const int64_t tokens = input.hidden_TD.size(0), vocabulary = input.weight_VD.size(0);
+  const auto& [hidden_TD, weight_VD] = input.exact;
+  const int64_t tokens = hidden_TD.size(0), vocabulary = weight_VD.size(0);
+  const at::ScalarType backward_type = input.backward.weight_VD.scalar_type();
   const at::Tensor buffer =
-      at::empty({std::min(tokens, kRowsPerBlock), vocabulary}, input.hidden_TD.options());
+      at::empty({std::min(tokens, kRowsPerBlock), vocabulary}, hidden_TD.options());
   for (int64_t begin = 0; begin < tokens; begin += kRowsPerBlock) {
     const int64_t rows = std::min(kRowsPerBlock, tokens - begin);
-    const at::Tensor hidden = input.hidden_TD.narrow(0, begin, rows);
     const at::Tensor logits = buffer.narrow(0, 0, rows);
-    matmul(hidden, input.weight_VD.t(), logits);
+    matmul(hidden_TD.narrow(0, begin, rows), weight_VD.t(), logits);
     softmax_block(input, logits, begin, output);
+    if (!input.with_gradients) continue;
+    const at::Tensor d_logits = logits.to(backward_type);  // itself where the types are equal
     if (output.d_hidden.defined()) {
-      matmul(logits, input.weight_VD, output.d_hidden.narrow(0, begin, rows));
+      matmul(d_logits, input.backward.weight_VD, output.d_hidden.narrow(0, begin, rows));
     }
-    if (output.weight_grad.defined()) matmul(logits.t(), hidden, output.weight_grad, true);
+    if (output.weight_grad.defined()) {
+      const at::Tensor hidden = input.backward.hidden_TD.narrow(0, begin, rows);
+      matmul(d_logits.t(), hidden, output.weight_grad, true);
+    }
   }
 }
 
-// Where bfloat16 products go through float32 anyway, the blocks stay in float32: the weight is
-// converted once, not in each product, and logits are not rounded.
-at::ScalarType block_type(at::ScalarType type) {
+// Where bfloat16 products go through float32 anyway, the gradients stay in float32: the weight is
+// converted once, not in each product.
+at::ScalarType backward_type_of(at::ScalarType type) {
   return type == at::kBFloat16 && !has_fast_bfloat16() ? at::kFloat : type;
 }
 
@@ -89,6 +104,14 @@ void check_targets(const at::Tensor& targets, int64_t vocabulary) {
 
 }  // namespace
 
+at::Tensor vocabulary_logits(const at::Tensor& hidden, const Parameter& weight) {
+  const at::ScalarType type = exact_type(hidden.scalar_type());
+  const at::Tensor logits =
+      at::empty({hidden.size(0), weight.value.size(0)}, hidden.options().dtype(type));
+  matmul(hidden.detach().contiguous().to(type), weight.value.detach().to(type).t(), logits);
+  return logits;
+}
+
 at::Tensor vocabulary_loss(const at::Tensor& hidden, Parameter& weight, const at::Tensor& targets,
                            double scale, const at::Tensor& nll, const OutputZLoss& z) {
   SY_CHECK(hidden.dim() == 2 && targets.sizes() == at::IntArrayRef({hidden.size(0)}) &&
@@ -98,14 +121,11 @@ at::Tensor vocabulary_loss(const at::Tensor& hidden, Parameter& weight, const at
   check_targets(targets.contiguous(), weight.value.size(0));
   const bool with_gradients =
       at::GradMode::is_enabled() && (hidden.requires_grad() || weight.value.requires_grad());
-  const at::ScalarType compute = block_type(hidden.scalar_type());
-  const LossInput input{hidden.detach().contiguous().to(compute),
-                        weight.value.detach().to(compute),
-                        targets.contiguous(),
-                        scale,
-                        z.coefficient,
-                        with_gradients};
   const at::ScalarType type = exact_type(hidden.scalar_type());
+  const Operands operands{hidden.detach().contiguous(), weight.value.detach()};
+  const LossInput input{operands.to(type),    operands.to(backward_type_of(hidden.scalar_type())),
+                        targets.contiguous(), scale,
+                        z.coefficient,        with_gradients};
   SY_CHECK(!nll.defined() ||
                (nll.scalar_type() == type && nll.is_contiguous() && nll.numel() == hidden.size(0)),
            "vocabulary_loss: nll must be [{}], {}", hidden.size(0), at::toString(type));
@@ -113,7 +133,8 @@ at::Tensor vocabulary_loss(const at::Tensor& hidden, Parameter& weight, const at
   output.nll_T =
       nll.defined() ? nll.detach() : at::empty({hidden.size(0)}, hidden.options().dtype(type));
   if (z.coefficient > 0) output.log_sum_T = at::empty_like(output.nll_T);
-  if (with_gradients && hidden.requires_grad()) output.d_hidden = at::empty_like(input.hidden_TD);
+  if (with_gradients && hidden.requires_grad())
+    output.d_hidden = at::empty_like(input.backward.hidden_TD);
   if (with_gradients && weight.value.requires_grad()) output.weight_grad = weight.grad;
   loss_blocks(input, output);
   if (z.value && output.log_sum_T.defined())

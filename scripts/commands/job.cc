@@ -12,6 +12,7 @@
 #include "core/tensor/runtime.h"
 #include "models/catalog/catalog.h"
 #include "trainer/checkpoint.h"
+#include "trainer/products.h"
 
 namespace switchyard::commands {
 namespace {
@@ -84,10 +85,13 @@ config::RunConfig load_run_or_model(const ConfigOptions& options, int ranks) {
   return config::load_config(path, options.overrides, load);
 }
 
-void start_runtime(const parallel::World& world, const config::RunConfig& config) {
+void start_runtime(const parallel::World& world, const config::Runtime& kept,
+                   config::RunConfig& config) {
   const int asked = config.runtime().threads();
   const int fair = threads_per_rank(world.local_size);
   configure_tensor_runtime(asked > 0 ? asked : fair);
+  *config.mutable_runtime() =
+      trainer::agree_on_products(config.runtime(), kept, *world.communicator);
   if (asked > fair) {
     warn(
         "runtime.threads ({}) on {} ranks of this machine are more than its {} cores; this is far "

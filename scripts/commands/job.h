@@ -22,8 +22,10 @@ config::RunConfig load_for_all(parallel::Communicator& world, const ConfigOption
 // could be a preset's name is a model.
 config::RunConfig load_run_or_model(const ConfigOptions& options, int ranks);
 
-// Threads, allocator and log of this process.
-void start_runtime(const parallel::World& world, const config::RunConfig& config);
+// **Collective.** Threads, allocator and matrix products of this process; the config then says
+// which products. kept: what rank 0's run goes on with (trainer/products.h).
+void start_runtime(const parallel::World& world, const config::Runtime& kept,
+                   config::RunConfig& config);
 
 // The newest checkpoint of a run's folder, or the folder itself if it is a checkpoint.
 // CheckpointError if neither.

@@ -31,7 +31,10 @@ Loaded load(parallel::World& world, const std::string& path) {
   const trainer::CheckpointReader reader(folder, trainer::CheckpointReader::Contents::kWeights);
   Loaded loaded{reader.config(), nullptr, nullptr};
   loaded.config.clear_mesh();  // the ranks at hand need not be those of the training
-  start_runtime(world, loaded.config);
+  const config::Runtime kept = loaded.config.runtime();
+  loaded.config.mutable_runtime()->clear_float32_products();
+  loaded.config.mutable_runtime()->clear_bfloat16_products();
+  start_runtime(world, kept, loaded.config);
   if (trainer::reads_text(loaded.config)) {
     // The run keeps its own copy; data.tokenizer is where it came from.
     const std::string copy = trainer::run_of_checkpoint(folder) + "/tokenizer.model";

@@ -166,11 +166,10 @@ const char* name_of(GemmPath path) {
   return "?";
 }
 
-// "products: float32 oneDNN (MKL 199, oneDNN 464 GFLOP/s), bfloat16 oneDNN"
-void print_choice(const GemmChoice& choice) {
-  std::printf("products: float32 %s (MKL %.0f, oneDNN %.0f GFLOP/s), bfloat16 %s\n",
-              name_of(choice.float32), choice.aten_gflops, choice.onednn_gflops,
-              name_of(choice.bfloat16));
+// "products: float32 oneDNN, bfloat16 oneDNN (AuthenticAMD 25.17, AVX512)"
+void print_paths(const GemmPaths& paths) {
+  std::printf("products: float32 %s, bfloat16 %s (%s)\n", name_of(paths.float32),
+              name_of(paths.bfloat16), processor_name().c_str());
 }
 
 }  // namespace
@@ -178,7 +177,7 @@ void print_choice(const GemmChoice& choice) {
 
 int main(int argc, char** argv) {
   switchyard::configure_tensor_runtime(2);
-  switchyard::print_choice(switchyard::gemm_choice());
+  switchyard::print_paths(switchyard::gemm_paths());
   switchyard::add_all();
   benchmark::Initialize(&argc, argv);
   benchmark::RunSpecifiedBenchmarks();

@@ -1,6 +1,7 @@
 #include "core/tensor/gemm.h"
 #include "core/tensor/aten.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "core/base/errors.h"
@@ -71,10 +72,43 @@ TEST(Matmul, RefusesOperandsOfTwoTypes) {
                CheckError);
 }
 
-TEST(GemmChoice, IsMadeOnceAndStatesItsMeasurements) {
-  const GemmChoice& choice = gemm_choice();
-  EXPECT_EQ(&choice, &gemm_choice());
-  EXPECT_GT(choice.aten_gflops, 0);
+// Restores the paths at the end of a test.
+struct GemmPathsTest : ::testing::Test {
+  ~GemmPathsTest() override { set_gemm_paths(before); }
+  const GemmPaths before = gemm_paths();
+};
+
+TEST_F(GemmPathsTest, AreThoseOfTheProcessorUntilTheyAreSet) {
+  EXPECT_EQ(before, fastest_gemm_paths());
+  EXPECT_EQ(fastest_gemm_paths(), fastest_gemm_paths());
+  if (!has_onednn(at::kFloat)) {
+    EXPECT_EQ(before.float32, GemmPath::kAten);
+  }
+  if (!has_onednn(at::kBFloat16)) {
+    EXPECT_EQ(before.bfloat16, GemmPath::kFloat32);
+  }
+}
+
+TEST_F(GemmPathsTest, EachThatTheProcessorHasMultipliesExactlyEnough) {
+  for (const GemmPath float32 : {GemmPath::kAten, GemmPath::kOneDnn}) {
+    for (const GemmPath bfloat16 : {GemmPath::kFloat32, GemmPath::kOneDnn}) {
+      const GemmPaths paths{float32, bfloat16};
+      const bool has_float32 = float32 == GemmPath::kAten || has_onednn(at::kFloat);
+      const bool has_bfloat16 = bfloat16 == GemmPath::kFloat32 || has_onednn(at::kBFloat16);
+      if (!has_float32 || !has_bfloat16) {
+        EXPECT_THROW(set_gemm_paths(paths), CheckError);
+        continue;
+      }
+      set_gemm_paths(paths);
+      for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
+        for (const Product& p : layouts(96, 80, 112, type)) expect_exact(p, type);
+      }
+    }
+  }
+}
+
+TEST(ProcessorName, NamesMakerModelAndInstructions) {
+  EXPECT_THAT(processor_name(), ::testing::MatchesRegex("[A-Za-z]+ [0-9]+.[0-9]+, [A-Z0-9 ]+"));
 }
 
 }  // namespace

@@ -314,6 +314,22 @@ TEST(VocabularyLoss, GivesEachTokensLossAndNoGradientWhenGradientsAreOff) {
   EXPECT_EQ(weight.grad.abs().sum().item<float>(), 0);
 }
 
+// Of bfloat16 operands, whose products are exact in float32: logits rounded to bfloat16 would miss
+// by a hundredth.
+TEST(VocabularyLoss, OfBFloat16IsThatOfLogitsInFloat32) {
+  ParameterTable table;
+  fill_table(table, {{500, 256}}, at::kBFloat16);
+  const Parameter& weight = table.parameters()[0];
+  const at::Tensor hidden = draw({300, 256}, at::kBFloat16), targets = some_targets(300, 500);
+  const at::Tensor nll = at::empty({300}, at::kFloat);
+  vocabulary_loss(hidden, table.parameters()[0], targets, 1, nll).backward();
+  const at::Tensor hidden64 = hidden.to(at::kDouble), weight64 = weight.value.to(at::kDouble);
+  EXPECT_TRUE(is_near(nll, reference::token_losses(hidden64, weight64, targets), 1e-5));
+  const at::Tensor logits = vocabulary_logits(hidden, weight);
+  EXPECT_EQ(logits.scalar_type(), at::kFloat);
+  EXPECT_TRUE(is_near(logits, at::mm(hidden64, weight64.t()), 1e-5));
+}
+
 TEST(VocabularyLoss, LeavesTheZLossOutOfItsValue) {
   ParameterTable table;
   fill_table(table, {{50, 8}}, at::kDouble);
