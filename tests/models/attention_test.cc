@@ -285,10 +285,10 @@ TEST(LatentAttention, KeepsOnlyTheLatentAndTheSharedKey) {
 }
 
 TEST(Yarn, MatchesThePublishedConstants) {
-  // DeepSeek-V2-Lite: 192^-0.5 * 1.2608^2; V2 and V3: mscale 1.
-  const config::Model lite =
+  // DeepSeek-V2 and V2-Lite: 192^-0.5 * 1.2608^2; V3: mscale 1.
+  const config::Model v2 =
       model_with("latent {} yarn { factor: 40 original_length: 4096 mscale: 0.707 }");
-  EXPECT_NEAR(lite.attention().scale(), 0.114721, 1e-6);
+  EXPECT_NEAR(v2.attention().scale(), 0.114721, 1e-6);
   const config::Model v3 = model_with("latent {} yarn { factor: 40 original_length: 4096 }");
   EXPECT_NEAR(v3.attention().scale() * std::sqrt(192.0), 1.873854, 1e-6);
 }

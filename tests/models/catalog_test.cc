@@ -48,6 +48,10 @@ constexpr Published kPublished[] = {
     {"deepseek_v2_lite", "15.706484224", "2.45", Counted::kActiveWithoutLookup},
     {"deepseek_v2", "235.7", "21.4"},
     {"deepseek_v3", "671.03", "36.6", Counted::kActiveWithoutLookup},
+    // The same models on longer texts.
+    {"deepseek_v2_lite_32k", "15.706484224", "2.45", Counted::kActiveWithoutLookup},
+    {"deepseek_v2_128k", "235.7", "21.4"},
+    {"deepseek_v3_128k", "671.03", "36.6", Counted::kActiveWithoutLookup},
     {"mixtral_8x7b", "46.703", "12.880"},
     {"mixtral_8x22b", "140.63", "39.16"},
     {"dbrx", "131.60", "36.47"},

@@ -1,0 +1,100 @@
+// Values of the presets that sizes do not show, held to the publications that their headers name.
+
+#include <cmath>
+#include <vector>
+
+#include <google/protobuf/util/message_differencer.h>
+#include <gtest/gtest.h>
+
+#include "core/config/overrides.h"
+#include "models/catalog/catalog.h"
+
+namespace switchyard::models {
+namespace {
+
+// What a source says of some models, each value as `--set` takes it.
+struct PublishedValues {
+  const char* source;
+  std::vector<const char*> models;
+  std::vector<const char*> values;
+};
+
+const std::vector<PublishedValues> kDeepSeek = {
+    {"the papers of DeepSeekMoE, V2 and V3",
+     {"deepseek_moe_2b", "deepseek_moe_16b", "deepseek_moe_145b", "deepseek_moe_142b",
+      "deepseek_v2", "deepseek_v2_128k", "deepseek_v2_lite", "deepseek_v2_lite_32k", "deepseek_v3",
+      "deepseek_v3_128k"},
+     {"model.init_std=0.006", "model.norm_eps=1e-6", "model.attention.rope_theta=1e4",
+      "model.moe.balance_loss.statistics=PER_SEQUENCE", "model.moe.z_loss_coefficient=0"}},
+    {"DeepSeekMoE, section 4.1", {"deepseek_moe_2b"}, {"model.moe.balance_loss.coefficient=0.01"}},
+    {"DeepSeekMoE, section 5.1; DeepSeek-V2, appendix B",
+     {"deepseek_moe_16b", "deepseek_v2_lite", "deepseek_v2_lite_32k"},
+     {"model.moe.balance_loss.coefficient=0.001", "model.moe.capacity.policy=NO_DROP",
+      "model.moe.router.route_scale=1"}},
+    {"DeepSeekMoE, section 7.1",
+     {"deepseek_moe_145b", "deepseek_moe_142b"},
+     {"model.moe.balance_loss.coefficient=0.003", "model.moe.balance_loss.device_coefficient=0.05",
+      "model.moe.num_devices=4"}},
+    {"DeepSeek-V2, sections 2.2 and 3.1",
+     {"deepseek_v2", "deepseek_v2_128k"},
+     {"model.moe.balance_loss.coefficient=0.003", "model.moe.balance_loss.device_coefficient=0.05",
+      "model.moe.balance_loss.communication_coefficient=0.02", "model.moe.router.num_groups=8",
+      "model.moe.router.group_top_k=3", "model.moe.router.route_scale=16",
+      "model.moe.capacity.policy=DEVICE_BUDGET", "model.moe.capacity.exempt_share=0.1"}},
+    {"DeepSeek-V3, sections 2.1 and 4.2",
+     {"deepseek_v3", "deepseek_v3_128k"},
+     {"model.moe.balance_loss.coefficient=0.0001", "model.moe.router.score=SIGMOID",
+      "model.moe.router.num_groups=8", "model.moe.router.group_top_k=4",
+      "model.moe.router.group_score_experts=2", "model.moe.router.route_scale=2.5",
+      "model.moe.capacity.policy=NO_DROP"}},
+    {"DeepSeek-V3, section 4.2: until 14.3T tokens, until 10T",
+     {"deepseek_v3"},
+     {"model.moe.router.bias_update_rate=0.001", "model.mtp.weight=0.3"}},
+    {"the same, afterwards",
+     {"deepseek_v3_128k"},
+     {"model.moe.router.bias_update_rate=0", "model.mtp.weight=0.1"}},
+};
+
+void expect_values(const std::vector<PublishedValues>& table) {
+  for (const PublishedValues& published : table)
+    for (const char* name : published.models) {
+      const config::RunConfig run = preset_run(name, {}, 1);
+      for (const char* value : published.values) {
+        config::RunConfig as_published = run;
+        ASSERT_EQ(config::apply_override(as_published, value), "");
+        EXPECT_TRUE(google::protobuf::util::MessageDifferencer::Equals(run, as_published))
+            << name << " has another value than " << value << ", which is in " << published.source;
+      }
+    }
+}
+
+TEST(CatalogValues, OfDeepSeeksModelsAreThosePublished) { expect_values(kDeepSeek); }
+
+// Pre-training was on 4096 tokens without YaRN; longer texts came after it.
+TEST(CatalogValues, DeepSeekStretchesPositionsForLongerTextsOnly) {
+  struct Extension {
+    const char *before, *after;
+    double scale;  // of the attention with YaRN
+  };
+  for (const Extension& extension :
+       std::vector<Extension>{{"deepseek_v2", "deepseek_v2_128k", 0.114721},
+                              {"deepseek_v2_lite", "deepseek_v2_lite_32k", 0.114721},
+                              {"deepseek_v3", "deepseek_v3_128k", 1.873854 / std::sqrt(192)}}) {
+    SCOPED_TRACE(extension.after);
+    const config::Attention before = preset_run(extension.before, {}, 1).model().attention();
+    config::Attention after = preset_run(extension.after, {}, 1).model().attention();
+    EXPECT_FALSE(before.has_yarn());
+    EXPECT_NEAR(before.scale(), 1 / std::sqrt(192), 1e-12);
+    EXPECT_NEAR(after.scale(), extension.scale, 1e-6);
+    EXPECT_EQ(after.yarn().factor(), 40);
+    EXPECT_EQ(after.yarn().original_length(), 4096);
+    after.clear_yarn();
+    after.set_scale(before.scale());
+    EXPECT_TRUE(google::protobuf::util::MessageDifferencer::Equals(before, after));
+  }
+  EXPECT_TRUE(preset_run("deepseek_v2_tiny", {}, 1).model().attention().has_yarn())
+      << "no preset that the tests train has YaRN";
+}
+
+}  // namespace
+}  // namespace switchyard::models
