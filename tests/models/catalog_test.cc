@@ -299,7 +299,11 @@ struct TinyFamily : ::testing::TestWithParam<std::string> {
                                           "train.global_batch=8", "runtime.compute=FP64",
                                           "optimizer.lr=3e-3"};
     overrides.insert(overrides.end(), more.begin(), more.end());
-    return preset_run(GetParam(), overrides, 1);
+    config::RunConfig config = preset_run(GetParam(), overrides, 1);
+    // Statistics of each rank are another function for each number of ranks.
+    config::BalanceLoss& balance = *config.mutable_model()->mutable_moe()->mutable_balance_loss();
+    if (balance.statistics() == config::PER_RANK) balance.set_statistics(config::GLOBAL_BATCH);
+    return config;
   }
 };
 

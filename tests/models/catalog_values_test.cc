@@ -19,6 +19,46 @@ struct PublishedValues {
   std::vector<const char*> values;
 };
 
+const std::vector<PublishedValues> kDecoders = {
+    {"config.json and loss of the port to Transformers",
+     {"mixtral_8x7b", "mixtral_8x22b", "qwen1_5_moe_a2_7b", "qwen2_57b_a14b", "mixtral_tiny",
+      "qwen1_5_moe_tiny"},
+     {"model.moe.balance_loss.statistics=PER_RANK", "model.moe.balance_loss.load=TOKENS_CHOOSING",
+      "model.moe.layer_aggregation=POOLED_LAYERS", "model.moe.capacity.policy=NO_DROP",
+      "model.attention.rope_theta=1e6"}},
+    {"config.json of Mixtral-8x7B-v0.1",
+     {"mixtral_8x7b"},
+     {"model.moe.balance_loss.coefficient=0.02", "model.norm_eps=1e-5"}},
+    {"config.json of Mixtral-8x22B-v0.1",
+     {"mixtral_8x22b"},
+     {"model.moe.balance_loss.coefficient=0.001", "model.norm_eps=1e-5"}},
+    {"config.json of Qwen1.5-MoE-A2.7B and Qwen2-57B-A14B",
+     {"qwen1_5_moe_a2_7b", "qwen2_57b_a14b"},
+     {"model.moe.balance_loss.coefficient=0.001", "model.norm_eps=1e-6",
+      "model.moe.router.weighting=RAW", "model.attention.qkv_bias=true",
+      "model.moe.shared_expert.sigmoid_gate=true"}},
+    {"the report and config.json of Qwen3",
+     {"qwen3_30b_a3b", "qwen3_235b_a22b", "qwen3_moe_tiny"},
+     {"model.moe.balance_loss.coefficient=0.001", "model.moe.balance_loss.statistics=GLOBAL_BATCH",
+      "model.moe.router.weighting=RENORMALIZE", "model.attention.rope_theta=1e6",
+      "model.attention.qk_norm=PER_HEAD", "model.norm_eps=1e-6"}},
+    {"config.json of dbrx-base; MegaBlocks",
+     {"dbrx", "dbrx_tiny"},
+     {"model.moe.balance_loss.coefficient=0.05", "model.moe.balance_loss.statistics=PER_RANK",
+      "model.moe.balance_loss.load=ALL_CHOICES", "model.moe.layer_aggregation=MEAN_OVER_LAYERS",
+      "model.attention.rope_theta=5e5", "model.attention.qkv_clip=8", "model.norm_eps=1e-5"}},
+    {"the configs of allenai/OLMoE; MegaBlocks",
+     {"olmoe_1b_7b", "olmoe_tiny"},
+     {"model.moe.balance_loss.coefficient=0.01", "model.moe.balance_loss.statistics=PER_RANK",
+      "model.moe.balance_loss.load=ALL_CHOICES", "model.moe.layer_aggregation=MEAN_OVER_LAYERS",
+      "model.moe.z_loss_coefficient=1e-3", "model.init_std=0.02", "model.init_cut=3",
+      "model.attention.rope_theta=1e4", "model.norm_eps=1e-5"}},
+    {"model.py of xai-org/grok-1",
+     {"grok_1"},
+     {"model.output_scale=0.5773502691896257", "model.attention.logit_cap=30",
+      "model.attention.rope_theta=1e4", "model.norm_eps=1e-5", "model.moe.router.weighting=RAW"}},
+};
+
 const std::vector<PublishedValues> kDeepSeek = {
     {"the papers of DeepSeekMoE, V2 and V3",
      {"deepseek_moe_2b", "deepseek_moe_16b", "deepseek_moe_145b", "deepseek_moe_142b",
@@ -68,6 +108,7 @@ void expect_values(const std::vector<PublishedValues>& table) {
     }
 }
 
+TEST(CatalogValues, OfDecodersAreThosePublished) { expect_values(kDecoders); }
 TEST(CatalogValues, OfDeepSeeksModelsAreThosePublished) { expect_values(kDeepSeek); }
 
 // Pre-training was on 4096 tokens without YaRN; longer texts came after it.
