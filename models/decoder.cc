@@ -6,6 +6,7 @@
 #include "core/tensor/aten.h"
 #include "core/tensor/ops.h"
 #include "core/tensor/profiled_part.h"
+#include "models/initializers.h"
 #include "models/layers/output_z_loss.h"
 #include "models/moe/balance.h"
 
@@ -57,7 +58,8 @@ at::Tensor Decoder::embed(const at::Tensor& tokens) const {
 
 at::Tensor Decoder::hidden(const at::Tensor& normed_TD) const {
   // The logits are linear in it.
-  return model_.output_scale() == 1 ? normed_TD : normed_TD * model_.output_scale();
+  const at::Tensor x_TD = for_output(normed_TD, model_);
+  return model_.output_scale() == 1 ? x_TD : x_TD * model_.output_scale();
 }
 
 AttentionInput Decoder::input_at(int64_t sequences, int64_t seen, int64_t length) const {

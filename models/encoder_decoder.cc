@@ -1,6 +1,5 @@
 #include "models/encoder_decoder.h"
 
-#include <cmath>
 #include <memory>
 #include <utility>
 
@@ -9,6 +8,7 @@
 #include "core/tensor/ops.h"
 #include "core/tensor/profiled_part.h"
 #include "core/tensor/recompute.h"
+#include "models/initializers.h"
 #include "models/layers/dropout.h"
 #include "models/layers/output_z_loss.h"
 #include "models/layers/position.h"
@@ -250,12 +250,6 @@ at::Tensor EncoderDecoder::encode(const at::Tensor& source_BM, const T5Layer::In
                    recompute);
 }
 
-// T5's tied embeddings start as N(0, 1), made for looking up: too large for an output matrix.
-at::Tensor EncoderDecoder::scaled(const at::Tensor& hidden_TD) const {
-  const bool too_large = !output_ && model_.initializer() == config::TRUNCATED_NORMAL;
-  return too_large ? hidden_TD / std::sqrt(static_cast<double>(model_.d_model())) : hidden_TD;
-}
-
 at::Tensor EncoderDecoder::loss(const TokenBatch& batch, const StepContext& context, double scale,
                                 const at::Tensor& nll, bool recompute) const {
   const int64_t sequences = batch.tokens_BS.size(0);
@@ -268,8 +262,8 @@ at::Tensor EncoderDecoder::loss(const TokenBatch& batch, const StepContext& cont
   const at::Tensor hidden_TD = run_stack(decoder_, embed(batch.tokens_BS, target, kTargetDropout),
                                          memory_TD, {sequences, mask, target}, recompute);
   const ProfiledPart part("sy::loss");
-  return vocabulary_loss(scaled(hidden_TD), output_weight(), batch.targets_BS.flatten(), scale, nll,
-                         output_z_loss(model_, context));
+  return vocabulary_loss(for_output(hidden_TD, model_), output_weight(), batch.targets_BS.flatten(),
+                         scale, nll, output_z_loss(model_, context));
 }
 
 EncoderDecoder::State EncoderDecoder::encode(const at::Tensor& source_BM,
@@ -291,7 +285,7 @@ at::Tensor EncoderDecoder::next_logits(const at::Tensor& tokens_BS, const StepCo
     x_TD = decoder_.layers[i].next(x_TD, state.memory_TD, bias, input, state.layers[i]);
   }
   const at::Tensor last = x_TD.view({sequences, length, -1}).select(1, length - 1);
-  return vocabulary_logits(scaled(decoder_.final_norm.forward(last)), output_weight());
+  return vocabulary_logits(for_output(decoder_.final_norm.forward(last), model_), output_weight());
 }
 
 }  // namespace switchyard::models

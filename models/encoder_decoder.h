@@ -115,7 +115,6 @@ class EncoderDecoder {
                        const T5Layer::Input& input) const;
   at::Tensor embed(const at::Tensor& tokens, const StepContext& context, uint32_t stream) const;
   at::Tensor encode(const at::Tensor& source_BM, const T5Layer::Input& input, bool recompute) const;
-  at::Tensor scaled(const at::Tensor& hidden_TD) const;
   Parameter& output_weight() const { return output_ ? *output_ : embedding_; }
 
   config::Model model_;

@@ -7,6 +7,7 @@
 #include "core/tensor/ops.h"
 #include "core/tensor/profiled_part.h"
 #include "core/tensor/recompute.h"
+#include "models/initializers.h"
 #include "models/layers/dropout.h"
 #include "models/layers/output_z_loss.h"
 #include "models/layers/sampled_softmax.h"
@@ -87,13 +88,14 @@ at::Tensor LstmLm::loss(const TokenBatch& batch, const StepContext& context, dou
     }
   }
   const ProfiledPart part("sy::loss");
+  const at::Tensor hidden_TD = for_output(x_TD, model_);
   const at::Tensor targets_T = batch.targets_BS.flatten();
   const int64_t samples = model_.lstm().sampled_softmax();
   if (context.training && samples > 0) {
-    return sampled_softmax_loss(x_TD, output_weight(), targets_T,
+    return sampled_softmax_loss(hidden_TD, output_weight(), targets_T,
                                 draw_candidates(model_.vocab_size(), samples, context), scale);
   }
-  return vocabulary_loss(x_TD, output_weight(), targets_T, scale, nll,
+  return vocabulary_loss(hidden_TD, output_weight(), targets_T, scale, nll,
                          output_z_loss(model_, context));
 }
 
@@ -108,7 +110,7 @@ at::Tensor LstmLm::next_logits(const at::Tensor& tokens_BS, const StepContext& c
     x_TD = run_layer(i, x_TD, {with_ids, sequences, {}}, &states[i], decision);
   }
   const at::Tensor last = x_TD.view({sequences, length, -1}).select(1, length - 1);
-  return vocabulary_logits(last, output_weight());
+  return vocabulary_logits(for_output(last, model_), output_weight());
 }
 
 }  // namespace switchyard::models
