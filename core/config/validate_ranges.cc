@@ -127,6 +127,7 @@ constexpr RealRange kReals[] = {
     not_negative("model.attention.yarn.mscale"),
     share_below_one("model.moe.router.input_jitter"),
     share_below_one("model.moe.router.input_dropout"),
+    above_zero("model.moe.router.noise_std"),
     not_negative("model.moe.router.bias_update_rate"),
     not_negative("model.moe.router.init_std"),
     {"model.moe.router.weight_norm", 1, Bound::kClosed, kInfinity, Bound::kOpen},

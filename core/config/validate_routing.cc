@@ -72,19 +72,52 @@ void check_second_choice(const Moe& moe, Findings& findings) {
         "num_groups: it draws from the scores themselves; use ALWAYS or leave them out");
 }
 
-void check_randomness(const Moe& moe, Findings& findings) {
+void check_noise(const Router& router, Findings& findings) {
+  const std::string& noise = Noise_Name(router.noise());
+  if (router.has_noise_std() && router.noise() != FIXED_NOISE)
+    findings.add(
+        "model.moe.router.noise_std ({}) must not be set with noise {}, which does not read it; "
+        "leave it out or set noise: FIXED_NOISE",
+        router.noise_std(), noise);
+  if (router.noise() <= NO_NOISE) return;
+  if (router.selection() != TOP_K)
+    findings.add(
+        "model.moe.router.noise ({}) must be used with selection TOP_K, got {}: noise is there to "
+        "vary which experts are the best; use NO_NOISE or TOP_K",
+        noise, Selection_Name(router.selection()));
+  if (router.score() == SIGMOID)
+    findings.add(
+        "model.moe.router.noise ({}) must be used with score SOFTMAX; its load estimate compares "
+        "noisy logits; use SOFTMAX or NO_NOISE",
+        noise);
+  if (router.selection_bias())
+    findings.add(
+        "model.moe.router.selection_bias must not be used with noise {}: the load estimate knows "
+        "no bias; choose one of them",
+        noise);
+  if (router.noise() == FIXED_NOISE && router.hierarchy() > ONE_LEVEL)
+    findings.add(
+        "model.moe.router.noise (FIXED_NOISE) must be used with hierarchy ONE_LEVEL, got {}: no "
+        "published two-level gate has it; use LEARNED_NOISE or NO_NOISE",
+        Hierarchy_Name(router.hierarchy()));
+}
+
+void check_precision(const Router& router, Findings& findings) {
+  if (router.has_precision() && router.weighting() == EQUAL)
+    findings.add(
+        "model.moe.router.precision ({}) must not be set with weighting EQUAL, which needs no "
+        "logits; leave it out",
+        RouterPrecision_Name(router.precision()));
+  if (router.precision() == ROUTER_BF16 && router.hierarchy() > ONE_LEVEL)
+    findings.add(
+        "model.moe.router.precision (ROUTER_BF16) must be used with hierarchy ONE_LEVEL, got {}; "
+        "leave it out",
+        Hierarchy_Name(router.hierarchy()));
+}
+
+void check_selection_bias(const Moe& moe, Findings& findings) {
   const Router& router = moe.router();
-  const bool goes_by_scores = router.selection() == TOP_K;
-  if (router.noise() == LEARNED_NOISE && !goes_by_scores)
-    findings.add(
-        "model.moe.router.noise (LEARNED_NOISE) must be used with selection TOP_K, got {}: noise "
-        "is there to vary which experts are the best; use NO_NOISE or TOP_K",
-        Selection_Name(router.selection()));
-  if (router.noise() == LEARNED_NOISE && router.score() == SIGMOID)
-    findings.add(
-        "model.moe.router.noise (LEARNED_NOISE) must be used with score SOFTMAX; its load estimate "
-        "compares noisy logits; use SOFTMAX or NO_NOISE");
-  if (router.selection_bias() && !goes_by_scores)
+  if (router.selection_bias() && router.selection() != TOP_K)
     findings.add(
         "model.moe.router.selection_bias must be used with selection TOP_K, got {}; leave it out "
         "or use TOP_K",
@@ -93,10 +126,6 @@ void check_randomness(const Moe& moe, Findings& findings) {
     findings.add(
         "model.moe.dead_expert_action (RAISE_BIAS) must be used with router.selection_bias; set "
         "that, or use REINITIALIZE");
-  if (router.selection_bias() && router.noise() == LEARNED_NOISE)
-    findings.add(
-        "model.moe.router.selection_bias must not be used with noise LEARNED_NOISE: the load "
-        "estimate knows no bias; choose one of them");
 }
 
 // Losses that could move nothing.
@@ -114,10 +143,10 @@ void check_losses(const Moe& moe, Findings& findings) {
     unused(moe.z_loss_coefficient(), "z_loss_coefficient");
     unused(moe.importance_loss_coefficient(), "importance_loss_coefficient");
   }
-  if (moe.load_loss_coefficient() > 0 && router.noise() != LEARNED_NOISE)
+  if (moe.load_loss_coefficient() > 0 && router.noise() <= NO_NOISE)
     findings.add(
-        "model.moe.load_loss_coefficient ({}) must be 0 without noise LEARNED_NOISE: a counted "
-        "load has no gradient; set router.noise or use balance_loss",
+        "model.moe.load_loss_coefficient ({}) must be 0 without noise: a counted load has no "
+        "gradient; set router.noise or use balance_loss",
         moe.load_loss_coefficient());
   if (moe.load_loss_coefficient() > 0 && router.num_groups() > 1 && router.hierarchy() == ONE_LEVEL)
     findings.add(
@@ -258,7 +287,9 @@ void check_routing(const Moe& moe, Findings& findings) {
   check_choices(moe, findings);
   check_second_choice(moe, findings);
   check_groups(moe, findings);
-  check_randomness(moe, findings);
+  check_noise(moe.router(), findings);
+  check_precision(moe.router(), findings);
+  check_selection_bias(moe, findings);
   check_losses(moe, findings);
   check_importance(moe, findings);
   check_balance_loss(moe, findings);

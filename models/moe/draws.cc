@@ -48,7 +48,7 @@ RouterDraws draw_for_router(const config::Moe& moe, int64_t tokens, const StepCo
   const auto stream = [&](Stream which) {
     return Random(context.seed, which, context.step, layer);
   };
-  if (router.noise() == config::LEARNED_NOISE) {
+  if (router.noise() > config::NO_NOISE) {
     const bool two_levels = router.hierarchy() > config::ONE_LEVEL;
     const Random random = stream(two_levels ? Stream::kGroupNoise : Stream::kRouterNoise);
     const int64_t width = two_levels ? router.num_groups() : moe.num_experts();

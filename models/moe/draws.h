@@ -14,7 +14,7 @@ namespace switchyard::models {
 // What the random stages of one forward pass use. Undefined: the stage does nothing, as always in
 // evaluation.
 struct RouterDraws {
-  at::Tensor normal_TE;             // standard normal: LEARNED_NOISE
+  at::Tensor normal_TE;             // standard normal: LEARNED_NOISE, FIXED_NOISE
   at::Tensor gumbel_TE;             // standard Gumbel: SAMPLED, SAMPLED_SECOND
   at::Tensor group_normal_TA = {};  // standard normal: LEARNED_NOISE of a two-level gate
 };

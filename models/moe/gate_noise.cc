@@ -14,6 +14,12 @@ NoisyLogits add_noise(const at::Tensor& clean_TE, const at::Tensor& noise_logits
   return {clean_TE + normal_TE * sigma_TE, sigma_TE};
 }
 
+NoisyLogits add_fixed_noise(const at::Tensor& clean_TE, double noise_std,
+                            const at::Tensor& normal_TE) {
+  if (!normal_TE.defined()) return {clean_TE, {}};
+  return {clean_TE + normal_TE * noise_std, at::full_like(clean_TE, noise_std)};
+}
+
 at::Tensor chance_of_choice(const at::Tensor& clean_TE, const NoisyLogits& noise, int64_t k) {
   const auto& [noisy_TE, sigma_TE] = noise;
   if (!sigma_TE.defined() || k >= clean_TE.size(1)) return {};

@@ -1,6 +1,7 @@
 #include "models/moe/router.h"
 
 #include <cmath>
+#include <utility>
 
 #include "core/base/errors.h"
 #include "core/tensor/aten.h"
@@ -69,6 +70,20 @@ Init init_of(const config::Router& router, int64_t d_model) {
   return init;
 }
 
+// ROUTER_BF16 rounds each result, and its gradient, to bfloat16; the type stays, for the operations
+// after it.
+at::Tensor rounded(const at::Tensor& x, const config::Router& router) {
+  const bool rounds = router.precision() == config::ROUTER_BF16 && x.defined();
+  return rounds ? x.to(at::kBFloat16).to(x.scalar_type()) : x;
+}
+
+NoisyLogits with_noise(const RouterInput& input, const config::Router& router,
+                       const RouterDraws& draws) {
+  return router.noise() == config::FIXED_NOISE
+             ? add_fixed_noise(input.logits_TE, router.noise_std(), draws.normal_TE)
+             : add_noise(input.logits_TE, input.noise_logits_TE, draws.normal_TE);
+}
+
 at::Tensor softmax_over_tokens(const at::Tensor& logits_TE, const RouterInput& input) {
   at::Tensor logits = logits_TE;
   if (!input.real.empty()) {
@@ -80,23 +95,29 @@ at::Tensor softmax_over_tokens(const at::Tensor& logits_TE, const RouterInput& i
 
 }  // namespace
 
-Routing route_logits(const RouterInput& input, const config::Moe& moe, const RouterDraws& draws) {
-  if (moe.router().hierarchy() > config::ONE_LEVEL) return route_two_levels(input, moe, draws);
+Routing route_logits(RouterInput input, const config::Moe& moe, const RouterDraws& draws) {
+  const config::Router& router = moe.router();
+  if (router.hierarchy() > config::ONE_LEVEL) return route_two_levels(input, moe, draws);
+  input.logits_TE = rounded(input.logits_TE, router);
+  input.noise_logits_TE = rounded(input.noise_logits_TE, router);
   Routing routing;
   routing.logits_TE = input.logits_TE;
   routing.threshold_E = input.threshold_E;
-  const NoisyLogits noise = add_noise(input.logits_TE, input.noise_logits_TE, draws.normal_TE);
-  const bool sigmoid = moe.router().score() == config::SIGMOID;
-  at::Tensor score_TE = sigmoid ? noise.noisy_TE.sigmoid() : noise.noisy_TE.softmax(-1);
-  routing.probability_TE = sigmoid ? score_TE / positive(score_TE.sum(-1, true)) : score_TE;
-  if (moe.router().score() == config::SOFTMAX_OVER_TOKENS) {
-    score_TE = softmax_over_tokens(noise.noisy_TE, input);
+  NoisyLogits noise = with_noise(input, router, draws);
+  noise.noisy_TE = rounded(noise.noisy_TE, router);
+  const bool sigmoid = router.score() == config::SIGMOID;
+  at::Tensor score_TE =
+      rounded(sigmoid ? noise.noisy_TE.sigmoid() : noise.noisy_TE.softmax(-1), router);
+  routing.probability_TE =
+      sigmoid ? rounded(score_TE / positive(score_TE.sum(-1, true)), router) : score_TE;
+  if (router.score() == config::SOFTMAX_OVER_TOKENS) {
+    score_TE = rounded(softmax_over_tokens(noise.noisy_TE, input), router);
   }
   routing.expert_TK =
       input.chosen_TK.defined() ? input.chosen_TK : select(score_TE, input, moe, draws);
   const at::Tensor chosen_score_TK = score_TE.gather(-1, routing.expert_TK);
   routing.score_TK = chosen_score_TK.detach();
-  routing.weight_TK = choice_weights(chosen_score_TK, moe.router());
+  routing.weight_TK = rounded(choice_weights(chosen_score_TK, router), router);
   routing.chance_TE = chance_of_choice(input.logits_TE, noise, moe.top_k());
   return routing;
 }
@@ -150,12 +171,14 @@ Routing Router::route(const at::Tensor& x_TD, const StepContext& context,
                       const at::Tensor& chosen) const {
   const ProfiledPart part("sy::router");
   const auto type = x_TD.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-  const at::Tensor input_TD = perturb_input(x_TD.to(type), moe_.router(), context, layer_);
+  const config::Router& options = moe_.router();
+  const at::Tensor input_TD =
+      rounded(perturb_input(rounded(x_TD.to(type), options), options, context, layer_), options);
   RouterDraws draws = draw_for_router(moe_, x_TD.size(0), context, layer_, type);
   RouterInput input;
   input.chosen_TK = chosen;
   const auto all_logits = [&](Parameter& weight) {
-    return at::mm(input_TD, use(weight, type).t());
+    return at::mm(input_TD, rounded(use(weight, type), options).t());
   };
   if (group_weight_) {
     input.group_logits_TA = all_logits(*group_weight_);
@@ -167,12 +190,14 @@ Routing Router::route(const at::Tensor& x_TD, const StepContext& context,
   }
   const auto logits_of = [&](Parameter& weight) {
     return group_weight_ ? logits_within_groups(input_TD, use(weight, type), input.group_TG,
-                                                moe_.router().num_groups())
+                                                options.num_groups())
                          : all_logits(weight);
   };
   input.logits_TE =
       weight_ ? logits_of(*weight_) : at::zeros({x_TD.size(0), moe_.num_experts()}, type);
-  if (draws.normal_TE.defined()) input.noise_logits_TE = logits_of(*noise_weight_);
+  if (noise_weight_ && draws.normal_TE.defined()) {
+    input.noise_logits_TE = logits_of(*noise_weight_);
+  }
   if (threshold_) input.threshold_E = use(*threshold_, type);
   // The master copy: in bf16 a step of 0.001 would be lost.
   if (selection_bias_) input.bias_E = selection_bias_->master.to(type);
@@ -182,7 +207,7 @@ Routing Router::route(const at::Tensor& x_TD, const StepContext& context,
   input.group_tokens = context.group_tokens;
   input.real = real_tokens(context, x_TD.size(0));
   input.training = context.training;
-  return route_logits(input, moe_, draws);
+  return route_logits(std::move(input), moe_, draws);
 }
 
 }  // namespace switchyard::models

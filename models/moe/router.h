@@ -5,10 +5,12 @@
 //
 // All in float32 (float64 for float64 input), whatever the compute type: routing is decided by tiny
 // differences, and exponentials need the range ("selective precision", Switch section 2.4).
+// ROUTER_BF16 shows what becomes of routing without that.
 //
 // Published systems as settings:
 //   1991 dense gate      top_k = num_experts, weighting RAW
 //   noisy top-k (2017)   noise LEARNED_NOISE, init_std 0, importance and load losses
+//   V-MoE                noise FIXED_NOISE, RAW, importance and load losses
 //   GShard, ST-MoE       second_choice AT_RANDOM        Switch   top_k 1, RAW, input_jitter
 //   expert choice        selection EXPERT_CHOICE, policy BY_PROBABILITY, RAW
 //   2017, hierarchical   hierarchy TWO_LEVEL, num_groups, group_top_k 2, top_k 4
@@ -69,7 +71,7 @@ struct RouterInput {
 };
 
 // The stages from the logits on.
-Routing route_logits(const RouterInput& input, const config::Moe& moe, const RouterDraws& draws);
+Routing route_logits(RouterInput input, const config::Moe& moe, const RouterDraws& draws);
 
 // What RENORMALIZE and RENORMALIZE_KEPT divide the scores of the chosen [..., K] by, [..., 1]:
 // their weight_norm-norm; above 0 whatever underflows.

@@ -91,6 +91,12 @@ Z_LOSS = {
     1e-3: switch("switch_z0.001", "z 0.001", extra=("model.moe.z_loss_coefficient=0.001",)),
     1e-2: switch("switch_z0.01", "z 0.01", extra=("model.moe.z_loss_coefficient=0.01",)),
 }
+BF16 = "runtime.compute=BF16"
+PRECISION = {
+    "float32": replace(SWITCH[8], label="all float32"),
+    "selective": switch("switch_bf16", "bfloat16, router float32", extra=(BF16,)),
+    "coarse": switch("switch_bf16_router", "bfloat16, router too", extra=(BF16, "model.moe.router.precision=ROUTER_BF16")),
+}
 RAW = "model.moe.router.weighting=RAW"
 TOP_2 = {
     "gshard": arm(DECODER, "top2_of_8", "top-2 of 8", *moe(8, 64, 2)),

@@ -220,6 +220,26 @@ def judge_balance(results, runner):
                    [f"Judged in layer {judged.split('/')[1]}, the less even one without the loss."])
 
 
+# Ten experts and one that leads them by less than bfloat16 can say at 128.
+LEAD = [128.0] * 10 + [128.5]
+
+
+def judge_precision(results, runner):
+    compared = list(arms.PRECISION.values())
+    selective, coarse = (finals(results[arms.PRECISION[name].name]) for name in ("selective", "coarse"))
+    noise = max(deviation(selective) or 0, deviation(coarse) or 0)
+    cost = mean(selective) - mean(coarse)
+    checks = [check("loss(router float32) - loss(router bfloat16) ≤ the seeds' standard deviation", cost, cost <= noise, 4)]
+    for precision, expected in (("ROUTER_FP32", 0.142), ("ROUTER_BF16", 0.091)):
+        weight = runner.best_weight(LEAD, f"model.moe.router.precision={precision}")
+        checks.append(check(f"{precision}: probability of logit 128.5 beside ten of 128 is {expected}", weight,
+                            abs(weight - expected) < 5e-4))
+    return Outcome(["arm", "held-out loss", "above the floor"], [loss_row(results, arm) for arm in compared], checks,
+                   dots(results, compared, "held-out loss, nats per word"),
+                   [f"The greater standard deviation of the two bfloat16 arms is {noise:.4f}. The router in bfloat16 rounds its input, "
+                    "matrix, logits, scores and weights to bfloat16. The paper's divergence at scale is not to be had at this size."])
+
+
 def judge_z_loss(results, runner):
     compared = list(arms.Z_LOSS.values())
     control, small = arms.Z_LOSS[0], arms.Z_LOSS[1e-3]
@@ -284,6 +304,8 @@ CLAIMS = [
           arms.CAPACITY, judge_capacity),
     Claim(7, "An auxiliary loss of 0.01 balances without harm (2021)",
           "Decoder, top-1 of 8 experts, capacity factor 1.25.", list(arms.BALANCE.values()), judge_balance),
+    Claim(8, "In bfloat16 training a router in float32 is at least as good as one in bfloat16 (2021)",
+          "Decoder, top-1 of 8 experts, capacity factor 2, auxiliary loss 0.01.", list(arms.PRECISION.values()), judge_precision),
     Claim(11, "The router z-loss keeps logits small at no cost (2022)",
           "Decoder, top-1 of 8 experts, capacity factor 2, auxiliary loss 0.01.", list(arms.Z_LOSS.values()), judge_z_loss),
     Claim(15, "A shared and many small experts are at least as good as top-2 of few large ones (2024)",

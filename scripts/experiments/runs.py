@@ -4,6 +4,7 @@ import math
 import os
 import shutil
 import subprocess
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -147,9 +148,23 @@ class Runner:
     def version(self):
         return subprocess.run([self.binary, "--version"], text=True, check=True, capture_output=True).stdout.strip()
 
-    def evaluate(self, checkpoint):
-        result = subprocess.run([self.binary, "eval", str(checkpoint), "--sequences", "128", "--json"], text=True, check=False,
-                                capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    def ask(self, *arguments):
+        """What the binary prints as JSON."""
+        result = subprocess.run([self.binary, *arguments, "--json"], text=True, check=False, capture_output=True,
+                                env={**os.environ, "OMP_NUM_THREADS": "1"})
         if result.returncode != 0:
-            raise RunFailed(f"eval {checkpoint} ended with exit code {result.returncode}:\n{result.stderr[-2000:]}")
-        return json.loads(result.stdout)["loss"]
+            raise RunFailed(f"{' '.join(arguments)} ended with exit code {result.returncode}:\n{result.stderr[-2000:]}")
+        return json.loads(result.stdout)
+
+    def evaluate(self, checkpoint):
+        return self.ask("eval", str(checkpoint), "--sequences", "128")["loss"]
+
+    def best_weight(self, logits, *sets):
+        """Of one token's first choice, by its probability as it is."""
+        with tempfile.NamedTemporaryFile("w", suffix=".csv") as file:
+            file.write(",".join(map(str, logits)) + "\n")
+            file.flush()
+            rule = ("model.moe.router.weighting=RAW", "model.moe.top_k=1", *sets)
+            report = self.ask("inspect", "routing", "--router", "mixtral_tiny", "--logits", file.name,
+                              *(part for item in rule for part in ("--set", item)))
+        return report["tokens"][0][0]["weight"]

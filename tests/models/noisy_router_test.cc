@@ -1,4 +1,5 @@
-// Noisy top-k routing (2017) against worked values: 3 tokens, 4 experts, 2 chosen.
+// Noisy top-k routing (2017) against worked values: 3 tokens, 4 experts, 2 chosen; and the same
+// with noise of a fixed size (V-MoE).
 
 #include <gtest/gtest.h>
 
@@ -95,6 +96,55 @@ TEST_F(NoisyRouter, ImportanceLossHasItsGradientThroughTheWeights) {
   EXPECT_GT(input.logits_TE.grad().abs().max().item<double>(), 1e-3);
   expect_gradient(input.logits_TE, input.logits_TE.grad(), [&] { return loss().item<double>(); },
                   {.tolerance = 1e-8});
+}
+
+struct FixedNoise : NoisyRouter {
+  static constexpr double kSigma = 0.25;
+
+  void SetUp() override {
+    NoisyRouter::SetUp();
+    moe.mutable_router()->set_noise(config::FIXED_NOISE);
+    moe.mutable_router()->set_noise_std(kSigma);
+    input.noise_logits_TE = at::Tensor();
+  }
+};
+
+TEST_F(FixedNoise, ChoosesAndWeighsByTheNoisyLogits) {
+  const Routing routing = route_logits(input, moe, draws);
+  const at::Tensor noisy = (input.logits_TE + draws.normal_TE * kSigma).detach();
+  EXPECT_TRUE(is_near(routing.probability_TE, noisy.softmax(-1)));
+  const auto [best, expert] = noisy.topk(2, -1);
+  EXPECT_TRUE(at::equal(routing.expert_TK, expert));
+  EXPECT_TRUE(is_near(routing.weight_TK, best.softmax(-1)));
+  EXPECT_TRUE(at::equal(routing.logits_TE, input.logits_TE));  // which the z-loss takes
+  const Routing evaluation = route_logits(input, moe, {});
+  EXPECT_TRUE(is_near(evaluation.probability_TE, input.logits_TE.softmax(-1)));
+  EXPECT_FALSE(evaluation.chance_TE.defined());
+}
+
+// By drawing an expert's noise again, many times, beside the others' as they are.
+TEST_F(FixedNoise, HasTheChanceOfAnotherDraw) {
+  const Routing routing = route_logits(input, moe, draws);
+  const at::Tensor noisy = (input.logits_TE + draws.normal_TE * kSigma).detach();
+  constexpr int64_t kDraws = 100'000;
+  at::manual_seed(8);
+  for (int64_t e = 0; e < 4; ++e) {
+    const at::Tensor others = noisy.clone();
+    others.select(1, e).fill_(-1e9);
+    const at::Tensor to_beat = std::get<0>(others.topk(2, -1)).select(1, 1);
+    const at::Tensor again = input.logits_TE.detach().select(1, e).unsqueeze(1) +
+                             at::randn({3, kDraws}, at::kDouble) * kSigma;
+    const at::Tensor share = again.gt(to_beat.unsqueeze(1)).to(at::kDouble).mean(1);
+    for (int64_t t = 0; t < 3; ++t)
+      EXPECT_NEAR(routing.chance_TE[t][e].item<double>(), share[t].item<double>(), 0.007);
+  }
+}
+
+TEST_F(FixedNoise, LoadLossHasItsGradientThroughLogitsAndThreshold) {
+  load_loss().backward();
+  EXPECT_GT(input.logits_TE.grad().abs().max().item<double>(), 1e-3);
+  expect_gradient(input.logits_TE, input.logits_TE.grad(),
+                  [&] { return load_loss().item<double>(); }, {.tolerance = 1e-8});
 }
 
 TEST_F(NoisyRouter, SharesOfTheLossAddUpOverRanks) {

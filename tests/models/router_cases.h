@@ -31,6 +31,10 @@ constexpr RouterCase kRouterCases[] = {
                "router { noise: LEARNED_NOISE } importance_loss_coefficient: 0.1 "
                "load_loss_coefficient: 0.1",
                true},
+    RouterCase{"FixedNoise",
+               "router { noise: FIXED_NOISE noise_std: 0.25 } importance_loss_coefficient: 0.1 "
+               "load_loss_coefficient: 0.1",
+               true},
     RouterCase{"InputJitter", "router { input_jitter: 0.1 }", true},
     RouterCase{"InputDropout", "router { input_dropout: 0.1 }", true},
     RouterCase{"ExpertDropout", "expert_dropout: 0.1", true},

@@ -152,7 +152,7 @@ struct RouterGradient : ::testing::TestWithParam<Case> {
     if (moe.router().selection() == config::STRICTLY_BALANCED)
       input.threshold_E = at::full({kExperts}, 1.0 / kExperts, at::kDouble);
     draws.gumbel_TE = normal(kExperts);
-    if (moe.router().noise() == config::LEARNED_NOISE) {
+    if (moe.router().noise() > config::NO_NOISE) {
       draws.normal_TE = normal(kExperts);
       draws.group_normal_TA = normal(kGroups);
     }

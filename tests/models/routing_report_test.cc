@@ -155,6 +155,22 @@ TEST(RoutingReport, ShowsTheNoisyExample) {
   EXPECT_EQ(r["load"], (Slots{2, 1, 2, 1}));
 }
 
+// Noise of 0.5 * 2 lifts the last of the first token above its first.
+TEST(RoutingReport, TakesNormalDrawsForFixedNoise) {
+  ReportInput input = with(matrix({1, .5, .2, .3, 1, .5, .2, .3}, 4));
+  input.noise.normal_TE = matrix({0, 0, 0, 2, 0, 0, 0, 0}, 4);
+  const std::string moe =
+      "num_experts: 4 top_k: 1 router { weighting: RAW score: SOFTMAX noise: FIXED_NOISE "
+      "noise_std: 0.5 } load_loss_coefficient: 1";
+  const json r = report(moe, input);
+  EXPECT_EQ(r["tokens"][0][0]["expert"], 3);
+  EXPECT_NEAR(r["tokens"][0][0]["weight"], 0.396351, 1e-6);  // softmax of 1, .5, .2, 1.3
+  EXPECT_EQ(r["tokens"][1][0]["expert"], 0);
+  EXPECT_TRUE(r["losses"].contains("load"));
+  input.training = false;
+  EXPECT_EQ(report(moe, input)["tokens"][0][0]["expert"], 0);
+}
+
 TEST(RoutingReport, ShowsDeepSeeksLosses) {
   const json r = report(
       "num_experts: 4 top_k: 2 num_devices: 2 router { weighting: RAW score: SOFTMAX num_groups: 2 "

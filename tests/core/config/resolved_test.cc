@@ -82,11 +82,12 @@ TEST_F(Resolved, GivesSyntheticTextTheSeedOfTheRunUnlessItHasItsOwn) {
 TEST_F(Resolved, LeavesCapacityUnsetWhereNothingIsDropped) {
   std::vector<std::string> unset;
   collect_unset(load_config(run(kSmallRun)).model().moe(), "", unset);
-  EXPECT_THAT(
-      unset, UnorderedElementsAre("shared_expert", "capacity.train_factor", "capacity.eval_factor",
-                                  "capacity.counts_k", "capacity.minimum", "capacity.rounding",
-                                  "capacity.multiple_of", "capacity.fixed_slots", "capacity.rounds",
-                                  "capacity.exempt_share", "capacity.second_level_factor"));
+  EXPECT_THAT(unset,
+              UnorderedElementsAre("shared_expert", "router.noise_std", "capacity.train_factor",
+                                   "capacity.eval_factor", "capacity.counts_k", "capacity.minimum",
+                                   "capacity.rounding", "capacity.multiple_of",
+                                   "capacity.fixed_slots", "capacity.rounds",
+                                   "capacity.exempt_share", "capacity.second_level_factor"));
 }
 
 TEST_F(Resolved, GivesCapacityALeastSizeUnlessItMustBeExact) {

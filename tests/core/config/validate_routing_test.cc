@@ -90,11 +90,44 @@ TEST_F(ValidateRouting, ChecksNoiseAndBias) {
               HasSubstr("selection_bias must be used with selection TOP_K, got HASH"));
 }
 
+TEST_F(ValidateRouting, ChecksTheFixedNoise) {
+  const std::string fixed = "router.noise=FIXED_NOISE";
+  EXPECT_EQ(broken({fixed, "load_loss_coefficient=0.1"}), "");
+  EXPECT_EQ(load_config(run(kSmallRun), {"model.moe." + fixed}).model().moe().router().noise_std(),
+            0.25);  // of four experts
+  EXPECT_THAT(broken({fixed, "router.noise_std=0"}),
+              HasSubstr("noise_std (0) must be finite and above 0"));
+  EXPECT_THAT(broken({"router.noise_std=0.1"}),
+              HasSubstr("noise_std (0.1) must not be set with noise NO_NOISE"));
+  EXPECT_THAT(broken({"router.noise=LEARNED_NOISE", "router.noise_std=0.1"}),
+              HasSubstr("noise_std (0.1) must not be set with noise LEARNED_NOISE"));
+  EXPECT_THAT(broken({fixed, "router.selection=SAMPLED"}),
+              HasSubstr("noise (FIXED_NOISE) must be used with selection TOP_K"));
+  EXPECT_THAT(broken({fixed, "router.score=SIGMOID"}),
+              HasSubstr("must be used with score SOFTMAX"));
+  EXPECT_THAT(broken({fixed, "router.selection_bias=true"}),
+              HasSubstr("the load estimate knows no bias"));
+  EXPECT_THAT(broken({fixed, "router.hierarchy=TWO_LEVEL", "router.num_groups=2",
+                      "router.group_top_k=2", "z_loss_coefficient=0"}),
+              HasSubstr("noise (FIXED_NOISE) must be used with hierarchy ONE_LEVEL"));
+}
+
+TEST_F(ValidateRouting, ChecksThePrecision) {
+  const std::string coarse = "router.precision=ROUTER_BF16";
+  EXPECT_EQ(broken({coarse}), "");
+  EXPECT_EQ(load_config(run(kSmallRun)).model().moe().router().precision(), ROUTER_FP32);
+  EXPECT_THAT(broken({coarse, "router.hierarchy=TWO_LEVEL", "router.num_groups=2",
+                      "router.group_top_k=2", "z_loss_coefficient=0"}),
+              HasSubstr("precision (ROUTER_BF16) must be used with hierarchy ONE_LEVEL"));
+  EXPECT_THAT(broken({coarse, "router.selection=HASH"}),
+              HasSubstr("precision (ROUTER_BF16) must not be set with weighting EQUAL"));
+}
+
 TEST_F(ValidateRouting, ChecksThatLossesCanMoveSomething) {
   EXPECT_THAT(broken({"router.selection=HASH", "z_loss_coefficient=0.1"}),
               HasSubstr("which have no router to train"));
   EXPECT_THAT(broken({"load_loss_coefficient=0.1"}),
-              HasSubstr("must be 0 without noise LEARNED_NOISE"));
+              HasSubstr("must be 0 without noise: a counted load has no gradient"));
   EXPECT_THAT(broken({"router.noise=LEARNED_NOISE", "load_loss_coefficient=0.1", "top_k=4"}),
               HasSubstr("every expert has every token"));
   EXPECT_THAT(
