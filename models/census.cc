@@ -19,6 +19,7 @@ struct Rule {
 };
 constexpr Rule kRules[] = {
     {"embedding", "embedding"},
+    {"position_embedding", "embedding"},
     {"attention", "attention"},
     {"cross_attention", "attention"},
     {"relative_bias", "attention"},
@@ -59,7 +60,8 @@ bool is_training_only(const std::string& name) { return name.starts_with("mtp.")
 
 // Rows of these are looked up, not multiplied.
 bool is_lookup(const std::string& name) {
-  return has_part(name, "embedding") || has_part(name, "relative_bias");
+  return has_part(name, "embedding") || has_part(name, "position_embedding") ||
+         has_part(name, "relative_bias");
 }
 
 // Of an encoder-decoder. Keys and values of the cross-attention are the source's.

@@ -1,7 +1,11 @@
 #include "models/decoder.h"
 
+#include <limits>
 #include <memory>
 
+#include <fmt/format.h>
+
+#include "core/base/errors.h"
 #include "core/config/layers.h"
 #include "core/tensor/aten.h"
 #include "core/tensor/ops.h"
@@ -15,6 +19,13 @@ namespace {
 
 bool shares_relative_bias(const config::Attention& attention) {
   return attention.position() == config::RELATIVE_BIAS && attention.relative_bias().shared();
+}
+
+Parameter* register_positions(const Scope& scope, const config::Model& model) {
+  if (model.attention().position() != config::LEARNED_POSITIONS) return nullptr;
+  return &scope.parameter("position_embedding",
+                          {model.attention().max_positions(), model.d_model()},
+                          {Init::kNormal, model.init_std()});
 }
 
 std::vector<DecoderLayer> make_layers(const Scope& scope, const config::Model& model,
@@ -35,6 +46,7 @@ Decoder::Decoder(ParameterTable& table, const config::Model& model, const parall
     : model_(model),
       embedding_(Scope(table).parameter("embedding", {model.vocab_size(), model.d_model()},
                                         {Init::kNormal, model.init_std()})),
+      position_embedding_(register_positions(Scope(table), model)),
       relative_bias_(shares_relative_bias(model.attention())
                          ? &register_relative_bias(Scope(table), model)
                          : nullptr),
@@ -56,6 +68,25 @@ at::Tensor Decoder::embed(const at::Tensor& tokens) const {
   return model_.embedding_scale() == 1 ? x_TD : x_TD * model_.embedding_scale();
 }
 
+at::Tensor Decoder::embed_from(int64_t seen, const at::Tensor& tokens_BS) const {
+  const at::Tensor x_TD = embed(tokens_BS);
+  if (!position_embedding_) return x_TD;
+  const int64_t length = tokens_BS.size(1);
+  if (seen + length > longest_text()) {
+    throw ConfigError(
+        fmt::format("the text has {} positions and model.attention.max_positions is {}; shorten "
+                    "it, or train a model with more",
+                    seen + length, longest_text()));
+  }
+  const at::Tensor position_S = at::arange(seen, seen + length, at::kLong);
+  const at::Tensor position_SD = embedding(position_S, *position_embedding_);
+  return (x_TD.view({-1, length, model_.d_model()}) + position_SD).flatten(0, 1);
+}
+
+int64_t Decoder::longest_text() const {
+  return position_embedding_ ? position_embedding_->shape[0] : std::numeric_limits<int64_t>::max();
+}
+
 at::Tensor Decoder::hidden(const at::Tensor& normed_TD) const {
   // The logits are linear in it.
   const at::Tensor x_TD = for_output(normed_TD, model_);
@@ -67,7 +98,7 @@ AttentionInput Decoder::input_at(int64_t sequences, int64_t seen, int64_t length
   AttentionInput input{sequences, length, {}, {}, {}};
   if (attention.position() == config::ROPE) {
     input.rotary = rotary_tables(attention, seen, length);
-  } else {
+  } else if (attention.position() == config::RELATIVE_BIAS) {
     input.bucket_SS =
         relative_buckets(attention.relative_bias(), seen, length, seen + length, false);
   }
@@ -84,7 +115,7 @@ at::Tensor Decoder::run_layers(at::Tensor x_TD, const AttentionInput& input,
 
 at::Tensor Decoder::loss(const TokenBatch& batch, const StepContext& context, double scale,
                          const at::Tensor& nll, bool recompute) const {
-  const at::Tensor x_TD = embed(batch.tokens_BS);
+  const at::Tensor x_TD = embed_from(0, batch.tokens_BS);
   AttentionInput input = input_at(batch.tokens_BS.size(0), 0, batch.tokens_BS.size(1));
   input.mask_B1SS =
       document_mask(batch.documents_BS, model_.attention().sliding_window(), x_TD.scalar_type());
@@ -124,7 +155,7 @@ at::Tensor Decoder::next_logits(const at::Tensor& tokens_BS, const StepContext& 
   const int64_t sequences = tokens_BS.size(0), length = tokens_BS.size(1);
   const int64_t seen = caches.empty() ? 0 : caches[0].length();
   caches.resize(layers_.size());
-  at::Tensor x_TD = embed(tokens_BS);
+  at::Tensor x_TD = embed_from(seen, tokens_BS);
   AttentionInput input = input_at(sequences, seen, length);
   input.mask_B1SS =
       continuation_mask(seen, length, model_.attention().sliding_window(), x_TD.scalar_type());

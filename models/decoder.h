@@ -36,8 +36,14 @@ class Decoder {
   at::Tensor next_logits(const at::Tensor& tokens_BS, const StepContext& context,
                          std::vector<KvCache>& caches) const;
 
+  // The positions of a text that it can read; the greatest int64 where nothing limits them.
+  int64_t longest_text() const;
+
  private:
   at::Tensor embed(const at::Tensor& tokens) const;
+  // The same of tokens [B, S] at positions seen .. seen + S - 1, with what the model has learned of
+  // these; ConfigError for a position that their table lacks.
+  at::Tensor embed_from(int64_t seen, const at::Tensor& tokens_BS) const;
   // What the output matrix is multiplied with, from the output of a final norm.
   at::Tensor hidden(const at::Tensor& normed_TD) const;
   // Positions seen .. seen + length - 1 of each of `sequences`, without a mask.
@@ -55,7 +61,8 @@ class Decoder {
 
   config::Model model_;
   Parameter& embedding_;
-  Parameter* relative_bias_ = nullptr;  // null: there is none, or each layer has its own
+  Parameter* position_embedding_ = nullptr;  // null: positions are not learned vectors
+  Parameter* relative_bias_ = nullptr;       // null: there is none, or each layer has its own
   std::vector<DecoderLayer> layers_;
   Norm final_norm_;
   std::optional<MultiTokenPrediction> mtp_;

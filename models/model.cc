@@ -1,5 +1,7 @@
 #include "models/model.h"
 
+#include <limits>
+
 #include "core/base/errors.h"
 #include "models/initializers.h"
 
@@ -85,6 +87,11 @@ at::Tensor Model::next_logits(const at::Tensor& tokens_BS, const StepContext& co
                       "use `switchyard eval`");
                 }},
       model_);
+}
+
+int64_t Model::longest_text() const {
+  const auto* decoder = std::get_if<Decoder>(&model_);
+  return decoder ? decoder->longest_text() : std::numeric_limits<int64_t>::max();
 }
 
 }  // namespace switchyard::models

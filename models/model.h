@@ -44,6 +44,9 @@ class Model {
   // **Collective** over the mesh's expert group. ConfigError for an architecture without text.
   at::Tensor next_logits(const at::Tensor& tokens_BS, const StepContext& context,
                          State& state) const;
+  // The positions of a text that it can read, prompt and continuation together; the greatest int64
+  // where nothing limits them.
+  int64_t longest_text() const;
 
  private:
   std::variant<Decoder, EncoderDecoder, LstmLm, LocalExperts> model_;

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "core/base/errors.h"
 #include "core/base/random.h"
 #include "core/tensor/aten.h"
 #include "trainer/model_instance.h"
@@ -47,6 +48,17 @@ std::string text_of(const std::vector<int32_t>& tokens, const Tokenizer& tokeniz
   return text;
 }
 
+// The last token that is generated is not read again.
+void check_length(int64_t prompt, int64_t max_tokens, const models::Model& model) {
+  const int64_t positions = prompt + std::max<int64_t>(0, max_tokens - 1);
+  if (positions > model.longest_text())
+    throw ConfigError(
+        fmt::format("the prompt has {} tokens, the begin of the document included; {} more need "
+                    "{} positions, but the model has learned {} (model.attention.max_positions); "
+                    "shorten the prompt or lower --max-tokens",
+                    prompt, max_tokens, positions, model.longest_text()));
+}
+
 // **Collective.** Logits may differ in their last bits from rank to rank; a rank that drew another
 // token would end another time, and leave the others waiting in the next exchange.
 int32_t agreed_token(int64_t drawn, parallel::Communicator& world) {
@@ -85,6 +97,7 @@ std::string generate(ModelInstance& instance, const Tokenizer& tokenizer, const 
   }
   // An end-of-document token before the text is what a document begins with in training.
   input.insert(input.begin(), tokenizer.end_of_document());
+  check_length(static_cast<int64_t>(input.size()), options.max_tokens, instance.model);
   std::vector<int32_t> generated;
   size_t shown = 0;
   std::string text;

@@ -285,6 +285,12 @@ void default_data(uint64_t seed, Data& data, Model& model) {
   if (data.has_synthetic()) default_synthetic(seed, *data.mutable_synthetic());
 }
 
+// Once the longest row of the data is known.
+void default_positions(const Data& data, Model& model) {
+  if (!has_attention(model) || model.attention().position() != LEARNED_POSITIONS) return;
+  SY_DEFAULT(*model.mutable_attention(), max_positions, data.sequence_length());
+}
+
 void default_adafactor(Adafactor& adafactor) {
   SY_DEFAULT(adafactor, decay_exponent, 0.8);
   SY_DEFAULT(adafactor, epsilon, 1e-30);
@@ -345,6 +351,7 @@ void apply_defaults(RunConfig& config) {
   SY_DEFAULT(config, seed, 1);
   default_model(*config.mutable_model());
   default_data(config.seed(), *config.mutable_data(), *config.mutable_model());
+  default_positions(config.data(), *config.mutable_model());
   default_train(*config.mutable_train());
   default_optimizer(config.train().steps(), *config.mutable_optimizer());
   config.mutable_mesh();

@@ -78,6 +78,8 @@ void check_encoder_decoder(const Model& model, Findings& findings) {
   const char* other = "its attention is T5's, which has none";
   unused(attention.position() == ROPE, "attention.position (ROPE)",
          "its positions are a relative bias");
+  unused(attention.position() == LEARNED_POSITIONS, "attention.position (LEARNED_POSITIONS)",
+         "its positions are a relative bias");
   unused(attention.has_relative_bias() && !attention.relative_bias().shared(),
          "attention.relative_bias.shared (false)", "the layers of a stack share one table");
   unused(attention.has_latent(), "attention.latent", other);

@@ -32,14 +32,22 @@ void check_heads(const Model& model, Findings& findings) {
 
 void check_position(const Attention& attention, Findings& findings) {
   const bool relative = attention.position() == RELATIVE_BIAS;
+  const std::string& position = Position_Name(attention.position());
   if (!relative && attention.has_relative_bias())
     findings.add(
-        "model.attention.relative_bias must not be set with position ROPE, which does not read it; "
-        "leave it out or set position: RELATIVE_BIAS");
-  if (relative && attention.has_yarn())
+        "model.attention.relative_bias must not be set with position {}, which does not read it; "
+        "leave it out or set position: RELATIVE_BIAS",
+        position);
+  if (attention.position() != ROPE && attention.has_yarn())
     findings.add(
-        "model.attention.yarn must not be set with position RELATIVE_BIAS: it stretches RoPE; "
-        "leave one of them out");
+        "model.attention.yarn must not be set with position {}: it stretches RoPE; leave one of "
+        "them out",
+        position);
+  if (attention.position() != LEARNED_POSITIONS && attention.has_max_positions())
+    findings.add(
+        "model.attention.max_positions ({}) must not be set with position {}, which has no table; "
+        "leave it out or set position: LEARNED_POSITIONS",
+        attention.max_positions(), position);
   const RelativeBias& bias = attention.relative_bias();
   if (relative && bias.num_buckets() >= 2 && bias.max_distance() <= bias.num_buckets() / 2)
     findings.add(
@@ -63,7 +71,7 @@ void check_latent(const Attention& attention, Findings& findings) {
           "them out",
           field, reason);
   };
-  excluded(attention.position() == RELATIVE_BIAS, "position",
+  excluded(attention.position() != ROPE, "position",
            "its shared key is a rotated one and needs ROPE");
   excluded(attention.qk_norm() > NO_QK_NORM, "qk_norm", "it norms its latents instead");
   excluded(attention.qkv_bias(), "qkv_bias", "it has no joint projection");

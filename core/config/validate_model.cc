@@ -83,6 +83,11 @@ void check_parameter_counts(const Model& model, Findings& findings) {
        limit,
        {model.num_layers(), 4, model.d_model(), attention.num_heads(), attention.head_dim()}},
       findings);
+  check_product({"model.attention.max_positions",
+                 "max_positions * d_model",
+                 limit,
+                 {attention.max_positions(), model.d_model()}},
+                findings);
   const Latent& latent = attention.latent();
   check_product({"model.attention.latent",
                  "num_layers * 2 * kv_rank * num_heads * (nope_dim + value_dim)",
@@ -204,6 +209,11 @@ void check_sizes(const RunConfig& config, Findings& findings) {
                  kParameterLimit,
                  {train.steps(), train.global_batch(), sequence_length}},
                 findings);
+  if (attention.position() == LEARNED_POSITIONS && sequence_length > attention.max_positions())
+    findings.add(
+        "data.sequence_length ({}) must be at most model.attention.max_positions ({}), the table's "
+        "rows; lower it or raise that",
+        sequence_length, attention.max_positions());
   check_product({"model.attention",
                  "num_heads * head_dim",
                  kIndexLimit,

@@ -26,6 +26,7 @@ constexpr LeastInteger kIntegers[] = {
     {"model.attention.num_kv_heads", 1},
     {"model.attention.head_dim", 2},
     {"model.attention.sliding_window", 0},
+    {"model.attention.max_positions", 1},
     {"model.attention.relative_bias.num_buckets", 2},
     {"model.attention.relative_bias.max_distance", 2},
     {"model.attention.latent.kv_rank", 1},

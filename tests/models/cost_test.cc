@@ -49,6 +49,16 @@ TEST(Census, CountsDenseLayersSharedExpertsAndAnUntiedOutput) {
   EXPECT_EQ(part(counts, "shared_expert").active, 46'080);  // 3 * 3 * 256 * 20
 }
 
+TEST(Census, CountsLearnedPositionsAsAnEmbedding) {
+  const std::vector<std::string> learned = {"model.attention.position=LEARNED_POSITIONS",
+                                            "model.attention.max_positions=300"};
+  const config::RunConfig plain = load("quickstart"), with_table = load("quickstart", learned);
+  EXPECT_EQ(part(census(with_table.model()), "embedding").total, 2'097'152 + 300 * 256);
+  EXPECT_EQ(census(with_table.model()).total, 19'933'440 + 300 * 256);
+  // Looked up, not multiplied.
+  EXPECT_EQ(flops_per_token(with_table.model(), {256}), flops_per_token(plain.model(), {256}));
+}
+
 TEST(Census, CountsMultiTokenPredictionByItself) {
   const Census counts = census(load("quickstart", {"model.mtp.weight=0.3"}).model());
   EXPECT_EQ(counts.total, 19'933'440);

@@ -1,5 +1,6 @@
 #include "models/decoder.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "core/config/layers.h"
@@ -33,6 +34,14 @@ config::Model stacked_model() {
   return model;
 }
 
+// As many as the batch's rows are long.
+config::Model with_learned_positions(const std::string& text) {
+  config::Model model =
+      model_of("d_ff: 24 attention { num_heads: 4 position: LEARNED_POSITIONS } " + text);
+  model.mutable_attention()->set_max_positions(kLength);
+  return model;
+}
+
 struct NamedModel {
   const char* name;
   config::Model model;
@@ -57,6 +66,8 @@ std::vector<NamedModel> families(const std::string& ffn) {
            "ffn: GEGLU attention { num_heads: 4 position: RELATIVE_BIAS "
            "relative_bias { num_buckets: 8 max_distance: 10 shared: false } }"),
       with("t5", "norm: LAYER_NORM ffn: RELU attention { num_heads: 4 position: RELATIVE_BIAS }"),
+      with("gpt2",
+           "norm: LAYER_NORM ffn: GELU attention { num_heads: 4 position: LEARNED_POSITIONS }"),
       with("mistral", "attention { num_heads: 4 sliding_window: 4 }"),
       with("deepseek_v2",
            "norm_cast: CAST_THEN_SCALE attention { num_heads: 4 latent { kv_rank: 6 "
@@ -230,6 +241,25 @@ TEST(Decoder, HasAnOutputMatrixOfItsOwnOnlyIfUntied) {
     EXPECT_EQ(std::ranges::count(parameters, "output", &Parameter::name), tied ? 0 : 1);
     EXPECT_EQ(std::ranges::count(parameters, "embedding", &Parameter::name), 1);
   }
+}
+
+TEST(LearnedPositions, ReachAsFarAsTheirTable) {
+  const Instance instance(with_learned_positions(""));
+  const at::Tensor tokens = batch().tokens_BS;
+  std::vector<KvCache> caches;
+  instance.next_logits(tokens, caches);
+  const auto message = [&](const at::Tensor& more) -> std::string {
+    try {
+      instance.next_logits(more, caches);
+    } catch (const ConfigError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_THAT(message(tokens.slice(1, 0, 1)),
+              ::testing::HasSubstr("13 positions and model.attention.max_positions is 12"));
+  EXPECT_EQ(caches[0].length(), 12);
+  EXPECT_EQ(instance.model.longest_text(), 12);
 }
 
 TEST(Training, InTwoMicroBatchesEqualsOne) {

@@ -17,6 +17,7 @@ struct Table {
     model.set_init_std(0.02);
     const Scope root(table);
     embedding = &root.parameter("embedding", {300, 40}, {Init::kNormal, 0.02});
+    positions = &root.parameter("position_embedding", {300, 40}, {Init::kNormal, 0.02});
     matrix = &(root / "layers" / 0).parameter("w2", {300, 50}, {Init::kNormal, 0.02});
     experts = &root.expert_parameter("experts", {4, 100, 200}, {0, 4}, {Init::kNormal, 0.02});
     query = &root.parameter("query", {300, 50}, {Init::kNormal, 0.01});
@@ -28,7 +29,7 @@ struct Table {
   }
 
   ParameterTable table;
-  Parameter *embedding, *matrix, *experts, *query, *bias, *norm;
+  Parameter *embedding, *positions, *matrix, *experts, *query, *bias, *norm;
 };
 
 double deviation(const Parameter& parameter) { return parameter.master.std().item<double>(); }
@@ -54,6 +55,7 @@ TEST(Initializers, CutSwitchsNormalAtTwoDeviationsOfTheFanIn) {
   EXPECT_NEAR(deviation(*table.experts), 0.8796 * sigma_expert, 0.02 * sigma_expert);
   EXPECT_NEAR(deviation(*table.query), deviation(*table.matrix) / 2, 0.02 * sigma);
   EXPECT_NEAR(deviation(*table.embedding), 1, 0.02);
+  EXPECT_NEAR(deviation(*table.positions), 1, 0.02);
   EXPECT_TRUE(at::equal(table.norm->master, at::ones({7}, at::kDouble)));
 }
 

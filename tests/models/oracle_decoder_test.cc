@@ -20,8 +20,9 @@ constexpr double kEps = 1e-5, kTheta = 10000;
 // What the published models differ in.
 struct Formula {
   double embedding_scale = 1, output_scale = 1;
-  double score_cap = 0;   // 0: none
-  bool sandwich = false;  // norms on what sub-layers give, too
+  double score_cap = 0;            // 0: none
+  bool sandwich = false;           // norms on what sub-layers give, too
+  bool learned_positions = false;  // a vector for each position in place of turned channels
   enum Dense { kNone, kBefore, kAfter } dense = kNone;
   oracle::MoeRule moe;
 };
@@ -53,6 +54,10 @@ class Reference {
     const at::Tensor& embedding = w_["embedding"];
     Rows x = oracle::each(oracle::looked_up(tokens_S, embedding),
                           [&](const at::Tensor& e) { return e * formula_.embedding_scale; });
+    if (formula_.learned_positions) {
+      for (size_t t = 0; t < x.size(); ++t)
+        x[t] = x[t] + w_["position_embedding"][static_cast<int64_t>(t)];
+    }
     for (int64_t i = 0; i < layers; ++i) x = layer(x, w_ / "layers" / std::to_string(i));
     return oracle::each(x, [&](const at::Tensor& x_D) {
       const at::Tensor normed = oracle::rms_norm(x_D, w_["final_norm"], kEps);
@@ -89,6 +94,10 @@ class Reference {
     return oracle::sum(x, formula_.sandwich ? norm(y, name + "_out_norm") : y);
   }
 
+  at::Tensor placed(const at::Tensor& x, size_t position) const {
+    return formula_.learned_positions ? x : turned(x, position);
+  }
+
   Rows attention(const Rows& x, const Weights& w) const {
     const int64_t queries = kHeads.heads * kHeads.width, keys = kHeads.kv_heads * kHeads.width;
     const auto score = [&](double product, int64_t, int64_t) {
@@ -100,9 +109,9 @@ class Reference {
     return oracle::each(x, [&](const at::Tensor& row) {
       const at::Tensor all = at::mv(w["qkv"], row);
       const size_t position = seen_keys.size();
-      seen_keys.push_back(turned(all.narrow(0, queries, keys), position));
+      seen_keys.push_back(placed(all.narrow(0, queries, keys), position));
       seen_values.push_back(all.narrow(0, queries + keys, keys));
-      const at::Tensor query = turned(all.narrow(0, 0, queries), position);
+      const at::Tensor query = placed(all.narrow(0, 0, queries), position);
       return at::mv(w["out"], oracle::attend(query, seen_keys, seen_values, kHeads, score));
     });
   }
@@ -160,19 +169,24 @@ const Case kGrok{"Grok",
                  "logit_cap: 2",
                  "sandwich_norm: true embedding_scale: 4 output_scale: 0.6 ffn: GEGLU_TANH "
                  "moe { num_experts: 4 d_ff: 24 router { weighting: RAW } }",
-                 {4, 0.6, 2, true, Formula::kNone, {2, false, oracle::gelu_tanh}}};
+                 {4, 0.6, 2, true, false, Formula::kNone, {2, false, oracle::gelu_tanh}}};
 const Case kDenseBefore{"DenseBefore",
                         "",
                         "ffn: GEGLU_TANH d_ff: 20 "
                         "moe { num_experts: 4 d_ff: 24 ffn: RELU stacking: DENSE_BEFORE }",
-                        {1, 1, 0, false, Formula::kBefore, {2, true, oracle::relu}}};
+                        {1, 1, 0, false, false, Formula::kBefore, {2, true, oracle::relu}}};
 const Case kDenseAfter{"DenseAfter",
                        "",
                        "ffn: GEGLU_TANH d_ff: 20 "
                        "moe { num_experts: 4 d_ff: 24 ffn: RELU stacking: DENSE_AFTER }",
-                       {1, 1, 0, false, Formula::kAfter, {2, true, oracle::relu}}};
+                       {1, 1, 0, false, false, Formula::kAfter, {2, true, oracle::relu}}};
+const Case kLearned{"LearnedPositions",
+                    "position: LEARNED_POSITIONS",
+                    "ffn: GELU moe { num_experts: 4 d_ff: 24 ffn: RELU }",
+                    {1, 1, 0, false, true, Formula::kNone, {2, true, oracle::relu}}};
 
-INSTANTIATE_TEST_SUITE_P(Models, DecoderOracle, ::testing::Values(kGrok, kDenseBefore, kDenseAfter),
+INSTANTIATE_TEST_SUITE_P(Models, DecoderOracle,
+                         ::testing::Values(kGrok, kDenseBefore, kDenseAfter, kLearned),
                          [](const auto& test) { return test.param.name; });
 
 }  // namespace
