@@ -28,6 +28,7 @@ DecoderLayer::DecoderLayer(const Scope& scope, const config::Model& model,
                            const parallel::Mesh& mesh, const LayerPlace& place)
     : number_(static_cast<uint32_t>(place.layer)),
       attention_dropout_(model.attention().dropout()),
+      ffn_dropout_(model.ffn_dropout()),
       attention_norms_(scope, "attention", model),
       ffn_norms_(scope, "ffn", model) {
   const bool is_moe = config::is_moe_layer(model, static_cast<int>(place.layer));
@@ -56,9 +57,9 @@ at::Tensor DecoderLayer::forward(const at::Tensor& x_TD, const AttentionInput& i
                                  const StepContext& context, RoutingDecision& decision,
                                  KvCache* cache) const {
   at::Tensor h_TD = forward_attention(x_TD, input, context, decision, cache);
-  if (stacking_ == config::DENSE_BEFORE) h_TD = forward_extra(h_TD);
+  if (stacking_ == config::DENSE_BEFORE) h_TD = forward_extra(h_TD, context);
   h_TD = forward_ffn(h_TD, context, decision);
-  return stacking_ == config::DENSE_AFTER ? forward_extra(h_TD) : h_TD;
+  return stacking_ == config::DENSE_AFTER ? forward_extra(h_TD, context) : h_TD;
 }
 
 at::Tensor DecoderLayer::forward_attention(const at::Tensor& x_TD, const AttentionInput& input,
@@ -76,13 +77,15 @@ at::Tensor DecoderLayer::forward_attention(const at::Tensor& x_TD, const Attenti
 at::Tensor DecoderLayer::forward_ffn(const at::Tensor& x_TD, const StepContext& context,
                                      RoutingDecision& decision) const {
   return residual(x_TD, ffn_norms_, [&](const at::Tensor& normed_TD) {
-    return moe_ ? moe_->forward(normed_TD, context, decision) : dense_->forward(normed_TD);
+    if (moe_) return moe_->forward(normed_TD, context, decision);
+    return dense_->forward(normed_TD, hidden_dropout(ffn_dropout_, context, number_));
   });
 }
 
-at::Tensor DecoderLayer::forward_extra(const at::Tensor& x_TD) const {
-  return residual(x_TD, *extra_norms_,
-                  [&](const at::Tensor& normed_TD) { return extra_->forward(normed_TD); });
+at::Tensor DecoderLayer::forward_extra(const at::Tensor& x_TD, const StepContext& context) const {
+  return residual(x_TD, *extra_norms_, [&](const at::Tensor& normed_TD) {
+    return extra_->forward(normed_TD, hidden_dropout(ffn_dropout_, context, number_));
+  });
 }
 
 at::Tensor run_layer(const DecoderLayer& layer, const at::Tensor& x_TD, const AttentionInput& input,

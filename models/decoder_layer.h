@@ -47,14 +47,14 @@ class DecoderLayer {
  private:
   at::Tensor forward_ffn(const at::Tensor& x_TD, const StepContext& context,
                          RoutingDecision& decision) const;
-  at::Tensor forward_extra(const at::Tensor& x_TD) const;
+  at::Tensor forward_extra(const at::Tensor& x_TD, const StepContext& context) const;
 
   at::Tensor forward_attention(const at::Tensor& x_TD, const AttentionInput& input,
                                const StepContext& context, RoutingDecision& decision,
                                KvCache* cache) const;
 
   uint32_t number_;
-  double attention_dropout_;
+  double attention_dropout_, ffn_dropout_;
   SubLayerNorms attention_norms_;
   std::optional<Attention> attention_;  // exactly one of the two
   std::optional<LatentAttention> latent_;

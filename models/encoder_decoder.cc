@@ -109,8 +109,13 @@ AttentionDropout T5Layer::drop_weights(const Input& input, uint32_t part) const 
   return attention_dropout(model_.attention().dropout(), input.context, number_ * kParts + part);
 }
 
+HiddenDropout T5Layer::drop_hidden(const Input& input) const {
+  return hidden_dropout(model_.ffn_dropout(), input.context, number_);
+}
+
 at::Tensor T5Layer::forward_extra(const at::Tensor& h_TD, const Input& input) const {
-  return h_TD + drop(extra_->forward(extra_norm_->forward(h_TD)), input, kExtra);
+  return h_TD +
+         drop(extra_->forward(extra_norm_->forward(h_TD), drop_hidden(input)), input, kExtra);
 }
 
 at::Tensor T5Layer::feed_forward(const at::Tensor& x_TD, const Input& input,
@@ -118,8 +123,8 @@ at::Tensor T5Layer::feed_forward(const at::Tensor& x_TD, const Input& input,
   const config::Stacking stacking = extra_ ? model_.moe().stacking() : config::NO_STACKING;
   const at::Tensor h_TD = stacking == config::DENSE_BEFORE ? forward_extra(x_TD, input) : x_TD;
   const at::Tensor normed_TD = ffn_norm_.forward(h_TD);
-  const at::Tensor y_TD =
-      moe_ ? moe_->forward(normed_TD, input.context, decision) : dense_->forward(normed_TD);
+  const at::Tensor y_TD = moe_ ? moe_->forward(normed_TD, input.context, decision)
+                               : dense_->forward(normed_TD, drop_hidden(input));
   const at::Tensor z_TD = h_TD + drop(y_TD, input, kFfn);
   return stacking == config::DENSE_AFTER ? forward_extra(z_TD, input) : z_TD;
 }

@@ -62,6 +62,7 @@ class T5Layer {
                           RoutingDecision& decision) const;
   at::Tensor drop(const at::Tensor& y_TD, const Input& input, uint32_t part) const;
   AttentionDropout drop_weights(const Input& input, uint32_t part) const;
+  HiddenDropout drop_hidden(const Input& input) const;
 
   config::Model model_;
   uint32_t number_;

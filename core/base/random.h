@@ -31,6 +31,7 @@ enum class Stream : uint32_t {
   kSampledSoftmax = 31,  // index = candidate
   // index = (global query token * heads + head) * keys + key
   kAttentionDropout = 70,
+  kFfnDropout = 71,  // of dense FFNs; index = global token * d_ff + feature
 };
 
 // One keyed stream. Cheap to copy; thread-safe, since it has no state.

@@ -215,6 +215,13 @@ void default_transformer(Model& model) {
   default_attention(model, *model.mutable_attention());
 }
 
+// Once it is known which layers are dense.
+void default_ffn_dropout(Model& model) {
+  const bool counts_layers = !model.has_moe() || model.moe().every_n_layers() > 0;
+  if (!counts_layers || !has_dense_ffn(model)) return;
+  SY_DEFAULT(model, ffn_dropout, model.architecture() == ENCODER_DECODER ? model.dropout() : 0.0);
+}
+
 void default_model(Model& model) {
   SY_DEFAULT(model, architecture, DECODER);
   if (model.architecture() == LSTM_LM) default_lstm_lm(model);
@@ -229,8 +236,9 @@ void default_model(Model& model) {
   if (model.has_mtp()) SY_DEFAULT(*model.mutable_mtp(), weight, 0.3);
   default_initializer(model);
   if (has_attention(model)) default_transformer(model);
+  if (model.has_moe()) default_moe(model, *model.mutable_moe());
+  default_ffn_dropout(model);
   if (!model.has_moe()) return;
-  default_moe(model, *model.mutable_moe());
   const Moe& moe = model.moe();
   const bool all_moe = moe.first_layer() == 0 && moe.every_n_layers() == 1;
   if (all_moe && moe.stacking() == NO_STACKING) SY_DEFAULT(model, d_ff, 0);  // no dense layer

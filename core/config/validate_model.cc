@@ -20,6 +20,11 @@ void check_layers(const Model& model, Findings& findings) {
   if (model.num_layers() < 1 || moe.first_layer() < 0 ||
       (model.has_moe() && moe.every_n_layers() < 1))
     return;
+  if (model.has_ffn_dropout() && !has_dense_ffn(model))
+    findings.add(
+        "model.ffn_dropout ({}) must not be set where no layer has a dense FFN; leave it out, or "
+        "use model.moe.expert_dropout for the experts'",
+        model.ffn_dropout());
   if (model.has_moe() && moe.first_layer() >= model.num_layers())
     findings.add(
         "model.moe.first_layer ({}) must be below model.num_layers ({}), else no layer is "

@@ -110,6 +110,7 @@ constexpr RealRange kReals[] = {
     above_zero("model.init_std"),
     above_zero("model.init_scale"),
     share_below_one("model.dropout"),
+    share_below_one("model.ffn_dropout"),
     not_negative("model.output_z_loss_coefficient"),
     above_zero("model.mtp.weight"),
     not_negative("model.init_cut"),

@@ -48,9 +48,9 @@ struct FfnWeights {
 // Feed-forward networks of a stack of experts on expert-major rows: expert i owns rows offsets[i]
 // .. offsets[i+1].
 //   y = ((act(x w1^T) [* (x w3^T)]) * scale + shift) * mask w2^T
-// rows [R, D]; offsets [e+1], offsets[e] = R; mask [R, F] of the rows' type, a constant (dropout),
-// undefined: none -> [R, D]. Saves x and the first product; the activation is computed again in
-// backward.
+// rows [R, D]; offsets [e+1], offsets[e] = R; mask [R, F], a constant (dropout) of the rows' type
+// or float32, with which products are rounded once; undefined: none -> [R, D]. Saves x and the
+// first product; the activation is computed again in backward.
 at::Tensor ffn_experts(const at::Tensor& rows, const FfnWeights& weights, Activation activation,
                        const std::vector<int64_t>& offsets, const at::Tensor& mask = {});
 

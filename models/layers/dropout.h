@@ -14,6 +14,21 @@ namespace switchyard::models {
 // differ between the uses of one model.
 at::Tensor dropout(const at::Tensor& x_TN, double rate, const StepContext& context, uint32_t layer);
 
+// Dropout on the hidden layer of a dense FFN, after the activation: what stays is divided by 1 -
+// rate. Drawn by (seed, step, layer, global token, feature).
+struct HiddenDropout {
+  double rate = 0;  // 0: none
+  uint64_t seed = 0;
+  int64_t step = 0;
+  uint32_t layer = 0;
+  int64_t first_token = 0;
+
+  // Factors of the hidden layer [tokens, width], float32; undefined where nothing is dropped.
+  at::Tensor factors(int64_t tokens, int64_t width) const;
+};
+// Of the one dense FFN of a layer; none outside of training.
+HiddenDropout hidden_dropout(double rate, const StepContext& context, uint32_t layer);
+
 // Dropout of attention's weights, after the softmax: those that stay are divided by 1 - rate. Drawn
 // by (seed, step, layer, global token of the query, head, key).
 struct AttentionDropout {

@@ -67,9 +67,10 @@ DenseFfn::DenseFfn(const Scope& scope, const config::Model& model, config::Ffn k
             return scope.parameter(name, std::move(shape), init, decay);
           })) {}
 
-at::Tensor DenseFfn::forward(const at::Tensor& x_TD) const {
+at::Tensor DenseFfn::forward(const at::Tensor& x_TD, const HiddenDropout& dropout) const {
   const ProfiledPart part("sy::experts");
-  return ffn_experts(x_TD, weights_, activation_, {0, x_TD.size(0)});
+  const at::Tensor mask_TF = dropout.factors(x_TD.size(0), weights_.out->shape.back());
+  return ffn_experts(x_TD, weights_, activation_, {0, x_TD.size(0)}, mask_TF);
 }
 
 ExpertFfn::ExpertFfn(const Scope& scope, const config::Model& model, Slice held)

@@ -9,6 +9,7 @@
 #include "core/config/run_config.pb.h"
 #include "core/tensor/ops.h"
 #include "core/tensor/parameter.h"
+#include "models/layers/dropout.h"
 
 namespace switchyard::models {
 
@@ -24,7 +25,7 @@ class DenseFfn {
  public:
   DenseFfn(const Scope& scope, const config::Model& model, config::Ffn kind, int64_t d_ff);
   // x [T, d_model] -> [T, d_model].
-  at::Tensor forward(const at::Tensor& x_TD) const;
+  at::Tensor forward(const at::Tensor& x_TD, const HiddenDropout& dropout = {}) const;
 
  private:
   Activation activation_;

@@ -20,7 +20,7 @@ at::Tensor token_of_row(const StepContext& context,
 
 at::Tensor expert_dropout_mask(const config::Moe& moe, const StepContext& context, uint32_t layer,
                                const std::shared_ptr<const parallel::ExchangePlan>& plan,
-                               int64_t first_expert, at::ScalarType type) {
+                               int64_t first_expert) {
   const double rate = moe.expert_dropout();
   if (!context.training || rate == 0) return {};
   const at::Tensor tokens = token_of_row(context, plan);
@@ -40,7 +40,7 @@ at::Tensor expert_dropout_mask(const config::Moe& moe, const StepContext& contex
       }
     });
   }
-  return mask_RF.to(type);
+  return mask_RF;
 }
 
 }  // namespace switchyard::models

@@ -83,8 +83,7 @@ at::Tensor MoeLayer::run_experts(const at::Tensor& rows_RD, const StepContext& c
   }
   if (const auto* deep = std::get_if<DeepExperts>(&experts_))
     return deep->forward(rows_RD, offsets);
-  const at::Tensor mask_RF =
-      expert_dropout_mask(moe_, context, layer_, decision.plan, held_.begin, rows_RD.scalar_type());
+  const at::Tensor mask_RF = expert_dropout_mask(moe_, context, layer_, decision.plan, held_.begin);
   return std::get<ExpertFfn>(experts_).forward(rows_RD, offsets, mask_RF);
 }
 

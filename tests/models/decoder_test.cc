@@ -204,6 +204,11 @@ INSTANTIATE_TEST_SUITE_P(
         NamedModel{"output_z_loss",
                    model_of("d_ff: 24 output_z_loss_coefficient: 0.1 attention { num_heads: 4 }")},
         NamedModel{"mtp", model_of("d_ff: 24 mtp { weight: 0.3 } attention { num_heads: 4 }")},
+        NamedModel{"mtp_of_learned_positions", with_learned_positions("mtp { weight: 0.3 }")},
+        NamedModel{"unit_embeddings",
+                   model_of("d_ff: 24 initializer: TRUNCATED_NORMAL init_scale: 1 output_scale: "
+                            "0.7 mtp { weight: 0.3 } attention { num_heads: 4 }")},
+        NamedModel{"ffn_dropout", model_of("d_ff: 24 ffn_dropout: 0.2 attention { num_heads: 4 }")},
         NamedModel{"attention_dropout",
                    model_of("d_ff: 24 attention { num_heads: 4 num_kv_heads: 2 dropout: 0.2 }")}),
     [](const auto& test) { return test.param.name; });
@@ -227,6 +232,8 @@ INSTANTIATE_TEST_SUITE_P(
                                    "shared_expert { count: 1 d_ff: 8 sigmoid_gate: true }"),
                       experts_with("dense_before", "stacking: DENSE_BEFORE", "d_ff: 8"),
                       experts_with("dense_after", "stacking: DENSE_AFTER", "d_ff: 8"),
+                      experts_with("ffn_dropout", "stacking: DENSE_AFTER",
+                                   "d_ff: 8 ffn_dropout: 0.1"),
                       experts_with("mtp", "", "mtp { weight: 0.3 }"),
                       experts_with("mean_over_layers", "layer_aggregation: MEAN_OVER_LAYERS"),
                       experts_with("pooled_layers", "layer_aggregation: POOLED_LAYERS")),

@@ -174,6 +174,24 @@ TEST(EncoderDecoder, LetsExpertsChooseInItsEncoderAlone) {
   EXPECT_TRUE(changes_earlier(true));
 }
 
+TEST(EncoderDecoder, DropsHiddenFeaturesOfDenseFfnsInTraining) {
+  const auto loss = [](double rate, bool training) {
+    config::Model model = tiny();
+    model.mutable_attention()->set_dropout(0);
+    model.set_ffn_dropout(rate);
+    const Instance instance(model);
+    const at::NoGradGuard no_grad;
+    StepContext context;
+    context.training = training;
+    context.group_tokens = kTarget;
+    context.tokens_in_step = context.tokens_in_micro_batch = 2 * kTarget;
+    context.source_tokens_in_step = context.source_tokens_in_micro_batch = 2 * kSource;
+    return instance.model.loss(batch_of(2), context, 1, {}, false).item<double>();
+  };
+  EXPECT_GT(std::abs(loss(0.3, true) - loss(0, true)), 1e-3);
+  EXPECT_EQ(loss(0.3, false), loss(0, false));
+}
+
 TEST(EncoderDecoder, CountsTheMoeLayersOfBothStacks) {
   const Instance instance(tiny());
   int routers = 0;
@@ -244,6 +262,7 @@ struct PaddedPair {
   static Step train(const TokenBatch& batch) {
     config::Model model = tiny();
     model.mutable_attention()->set_dropout(0);  // its draws are keyed by the number of keys
+    model.set_ffn_dropout(0);                   // whose draws are keyed by the place in the batch
     const Instance instance(model);
     Step step{0, std::vector<RoutingStats>(2), {}};
     StepContext context;

@@ -131,13 +131,14 @@ TEST(SharedExpert, IsMultipliedByItsSigmoidGate) {
 }
 
 // A model that uses all of it at once: two-matrix experts with dropout and biases, a gated shared
-// expert of another activation, a dense sub-layer beside each MoE sub-layer.
+// expert of another activation, a dense sub-layer with dropout beside each MoE sub-layer.
 config::RunConfig everything(config::Stacking stacking) {
   config::RunConfig config = tiny_config();
   config::Model& model = *config.mutable_model();
   model.set_d_ff(20);
   model.set_ffn(config::GEGLU);
   model.set_ffn_bias(config::MULTIPLICATIVE);
+  model.set_ffn_dropout(0.25);
   config::Moe& moe = *model.mutable_moe();
   moe.set_ffn(config::RELU);
   moe.set_expert_dropout(0.25);
@@ -185,14 +186,14 @@ TEST(ExpertDropout, DropsItsShareInTrainingAndNothingInEvaluation) {
   parallel::SlotOrder order{{0, 1, 2, 3, 4}, {2, 3}, 5, 1};
   const auto plan = parallel::make_plan(order, *world, 1);
   StepContext context;
-  EXPECT_FALSE(expert_dropout_mask(moe, context, 0, plan, 0, at::kFloat).defined());
+  EXPECT_FALSE(expert_dropout_mask(moe, context, 0, plan, 0).defined());
   context.training = true;
-  const at::Tensor mask = expert_dropout_mask(moe, context, 0, plan, 0, at::kDouble);
+  const at::Tensor mask = expert_dropout_mask(moe, context, 0, plan, 0);
   EXPECT_EQ(mask.sizes(), at::IntArrayRef({5, 500}));
   EXPECT_NEAR(mask.eq(0).to(at::kDouble).mean().item<double>(), 0.25, 0.03);
-  EXPECT_TRUE(is_near(mask.max(), at::full({}, 4.0 / 3, at::kDouble), 1e-6));
+  EXPECT_EQ(mask.max().item<float>(), static_cast<float>(4.0 / 3));
   context.step = 1;
-  EXPECT_FALSE(at::equal(expert_dropout_mask(moe, context, 0, plan, 0, at::kDouble), mask));
+  EXPECT_FALSE(at::equal(expert_dropout_mask(moe, context, 0, plan, 0), mask));
 }
 
 TEST(Stacking, AddsADenseSubLayerBesideEachMoeSubLayerOnly) {

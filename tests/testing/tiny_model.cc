@@ -211,6 +211,7 @@ config::RunConfig tiny_encoder_decoder() {
   attention.mutable_relative_bias()->set_num_buckets(32);
   attention.mutable_relative_bias()->set_max_distance(128);
   attention.set_dropout(0.1);
+  model.set_ffn_dropout(0.1);
   config.mutable_data()->set_sequence_length(24);
   return config;
 }

@@ -44,16 +44,17 @@ TEST_F(Resolved, LeavesNothingUnsetButWhatIsUnsetOnPurpose) {
       load_config(run(edited("moe {", "moe { shared_expert {} capacity { policy: BY_POSITION }")),
                   {"model.attention.latent.kv_rank=8", "model.attention.yarn.factor=2"});
   collect_unset(config, "", unset);
-  EXPECT_THAT(unset,
-              UnorderedElementsAre("model_preset", "data_preset", "model.attention.relative_bias",
-                                   "model.mtp", "mesh.data", "mesh.expert",
-                                   // groups and fields of other architectures and objectives
-                                   "model.lstm", "model.local_experts", "data.table", "data.spans",
-                                   "data.synthetic.num_domains", "data.target_length",
-                                   // what other kinds of initializer, optimizer and schedule use
-                                   "model.init_scale", "model.init_restore_variance",
-                                   "model.init_range", "optimizer.momentum", "optimizer.adafactor",
-                                   "optimizer.hold_steps", "optimizer.decay_fraction"));
+  EXPECT_THAT(unset, UnorderedElementsAre(
+                         "model_preset", "data_preset", "model.attention.relative_bias",
+                         "model.attention.max_positions", "model.ffn_dropout",
+                         "model.moe.router.noise_std", "model.mtp", "mesh.data", "mesh.expert",
+                         // groups and fields of other architectures and objectives
+                         "model.lstm", "model.local_experts", "data.table", "data.spans",
+                         "data.synthetic.num_domains", "data.target_length",
+                         // what other kinds of initializer, optimizer and schedule use
+                         "model.init_scale", "model.init_restore_variance", "model.init_range",
+                         "optimizer.momentum", "optimizer.adafactor", "optimizer.hold_steps",
+                         "optimizer.decay_fraction"));
 }
 
 TEST_F(Resolved, SetsWhatTheKindOfOptimizerUses) {

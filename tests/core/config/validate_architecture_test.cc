@@ -36,6 +36,51 @@ TEST_F(ValidateArchitecture, RefusesWhatTheArchitectureDoesNotUse) {
               HasSubstr("data.target_length (8) is set, but objective NEXT_TOKEN"));
 }
 
+TEST_F(ValidateArchitecture, TakesDropoutOfDenseFfnsWhereThereAreSome) {
+  const std::string dense = edited("moe { num_experts: 4 d_ff: 32 }", "d_ff: 32");
+  const auto rate = [&](const std::string& text, const std::vector<std::string>& change) {
+    const Model model = load_config(run(text), change).model();
+    return model.has_ffn_dropout() ? model.ffn_dropout() : -1;
+  };
+  const std::string t5 = "model.architecture=ENCODER_DECODER", half = "model.dropout=0.5";
+  EXPECT_EQ(rate(dense, {}), 0);
+  EXPECT_EQ(rate(dense, {"model.ffn_dropout=0.25"}), 0.25);
+  EXPECT_EQ(rate(dense, {t5, half}), 0.5);
+  EXPECT_EQ(rate(dense, {t5, half, "model.ffn_dropout=0"}), 0);
+  EXPECT_EQ(rate(kSmallRun, {t5, half}), -1);
+  EXPECT_EQ(rate(kSmallRun, {t5, half, "model.d_ff=32", "model.moe.stacking=DENSE_AFTER"}), 0.5);
+  EXPECT_THAT(error(dense, {"model.ffn_dropout=1"}),
+              HasSubstr("model.ffn_dropout (1) must be at least 0 and below 1"));
+  EXPECT_THAT(broken({"model.ffn_dropout=0.1"}),
+              HasSubstr("model.ffn_dropout (0.1) must not be set where no layer has a dense FFN"));
+  EXPECT_THAT(broken({"model.ffn_dropout=0.1", "model.moe.every_n_layers=0"}),
+              HasSubstr("every_n_layers (0) must be at least 1"));
+}
+
+TEST_F(ValidateArchitecture, ChecksLearnedPositions) {
+  const std::string learned = "model.attention.position=LEARNED_POSITIONS";
+  EXPECT_EQ(load_config(run(kSmallRun), {learned}).model().attention().max_positions(), 32);
+  EXPECT_EQ(broken({learned, "model.attention.max_positions=40"}), "");
+  EXPECT_THAT(broken({learned, "model.attention.max_positions=31"}),
+              HasSubstr("data.sequence_length (32) must be at most model.attention.max_positions "
+                        "(31)"));
+  EXPECT_THAT(broken({learned, "model.attention.max_positions=0"}),
+              HasSubstr("model.attention.max_positions (0) must be at least 1"));
+  EXPECT_THAT(broken({"model.attention.max_positions=64"}),
+              HasSubstr("max_positions (64) must not be set with position ROPE"));
+  EXPECT_THAT(broken({learned, "model.attention.yarn.factor=2"}),
+              HasSubstr("yarn must not be set with position LEARNED_POSITIONS"));
+  EXPECT_THAT(broken({learned, "model.attention.relative_bias.num_buckets=8"}),
+              HasSubstr("relative_bias must not be set with position LEARNED_POSITIONS"));
+  EXPECT_THAT(broken({learned, "model.attention.latent.kv_rank=8"}),
+              HasSubstr("model.attention.position must not be set with model.attention.latent"));
+  EXPECT_THAT(broken({learned, "model.architecture=ENCODER_DECODER"}),
+              HasSubstr("attention.position (LEARNED_POSITIONS) must not be used with architecture "
+                        "ENCODER_DECODER"));
+  EXPECT_THAT(broken({learned, "model.architecture=LSTM_LM"}),
+              HasSubstr("attention must not be used with architecture LSTM_LM"));
+}
+
 // kSmallRun as an LSTM language model.
 std::string lstm_run() {
   const std::string heads = "attention { num_heads: 4 }", lstm = "architecture: LSTM_LM";
