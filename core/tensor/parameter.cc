@@ -41,6 +41,15 @@ at::Tensor flat_zeros(int64_t count, at::ScalarType type) {
   return buffer.zero_();
 }
 
+// `copy` of the parameter as a tensor of autograd's graph.
+at::Tensor as_function_of(Parameter& parameter, const at::Tensor& copy) {
+  const auto backward = [&parameter](const at::Tensor& gradient, const std::vector<bool>&) {
+    parameter.grad.add_(gradient);
+    return std::vector{at::Tensor()};
+  };
+  return differentiable("use", {parameter.value}, copy, backward);
+}
+
 at::Tensor view_of(const at::Tensor& flat, int64_t offset, const Parameter& parameter) {
   return flat.narrow(0, offset, parameter.local_count()).view(parameter.local_shape()).detach();
 }
@@ -183,11 +192,11 @@ Parameter& Scope::expert_parameter(const std::string& name, std::vector<int64_t>
 }
 
 at::Tensor use(Parameter& parameter, at::ScalarType type) {
-  const auto backward = [&parameter](const at::Tensor& gradient, const std::vector<bool>&) {
-    parameter.grad.add_(gradient);
-    return std::vector{at::Tensor()};
-  };
-  return differentiable("use", {parameter.value}, parameter.value.detach().to(type), backward);
+  return as_function_of(parameter, parameter.value.detach().to(type));
+}
+
+at::Tensor use_master(Parameter& parameter, at::ScalarType type) {
+  return as_function_of(parameter, parameter.master.detach().to(type));
 }
 
 }  // namespace switchyard

@@ -114,5 +114,7 @@ class Scope {
 // parameter.grad. For small parameters and plain ATen code; the large products have ops that write
 // their gradients in place.
 at::Tensor use(Parameter& parameter, at::ScalarType type);
+// The same of the master copy, where the compute type would hide small differences.
+at::Tensor use_master(Parameter& parameter, at::ScalarType type);
 
 }  // namespace switchyard

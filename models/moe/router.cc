@@ -198,8 +198,8 @@ Routing Router::route(const at::Tensor& x_TD, const StepContext& context,
   if (noise_weight_ && draws.normal_TE.defined()) {
     input.noise_logits_TE = logits_of(*noise_weight_);
   }
-  if (threshold_) input.threshold_E = use(*threshold_, type);
-  // The master copy: in bf16 a step of 0.001 would be lost.
+  // The master copies: in bf16 a step of 0.001 would be lost.
+  if (threshold_) input.threshold_E = use_master(*threshold_, type);
   if (selection_bias_) input.bias_E = selection_bias_->master.to(type);
   input.token_ids_T = context.token_ids_T;
   input.first_token = context.first_token;

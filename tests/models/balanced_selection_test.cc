@@ -96,6 +96,23 @@ TEST_F(StrictlyBalanced, ThresholdsLearnFromTheChoicesOfTraining) {
   });
 }
 
+// bfloat16 has no number between 0.25 and 0.251.
+TEST_F(StrictlyBalanced, ReadsItsThresholdsAsTheOptimizerHoldsThem) {
+  ParameterTable table;
+  const Router router(Scope(table), moe, 16, 0);
+  table.allocate(at::kBFloat16);
+  table.initialize(1);
+  Parameter& threshold = table.parameters().back();
+  ASSERT_EQ(threshold.name, "threshold");
+  threshold.master.copy_(at::tensor({.25, .2501, .2502}, at::kFloat));
+  for (ParameterGroup& group : table.groups()) group.refresh_value();
+  ASSERT_TRUE(at::equal(threshold.value[0], threshold.value[2]));
+  const Routing routing = router.route(at::ones({6, 16}, at::kBFloat16), context, {});
+  EXPECT_TRUE(at::equal(routing.threshold_E, threshold.master));
+  (routing.threshold_E * 3).sum().backward();
+  EXPECT_TRUE(at::equal(threshold.grad, at::full({3}, 3.f)));
+}
+
 TEST(RenormalizeKept, DividesByWhatIsLeftAfterDropsWithItsGradient) {
   const at::Tensor weight =
       at::tensor({.5, .3, .2, .6, .2, .2}, at::kDouble).view({2, 3}).requires_grad_();
