@@ -28,15 +28,15 @@ int64_t text_bytes(const Batch& batch, const Tokenizer& tokenizer) {
   return static_cast<int64_t>(tokenizer.decode(targets).size());
 }
 
+// Padding, which is at the end of a rank's rows, has no target. Nor has a source's last token,
+// which is input to no other's prediction. (An encoder-decoder finds its padding by itself.)
 models::StepContext context_of(const config::RunConfig& config, const Batch& batch,
-                               int64_t num_sequences, std::vector<models::RoutingStats>* stats) {
+                               int64_t num_targets, std::vector<models::RoutingStats>* stats) {
   models::StepContext context;
   context.seed = config.seed();
   context.first_token = batch.first_sequence * batch.length;
   context.group_tokens = batch.length * group_sequences(config.model());
-  const int64_t real_rows =
-      std::clamp<int64_t>(num_sequences - batch.first_sequence, 0, batch.num_sequences);
-  context.num_real_tokens = real_rows * batch.length;
+  context.num_real_tokens = num_targets;
   context.stats = stats;
   return context;
 }
@@ -50,13 +50,14 @@ SourceResult evaluate_source(const config::RunConfig& config, ModelInstance& ins
   double sums[6] = {};  // loss, targets, bytes, cases
   for (int64_t i = 0; i < loader.num_batches(); ++i) {
     const Batch batch = loader.batch(i);
-    auto context = context_of(config, batch, loader.num_sequences(), &result.layers);
+    const int64_t targets =
+        std::ranges::count_if(batch.targets, [](int32_t target) { return target >= 0; });
+    auto context = context_of(config, batch, targets, &result.layers);
     context.cases = &result.cases;
     const at::Tensor loss =
         instance.model.loss(to_tensors(batch), context, 1.0, {}, /*recompute=*/false);
     sums[0] += loss.item<double>();
-    sums[1] +=
-        static_cast<double>(std::ranges::count_if(batch.targets, [](int32_t t) { return t >= 0; }));
+    sums[1] += static_cast<double>(targets);
     if (tokenizer) sums[2] += static_cast<double>(text_bytes(batch, *tokenizer));
   }
   parallel::Communicator& data = instance.mesh.data();
