@@ -18,6 +18,7 @@ at::Tensor as_row(const std::vector<int32_t>& tokens) {
 
 models::StepContext context_of(int64_t length) {
   models::StepContext context;
+  context.generating = true;
   context.group_tokens = length;
   return context;
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace switchyard::models {
 namespace {
@@ -64,6 +65,18 @@ int64_t device_budget(const config::Moe& moe, int64_t group_tokens) {
   const double even =
       static_cast<double>(group_tokens * moe.top_k()) / static_cast<double>(moe.num_devices());
   return static_cast<int64_t>(std::floor(moe.capacity().train_factor() * even));
+}
+
+config::Moe without_limits(config::Moe moe) {
+  config::Capacity& capacity = *moe.mutable_capacity();
+  if (moe.router().selection() == config::EXPERT_CHOICE) {
+    capacity.set_minimum(std::max(1, capacity.minimum()));
+  } else if (capacity.policy() == config::NEXT_FREE) {
+    capacity.set_fixed_slots(std::numeric_limits<int32_t>::max());
+  } else {
+    capacity.set_policy(config::NO_DROP);
+  }
+  return moe;
 }
 
 config::DropPolicy policy_of(const config::Moe& moe, bool training) {

@@ -29,6 +29,12 @@ int64_t capacity_within_group(const config::Moe& moe, int64_t rows);
 // num_devices). (DeepSeek-V2, section 2.2.4.)
 int64_t device_budget(const config::Moe& moe, int64_t group_tokens);
 
+// The routing of generation, in which no expert is ever full: a decoding step has a token or two,
+// whose capacity would be next to nothing, while in the whole text they would share that of many.
+// NEXT_FREE then gives each token its first choice. Experts that choose keep their capacity, which
+// is the choice, but take a token at least.
+config::Moe without_limits(config::Moe moe);
+
 // The policy that holds: those that draw at random or are for training alone give way in
 // evaluation.
 config::DropPolicy policy_of(const config::Moe& moe, bool training);

@@ -78,7 +78,8 @@ struct OutputStats {
 };
 
 struct StepContext {
-  bool training = false;  // false: no random draws, evaluation capacity, no auxiliary losses
+  bool training = false;    // false: no random draws, evaluation capacity, no auxiliary losses
+  bool generating = false;  // text is written token by token: no expert is ever full (capacity.h)
   uint64_t seed = 0;
   int64_t step = 0;
   int64_t first_token = 0;   // global index of this rank's first token, for random streams

@@ -4,6 +4,7 @@
 #include "core/tensor/aten.h"
 #include "core/tensor/profiled_part.h"
 #include "models/moe/balance.h"
+#include "models/moe/capacity.h"
 #include "models/moe/draws.h"
 #include "models/moe/expert_dropout.h"
 #include "models/moe/losses.h"
@@ -41,6 +42,7 @@ std::variant<ExpertFfn, ExpertLinear, DeepExperts> make_experts(const Scope& sco
 MoeLayer::MoeLayer(const Scope& scope, const config::Model& model, const parallel::Mesh& mesh,
                    uint32_t layer, int64_t moe_index, const Projection& projection)
     : moe_(model.moe()),
+      without_limits_(without_limits(moe_)),
       mesh_(&mesh),
       layer_(layer),
       moe_index_(moe_index),
@@ -92,7 +94,8 @@ void MoeLayer::decide(const Routing& routing, const StepContext& context,
   const ProfiledPart part("sy::router");
   const int64_t tokens = routing.expert_TK.size(0);
   const Placement placement =
-      place_slots(routing, moe_, context, draw_for_assignment(moe_, tokens, context, layer_));
+      place_slots(routing, context.generating ? without_limits_ : moe_, context,
+                  draw_for_assignment(moe_, tokens, context, layer_));
   decision.expert_TK = routing.expert_TK;
   decision.token_scale_T1 = token_scale(placement, moe_, routing.weight_TK.scalar_type());
   decision.enters_T1 = placement.enters_T1;

@@ -53,7 +53,7 @@ class MoeLayer {
   at::Tensor join_pool(const at::Tensor& x_TD, const Routing& routing, const StepContext& context,
                        const RoutingDecision& decision, bool record) const;
 
-  config::Moe moe_;
+  config::Moe moe_, without_limits_;  // the second for generation
   const parallel::Mesh* mesh_;
   uint32_t layer_;
   int64_t moe_index_, num_routers_;

@@ -95,5 +95,28 @@ TEST(Capacity, OfTwoLevelsIsThatOfAGroupThenOfItsExperts) {
   EXPECT_EQ(capacity_within_group(moe, 40), 16);
 }
 
+TEST(Capacity, WithoutLimitsHasRoomForEveryToken) {
+  for (const auto policy : {config::BY_POSITION, config::BATCH_PRIORITIZED, config::BY_PROBABILITY,
+                            config::AT_RANDOM_ORDER, config::DEVICE_BUDGET, config::NO_DROP}) {
+    config::Moe moe = moe_of(8, 2, 1);
+    moe.mutable_capacity()->set_policy(policy);
+    EXPECT_EQ(policy_of(without_limits(moe), false), config::NO_DROP) << policy;
+  }
+  config::Moe moe = moe_of(8, 1, 1);
+  moe.mutable_capacity()->set_policy(config::NEXT_FREE);
+  EXPECT_EQ(policy_of(without_limits(moe), false), config::NEXT_FREE);
+  EXPECT_GE(capacity_of(without_limits(moe), false, 1), 1 << 30);
+}
+
+TEST(Capacity, WithoutLimitsIsThatOfEvaluationForExpertsThatChooseButNeverNothing) {
+  config::Moe moe = moe_of(8, 1, 1);
+  moe.mutable_capacity()->set_policy(config::BY_PROBABILITY);
+  moe.mutable_router()->set_selection(config::EXPERT_CHOICE);
+  EXPECT_EQ(policy_of(without_limits(moe), false), config::BY_PROBABILITY);
+  EXPECT_EQ(capacity_of(without_limits(moe), false, 24), 6);
+  EXPECT_EQ(capacity_of(moe, false, 3), 0);
+  EXPECT_EQ(capacity_of(without_limits(moe), false, 3), 1);
+}
+
 }  // namespace
 }  // namespace switchyard::models

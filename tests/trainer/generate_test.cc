@@ -1,8 +1,11 @@
 #include "trainer/generate.h"
 
+#include <cstdlib>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "core/config/reader.h"
 #include "parallel/single.h"
 #include "parallel/thread.h"
 #include "tests/trainer/checkpoint_fixture.h"
@@ -55,6 +58,66 @@ TEST(Generate, RefusesBeforehandWhatTheModelHasNoPositionsFor) {
   }
   EXPECT_EQ(shown, "");
 }
+
+// The likeliest text of a model whose experts matter, with these changes to the debug config.
+std::string text_of(std::vector<std::string> changes) {
+  changes.insert(changes.end(), {"model.init_std=0.3", "model.moe.num_experts=8"});
+  const auto config = config::load_config(
+      std::string(std::getenv("SY_TEST_ROOT")) + "/configs/debug.textproto", changes);
+  const auto world = parallel::make_single();
+  ModelInstance instance(config, *world);
+  instance.parameters.initialize(3);
+  return generate(instance, *load_tokenizer("bytes"), "The quick brown fox",
+                  {.max_tokens = 40, .temperature = 0}, /*on_text=*/{});
+}
+
+struct Limits {
+  const char* name;
+  std::vector<std::string> with, without;  // a limit of the experts' capacity
+};
+void PrintTo(const Limits& limits, std::ostream* out) { *out << limits.name; }
+
+struct GenerateWithLimits : ::testing::TestWithParam<Limits> {};
+
+TEST_P(GenerateWithLimits, WritesWhatItWouldWithout) {
+  const std::string expected = text_of(GetParam().without);
+  EXPECT_GT(expected.size(), 4u);
+  EXPECT_EQ(text_of(GetParam().with), expected);
+}
+
+std::vector<Limits> all_limits() {
+  const std::string policy = "model.moe.capacity.policy=", none = "model.moe.capacity.minimum=0",
+                    four = "model.moe.capacity.minimum=4",
+                    tight = "model.moe.capacity.eval_factor=0.5",
+                    ahead = "model.moe.allow_future=true", one = "model.moe.top_k=1",
+                    raw = "model.moe.router.weighting=RAW",
+                    pairs = "model.architecture=ENCODER_DECODER",
+                    chosen = "model.moe.router.selection=EXPERT_CHOICE",
+                    least = "model.moe.capacity.minimum=1";
+  const std::vector<std::string> levels = {
+      "model.moe.router.hierarchy=TWO_LEVEL_BY_IMPORTANCE", "model.moe.router.num_groups=2",
+      "model.moe.router.group_top_k=2", "model.moe.top_k=4", "model.moe.z_loss_coefficient=0"};
+  const auto and_more = [](std::vector<std::string> some, const std::vector<std::string>& more) {
+    some.insert(some.end(), more.begin(), more.end());
+    return some;
+  };
+  return {
+      {"ByPosition", {policy + "BY_POSITION", tight, none}, {}},
+      {"ByPositionWithAMinimum", {policy + "BY_POSITION", tight, four}, {}},
+      {"BatchPrioritized", {policy + "BATCH_PRIORITIZED", tight, none, ahead}, {}},
+      {"ByProbability", {policy + "BY_PROBABILITY", tight, none, ahead}, {}},
+      {"AtRandomOrder", {policy + "AT_RANDOM_ORDER", tight, none}, {}},
+      {"DeviceBudget", {policy + "DEVICE_BUDGET", "model.moe.num_devices=2"}, {}},
+      {"NextFree", {policy + "NEXT_FREE", tight, none, one}, {one, raw}},
+      {"ByImportance", and_more({policy + "BY_POSITION", tight, none}, levels), levels},
+      {"EncoderDecoder", {pairs, policy + "BY_POSITION", tight, none}, {pairs}},
+      {"ExpertChoice", {pairs, chosen, tight, none}, {pairs, chosen, tight, least}},
+      {"ExpertChoiceAhead", {chosen, ahead, tight, none}, {chosen, ahead, tight, least}},
+  };
+}
+
+INSTANTIATE_TEST_SUITE_P(Policies, GenerateWithLimits, ::testing::ValuesIn(all_limits()),
+                         [](const auto& test) { return test.param.name; });
 
 }  // namespace
 }  // namespace switchyard::trainer
