@@ -132,9 +132,11 @@ double Trainer::forward_backward(const std::vector<Batch>& batches, StepResult& 
   const StepTokens tokens = count_tokens(batches, world_);
   const double scale = 1.0 / static_cast<double>(std::max<int64_t>(1, tokens.all_targets));
   const bool recompute = config_.train().recompute() == config::RECOMPUTE_LAYER;
+  std::vector<models::LoadTotals> load_totals(result.stats.size());
   double loss_share = 0;
   for (size_t i = 0; i < batches.size(); ++i) {
     models::StepContext context = context_of(batches[i], result);
+    context.load_totals = &load_totals;
     if (batches[i].source_length > 0) set_real_tokens(tokens, i, context);
     const at::Tensor loss =
         instance_.model.loss(to_tensors(batches[i]), context, scale, {}, recompute);

@@ -36,22 +36,22 @@ at::Tensor count_senders(const at::Tensor& expert_TK, const config::Moe& moe, in
   return counts.view({-1, group_tokens, moe.num_devices()}).sum(1);
 }
 
-// Counts [G, N] per group as fractions of its tokens, over all ranks' groups together if global.
+// Counts [G, N] per group as fractions of its tokens, of what the statistics take together.
 struct Fractions {
   const config::Moe& moe;
   const std::vector<uint8_t>& real;
   int64_t group_tokens;
   parallel::Communicator& data;
+  LoadTotals* totals;
 
-  at::Tensor of(const at::Tensor& count_GN) const {
-    at::Tensor count = count_GN.to(at::kDouble);
-    at::Tensor tokens_G = tokens_of_groups(count.size(0), group_tokens, real);
-    if (moe.balance_loss().statistics() == config::GLOBAL_BATCH) {
-      const at::Tensor totals = total_over(at::concat({count.sum(0), tokens_G.sum(0, true)}), data);
-      count = totals.narrow(0, 0, count.size(1)).unsqueeze(0);
-      tokens_G = totals.narrow(0, count.size(1), 1);
-    }
-    return count / tokens_G.clamp_min(1).unsqueeze(1);
+  // `kind`: the total that these counts belong to.
+  at::Tensor of(const at::Tensor& count_GN, at::Tensor LoadTotals::*kind) const {
+    const int64_t groups = count_GN.size(0), width = count_GN.size(1);
+    const at::Tensor tokens_G1 = tokens_of_groups(groups, group_tokens, real).unsqueeze(1);
+    const at::Tensor counts =
+        over_statistics(at::concat({count_GN.to(at::kDouble), tokens_G1}, 1),
+                        moe.balance_loss().statistics(), data, totals ? &(totals->*kind) : nullptr);
+    return counts.narrow(1, 0, width) / counts.narrow(1, width, 1).clamp_min(1);
   }
 };
 
@@ -67,8 +67,10 @@ at::Tensor counted_choices(const Routing& routing, const config::Moe& moe) {
 at::Tensor expert_fraction(const Routing& routing, const Fractions& fractions) {
   const auto which = fractions.moe.balance_loss().load();
   const at::Tensor chosen = counted_choices(routing, fractions.moe);
-  const at::Tensor fraction = fractions.of(count_load(
-      chosen, routing.probability_TE.size(1), fractions.group_tokens, which, fractions.real));
+  const at::Tensor fraction =
+      fractions.of(count_load(chosen, routing.probability_TE.size(1), fractions.group_tokens, which,
+                              fractions.real),
+                   &LoadTotals::expert);
   return fraction / assignments_per_token(which, chosen.size(1));
 }
 
@@ -83,6 +85,17 @@ int64_t statistics_tokens(const config::Moe& moe, const StepContext& context) {
   const bool by_sequence = moe.balance_loss().statistics() == config::PER_SEQUENCE;
   return by_sequence ? context.group_tokens / moe.capacity().group_sequences()
                      : context.group_tokens;
+}
+
+at::Tensor over_statistics(const at::Tensor& count_GN, config::Statistics statistics,
+                           parallel::Communicator& data, at::Tensor* so_far) {
+  if (statistics == config::PER_RANK) return count_GN.sum(0, /*keepdim=*/true);
+  if (statistics != config::GLOBAL_BATCH) return count_GN;
+  at::Tensor total_1N = total_over(count_GN.sum(0, /*keepdim=*/true), data);
+  if (!so_far) return total_1N;
+  if (so_far->defined()) total_1N = total_1N + *so_far;
+  *so_far = total_1N;
+  return total_1N;
 }
 
 at::Tensor count_load(const at::Tensor& expert_TK, int64_t num_experts, int64_t group_tokens,
@@ -101,9 +114,10 @@ at::Tensor count_load(const at::Tensor& expert_TK, int64_t num_experts, int64_t 
 }
 
 BalanceSlopes balance_slopes(const Routing& routing, const config::Moe& moe,
-                             const StepContext& context, parallel::Communicator& data) {
+                             const StepContext& context, parallel::Communicator& data,
+                             LoadTotals* totals) {
   const auto real = real_tokens(context, routing.expert_TK.size(0));
-  const Fractions fractions{moe, real, statistics_tokens(moe, context), data};
+  const Fractions fractions{moe, real, statistics_tokens(moe, context), data, totals};
   const auto experts = static_cast<double>(routing.probability_TE.size(1));
   const double each = 1.0 / static_cast<double>(context.tokens_in_step);
   const config::BalanceLoss& balance = moe.balance_loss();
@@ -118,10 +132,12 @@ BalanceSlopes balance_slopes(const Routing& routing, const config::Moe& moe,
   slopes.expert_GE = expert_fraction(routing, fractions) * (experts * each);
   if (balance.second_place()) {
     const at::Tensor second = routing.expert_TK.narrow(1, 1, 1).contiguous();
-    slopes.second_GE = fractions.of(count(second, config::FIRST_CHOICE)) * (experts * each / 2);
+    slopes.second_GE = fractions.of(count(second, config::FIRST_CHOICE), &LoadTotals::second) *
+                       (experts * each / 2);
   }
   if (balance.device_coefficient() > 0) {
-    const at::Tensor all_GE = fractions.of(count(routing.expert_TK, config::ALL_CHOICES));
+    const at::Tensor all_GE =
+        fractions.of(count(routing.expert_TK, config::ALL_CHOICES), &LoadTotals::device);
     const at::Tensor mean_GD = all_GE.view({all_GE.size(0), moe.num_devices(), -1}).mean(-1) *
                                (experts / static_cast<double>(routing.expert_TK.size(1)));
     slopes.device_GE = spread(mean_GD) * each;
@@ -129,7 +145,8 @@ BalanceSlopes balance_slopes(const Routing& routing, const config::Moe& moe,
   if (balance.communication_coefficient() > 0) {
     const double scale = static_cast<double>(moe.num_devices()) / moe.router().group_top_k();
     const at::Tensor sent_GD =
-        fractions.of(count_senders(routing.expert_TK, moe, fractions.group_tokens, real));
+        fractions.of(count_senders(routing.expert_TK, moe, fractions.group_tokens, real),
+                     &LoadTotals::communication);
     slopes.communication_GE = spread(sent_GD) * (scale * each);
   }
   return slopes;

@@ -3,7 +3,8 @@
 // Each is linear in the probabilities, hence
 //     loss = sum over real tokens t of <slope of t's statistics group, p_t>
 // with a slope that is constant and can be kept for recompute. A group counts by its real tokens,
-// so that the mean over groups of unequal padding is the mean over tokens.
+// so that the mean over groups of unequal padding is the mean over tokens; so does a rank with
+// PER_RANK.
 //
 //   expert         E * sum_i f_i P_i (Switch equation 4, GShard, DeepSeekMoE). GShard's paper
 //                  prints a mean over experts, 1/E^2 of this; all implementations scale as here
@@ -35,13 +36,21 @@ at::Tensor count_load(const at::Tensor& expert_TK, int64_t num_experts, int64_t 
 // What such counts add up to per token.
 double assignments_per_token(config::LoadFraction which, int64_t choices);
 
-// Tokens of one group of the statistics: a routing group, or a sequence.
+// Tokens of one group that is counted by itself: a sequence, or a routing group.
 int64_t statistics_tokens(const config::Moe& moe, const StepContext& context);
 
+// Counts of such groups, [groups, N] float64, as they are, or added up as the statistics say:
+// PER_RANK over this rank's groups, [1, N]; GLOBAL_BATCH over all ranks', **collective** over
+// `data`, and on top of `so_far`, which receives the sum (null: nothing came before).
+at::Tensor over_statistics(const at::Tensor& count_GN, config::Statistics statistics,
+                           parallel::Communicator& data, at::Tensor* so_far);
+
 // The slopes of the losses that are on (the expert one always), [groups, E], or [1, E] with
-// GLOBAL_BATCH: then **collective** over `data`.
+// PER_RANK and GLOBAL_BATCH; **collective** over `data` with the latter, and then `totals` (null:
+// of this micro-batch alone) grows by this micro-batch.
 BalanceSlopes balance_slopes(const Routing& routing, const config::Moe& moe,
-                             const StepContext& context, parallel::Communicator& data);
+                             const StepContext& context, parallel::Communicator& data,
+                             LoadTotals* totals);
 
 // One loss from its slope.
 at::Tensor balance_loss(const at::Tensor& probability_TE, const at::Tensor& slope_GE,

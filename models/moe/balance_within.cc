@@ -11,7 +11,7 @@ namespace switchyard::models {
 
 at::Tensor balance_slope_within(const Routing& routing, const at::Tensor& enters_T1,
                                 const config::Moe& moe, const StepContext& context,
-                                parallel::Communicator& data) {
+                                parallel::Communicator& data, LoadTotals* totals) {
   const at::Tensor& group_TG = routing.groups.group_TG;
   const int64_t tokens = group_TG.size(0), kept = group_TG.size(1);
   const int64_t groups = moe.router().num_groups(), size = moe.num_experts() / groups;
@@ -20,16 +20,17 @@ at::Tensor balance_slope_within(const Routing& routing, const at::Tensor& enters
       routing.expert_TK.view({tokens, each, kept}).select(2, 0).contiguous();
   const auto which = moe.balance_loss().load();
   const auto enters = flags_of(enters_T1);
-  const auto count = [&](config::LoadFraction of) {
+  const auto count = [&](config::LoadFraction of, at::Tensor LoadTotals::*kind) {
     const int64_t group_tokens = statistics_tokens(moe, context);
     const at::Tensor count_GE =
         count_load(of_best_TJ, moe.num_experts(), group_tokens, of, enters).to(at::kDouble);
-    const bool global = moe.balance_loss().statistics() == config::GLOBAL_BATCH;
-    return global ? total_over(count_GE.sum(0, true), data) : count_GE;
+    return over_statistics(count_GE, moe.balance_loss().statistics(), data,
+                           totals ? &(totals->*kind) : nullptr)
+        .view({-1, groups, size});
   };
-  const at::Tensor count_GAI = count(which).view({-1, groups, size});
+  const at::Tensor count_GAI = count(which, &LoadTotals::within);
   const at::Tensor entering_GA1 =
-      count(config::FIRST_CHOICE).view({-1, groups, size}).sum(2, /*keepdim=*/true);
+      count(config::FIRST_CHOICE, &LoadTotals::entering).sum(2, /*keepdim=*/true);
   const at::Tensor fraction_GAI =
       count_GAI / entering_GA1.clamp_min(1) / assignments_per_token(which, each);
   return fraction_GAI.flatten(1) *

@@ -16,11 +16,11 @@
 
 namespace switchyard::models {
 
-// The slope, as those of balance.h: [groups of the statistics, E], or [1, E] with GLOBAL_BATCH:
-// then **collective** over `data`. enters_T1 1 for tokens that enter, else 0.
+// The slope, as those of balance_slopes(), with the same `data` and `totals`. enters_T1 1 for
+// tokens that enter, else 0.
 at::Tensor balance_slope_within(const Routing& routing, const at::Tensor& enters_T1,
                                 const config::Moe& moe, const StepContext& context,
-                                parallel::Communicator& data);
+                                parallel::Communicator& data, LoadTotals* totals);
 
 // This rank's share of the loss from its slope.
 at::Tensor balance_loss_within(const Routing& routing, const at::Tensor& enters_T1,

@@ -33,6 +33,13 @@ struct RoutingStats {
   RoutingStats& operator+=(const RoutingStats& other);
 };
 
+// The counts behind the load fractions of GLOBAL_BATCH at one router, over all ranks and the step's
+// micro-batches so far: [1, N] float64, constant, undefined before the first micro-batch.
+struct LoadTotals {
+  at::Tensor expert, second, device, communication;  // the last of the N is the number of tokens
+  at::Tensor within, entering;                       // models/moe/balance_within.h
+};
+
 // Derivatives of the balance losses in the probabilities (models/moe/balance.h); undefined: off.
 struct BalanceSlopes {
   at::Tensor expert_GE, second_GE, device_GE, communication_GE;
@@ -100,8 +107,10 @@ struct StepContext {
   int64_t source_tokens_in_step = 0;
   int64_t source_tokens_in_micro_batch = 0;
   std::vector<RoutingStats>* stats = nullptr;  // one per router, added to; null: not wanted
-  CaseStats* cases = nullptr;                  // of a table, added to; null: not wanted
-  OutputStats* output = nullptr;               // added to; null: not wanted
+  // Of the step's earlier micro-batches, one per router, added to; null: there are none.
+  std::vector<LoadTotals>* load_totals = nullptr;
+  CaseStats* cases = nullptr;     // of a table, added to; null: not wanted
+  OutputStats* output = nullptr;  // added to; null: not wanted
 };
 
 // The context of these tokens, [B, S] int64, whose ids hash routing reads.

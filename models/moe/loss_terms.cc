@@ -29,8 +29,11 @@ std::string scope_words(const config::Moe& moe) {
   const int most = moe.capacity().max_group_tokens();
   switch (moe.balance_loss().statistics()) {
     case config::GLOBAL_BATCH:
-      return "f over the T tokens of the micro-batch on all ranks; mean over the step's "
-             "micro-batches";
+      return "f over the T tokens on all ranks of the step's micro-batches up to this one, P over "
+             "this one's; mean over the step's micro-batches";
+    case config::PER_RANK:
+      return "f and P over the T tokens of a rank's micro-batch, then the mean over ranks; mean "
+             "over the step's micro-batches; another loss for each number of ranks";
     case config::PER_SEQUENCE:
       return "f and P over the T tokens of each sequence, then the mean over sequences";
     default:

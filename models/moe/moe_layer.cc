@@ -100,7 +100,10 @@ void MoeLayer::decide(const Routing& routing, const StepContext& context,
   decision.token_scale_T1 = token_scale(placement, moe_, routing.weight_TK.scalar_type());
   decision.enters_T1 = placement.enters_T1;
   decision.kept_TK = kept_slots(placement, moe_, routing.weight_TK.scalar_type());
-  if (context.training) decide_losses(routing, moe_, context, mesh_->data(), decision);
+  if (context.training) {
+    LoadTotals* totals = context.load_totals ? &(*context.load_totals)[moe_index_] : nullptr;
+    decide_losses(routing, moe_, context, mesh_->data(), totals, decision);
+  }
   decision.plan = parallel::make_plan(placement.assignment.order, mesh_->expert(), kRowBucket);
   if (context.stats) {
     (*context.stats)[moe_index_] += stats_of(routing, placement, moe_, context);

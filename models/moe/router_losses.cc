@@ -8,11 +8,11 @@
 namespace switchyard::models {
 
 void decide_losses(const Routing& routing, const config::Moe& moe, const StepContext& context,
-                   parallel::Communicator& data, RoutingDecision& decision) {
-  decision.balance = balance_slopes(routing, moe, context, data);
+                   parallel::Communicator& data, LoadTotals* totals, RoutingDecision& decision) {
+  decision.balance = balance_slopes(routing, moe, context, data, totals);
   if (decision.enters_T1.defined()) {
     decision.balance.within_GE =
-        balance_slope_within(routing, decision.enters_T1, moe, context, data);
+        balance_slope_within(routing, decision.enters_T1, moe, context, data, totals);
   }
   if (moe.importance_loss_coefficient() > 0) {
     decision.importance_E = total_over(importance_of(routing, moe.num_experts(), context), data);

@@ -11,9 +11,10 @@
 namespace switchyard::models {
 
 // Fills the decision's part of the losses: once per forward pass, not again in recompute.
-// **Collective** over `data` where the config's statistics are of all ranks.
+// **Collective** over `data` where the config's statistics are of all ranks; `totals` as in
+// balance_slopes().
 void decide_losses(const Routing& routing, const config::Moe& moe, const StepContext& context,
-                   parallel::Communicator& data, RoutingDecision& decision);
+                   parallel::Communicator& data, LoadTotals* totals, RoutingDecision& decision);
 
 // The sum of the losses times their coefficients, a differentiable scalar; the values are added to
 // `values`, without coefficients. The pooled balance loss is not in it (attach_pooled).

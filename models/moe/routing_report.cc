@@ -90,7 +90,7 @@ Json losses_of(const Routing& routing, const config::Moe& moe, const StepContext
   RoutingDecision decision;
   decision.kept_TK = kept_TK;
   decision.enters_T1 = enters_T1;
-  decide_losses(routing, moe, context, *world, decision);
+  decide_losses(routing, moe, context, *world, /*totals=*/nullptr, decision);
   RoutingStats values;
   router_losses(routing, moe, context, decision, 1, values);
   Json losses = {{"balance", values.balance_loss}, {"z", values.z_loss}};

@@ -50,11 +50,11 @@ struct DeviceLosses : ::testing::Test {
     const at::Tensor p = logits.softmax(-1);
     return {logits, p, top_k_lowest_id(p, moe.top_k()), {}, {}};
   }
-  BalanceSlopes slopes() const { return balance_slopes(routing(), moe, context, *world); }
+  BalanceSlopes slopes() const { return balance_slopes(routing(), moe, context, *world, nullptr); }
   BalanceSlopes slopes(const std::vector<int64_t>& choices) const {
     Routing other = routing();
     other.expert_TK = at::tensor(choices, at::kLong).view({4, 2});
-    return balance_slopes(other, moe, context, *world);
+    return balance_slopes(other, moe, context, *world, nullptr);
   }
   double value(const at::Tensor& slope_GE) const {
     return balance_loss(routing().probability_TE, slope_GE, context).item<double>();
@@ -175,7 +175,7 @@ TEST_F(DeviceLosses, OfASequenceOverSigmoidsIsThatOfUnbiasedChoicesWithItsGradie
     const Routing biased = route_logits(input, moe, {});
     EXPECT_EQ(biased.expert_TK.min().item<int64_t>(), 2);
     return balance_loss(biased.probability_TE,
-                        balance_slopes(biased, moe, context, *world).expert_GE, context);
+                        balance_slopes(biased, moe, context, *world, nullptr).expert_GE, context);
   };
   const double expected =
       (v3_sequence_loss(logits, 0, 6, 2) + v3_sequence_loss(logits, 6, 12, 2)) / 2;
@@ -190,7 +190,7 @@ TEST_F(DeviceLosses, SecondPlaceAddsHalfAtPerfectBalance) {
   moe.mutable_balance_loss()->set_second_place(true);
   const at::Tensor p = at::full({4, 4}, .25, at::kDouble);
   const Routing even{p, p, at::tensor({0, 1, 1, 2, 2, 3, 3, 0}, at::kLong).view({4, 2}), {}, {}};
-  const at::Tensor slope = balance_slopes(even, moe, context, *world).second_GE;
+  const at::Tensor slope = balance_slopes(even, moe, context, *world, nullptr).second_GE;
   EXPECT_NEAR(balance_loss(second_place_probability(even), slope, context).item<double>(), .5,
               1e-12);
 }
@@ -202,7 +202,7 @@ std::shared_ptr<PooledBalance> pool_of(const std::vector<Routing>& layers, const
   const auto pool = std::make_shared<PooledBalance>(layers.size());
   for (const Routing& layer : layers) {
     const at::Tensor sum_GE = group_sums(layer.probability_TE, 1, context);
-    pool->add(balance_slopes(layer, moe, context, world).expert_GE, sum_GE);
+    pool->add(balance_slopes(layer, moe, context, world, nullptr).expert_GE, sum_GE);
     y = attach_pooled(y, sum_GE, pool, 1);
   }
   return pool;
@@ -236,10 +236,10 @@ TEST_F(DeviceLosses, PooledOverLayersIsTheLossOfAllTokensTogetherWithItsGradient
   both.group_tokens = both.tokens_in_step = 8;
   const at::Tensor p = at::concat({first, second}).softmax(-1);
   const Routing all{p, p, top_k_lowest_id(p, 2), {}, {}};
-  EXPECT_NEAR(
-      value(),
-      balance_loss(p, balance_slopes(all, moe, both, *world).expert_GE, both).item<double>(),
-      1e-12);
+  EXPECT_NEAR(value(),
+              balance_loss(p, balance_slopes(all, moe, both, *world, nullptr).expert_GE, both)
+                  .item<double>(),
+              1e-12);
 }
 
 TEST(BalanceFacts, TheZLossPinsTheShift) {

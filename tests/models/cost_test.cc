@@ -187,7 +187,10 @@ TEST(Losses, AreStatedAsFormulasWithTheirScope) {
               HasSubstr("lm      = mean over all target tokens of the step of -log p(target)"));
   EXPECT_THAT(text, HasSubstr("balance = 0.01 * sum over 4 router(s) of 8 * sum_i f_i P_i"));
   EXPECT_THAT(text, HasSubstr("share of the T*2 assignments that ask for expert i"));
-  EXPECT_THAT(text, HasSubstr("f over the T tokens of the micro-batch on all ranks"));
+  EXPECT_THAT(
+      text,
+      HasSubstr("f over the T tokens on all ranks of the step's micro-batches up to this one, P "
+                "over this one's"));
   EXPECT_THAT(text, HasSubstr("z       = 0.001 * sum over 4 router(s) of the mean"));
 }
 
@@ -215,6 +218,12 @@ TEST(Losses, NameFirstChoicesAndGroupsWhereTheyAreUsed) {
                                           "model.moe.capacity.group_sequences=2"}));
   EXPECT_THAT(text, HasSubstr("share of the tokens whose first choice is expert i"));
   EXPECT_THAT(text, HasSubstr("each routing group of 2 sequence(s), then the mean over groups"));
+}
+
+TEST(Losses, SayThatThoseOfARankDependOnTheirNumber) {
+  EXPECT_THAT(describe_losses(load("quickstart", {"model.moe.balance_loss.statistics=PER_RANK"})),
+              HasSubstr("of a rank's micro-batch, then the mean over ranks; mean over the step's "
+                        "micro-batches; another loss for each number of ranks"));
 }
 
 TEST(Losses, StateHowLayersAreTakenTogether) {

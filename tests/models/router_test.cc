@@ -96,7 +96,9 @@ struct SwitchLosses : ::testing::Test {
     const at::Tensor p = logits.softmax(-1);
     return {logits, p, top_k_lowest_id(p, 1), {}, {}};
   }
-  at::Tensor slope_GE() { return balance_slopes(routing(), moe, context, world).expert_GE; }
+  at::Tensor slope_GE() {
+    return balance_slopes(routing(), moe, context, world, nullptr).expert_GE;
+  }
   at::Tensor balance() { return balance_loss(routing().probability_TE, slope_GE(), context); }
 };
 
@@ -146,7 +148,8 @@ double balance_of(const at::Tensor& p_TE, const at::Tensor& ids_TK, config::Load
   const auto world = parallel::make_single();
   const StepContext context = one_group(p_TE);
   const Routing routing{p_TE, p_TE, ids_TK.contiguous(), {}, {}};
-  return balance_loss(p_TE, balance_slopes(routing, moe, context, *world).expert_GE, context)
+  return balance_loss(p_TE, balance_slopes(routing, moe, context, *world, nullptr).expert_GE,
+                      context)
       .item<double>();
 }
 

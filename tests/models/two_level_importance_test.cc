@@ -61,7 +61,7 @@ struct ByImportance : ::testing::Test {
     const auto world = parallel::make_single();
     if (!decision.enters_T1.defined()) {
       decision.enters_T1 = place_slots(routing, moe, context, {}).enters_T1;
-      decide_losses(routing, moe, context, *world, decision);
+      decide_losses(routing, moe, context, *world, nullptr, decision);
     }
     RoutingStats values;
     return router_losses(routing, moe, context, decision, 1, values);

@@ -250,6 +250,7 @@ TrainingTrace train_tiny(const config::RunConfig& config, parallel::Communicator
   for (int step = 0; step < steps; ++step) {
     table.zero_gradients();
     std::vector<models::RoutingStats> stats(config::num_routers(config.model()));
+    std::vector<models::LoadTotals> load_totals(stats.size());
     double loss = 0, targets = 0;
     const auto batches = loader.next_step();
     for (const Batch& batch : batches) {
@@ -257,9 +258,10 @@ TrainingTrace train_tiny(const config::RunConfig& config, parallel::Communicator
     }
     targets = world.all_reduce(targets, parallel::ReduceOp::kSum, "targets");
     for (const Batch& batch : batches) {
-      const at::Tensor share =
-          model.loss(to_tensors(batch), context_of(config, batch, step, stats), 1 / targets, {},
-                     config.train().recompute() == config::RECOMPUTE_LAYER);
+      models::StepContext context = context_of(config, batch, step, stats);
+      context.load_totals = &load_totals;
+      const at::Tensor share = model.loss(to_tensors(batch), context, 1 / targets, {},
+                                          config.train().recompute() == config::RECOMPUTE_LAYER);
       share.backward();
       loss += share.item<double>();
     }

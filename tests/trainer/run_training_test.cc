@@ -47,6 +47,22 @@ TEST_F(Training, WithRecomputeChangesNoByte) {
   expect_same_end("recompute", "plain", 20);
 }
 
+TEST_F(Training, BalancesOverTheMicroBatchesOfAStepUnlessEachRankIsToByItself) {
+  const auto train_with = [&](const std::string& statistics, int accumulation) {
+    expect_trained({.run = fmt::format("{}{}", statistics, accumulation),
+                    .set = {"train.steps=3", fmt::format("train.accumulation={}", accumulation),
+                            "model.moe.balance_loss.statistics=" + statistics}});
+  };
+  for (const char* statistics : {"GLOBAL_BATCH", "PER_RANK"}) {
+    for (const int accumulation : {1, 2}) train_with(statistics, accumulation);
+  }
+  expect_same_end("PER_RANK1", "GLOBAL_BATCH1", 3);
+  const auto balance = [&](const char* run) {
+    return metrics(run).front()["moe/aux"].get<double>();
+  };
+  EXPECT_GT(std::abs(balance("GLOBAL_BATCH2") - balance("PER_RANK2")), 1e-5);
+}
+
 TEST_F(Training, WorksWithDenseLayers) {
   expect_trained({.run = "some", .ranks = 2, .set = {"model.moe.first_layer=1", "model.d_ff=64"}});
   std::string text = read_file(project("configs/debug.textproto"));
