@@ -124,7 +124,9 @@ void default_capacity(const Moe& moe, Capacity& capacity) {
   SY_DEFAULT(capacity, fixed_slots, 0);
   if (capacity.fixed_slots() == 0) {
     SY_DEFAULT(capacity, train_factor, exact ? 1.0 : 1.25);
-    SY_DEFAULT(capacity, eval_factor, 2.0);
+    // More in evaluation is for tokens that found no room; experts that choose would take more.
+    const bool same = selection == EXPERT_CHOICE;
+    SY_DEFAULT(capacity, eval_factor, same ? capacity.train_factor() : 2.0);
     SY_DEFAULT(capacity, counts_k, true);
     SY_DEFAULT(capacity, minimum, exact ? 0 : 4);
     SY_DEFAULT(capacity, rounding, ROUND_DOWN);
@@ -150,7 +152,7 @@ void default_moe(const Model& model, Moe& moe) {
   default_capacity(moe, *moe.mutable_capacity());
   BalanceLoss& balance = *moe.mutable_balance_loss();
   const bool losses = wants_losses(moe.router());
-  SY_DEFAULT(balance, coefficient, losses ? 0.01 : 0.0);
+  SY_DEFAULT(balance, coefficient, losses || decoder_chooses_by_token(model) ? 0.01 : 0.0);
   SY_DEFAULT(balance, statistics, GLOBAL_BATCH);
   SY_DEFAULT(balance, load, ALL_CHOICES);
   SY_DEFAULT(balance, second_place, false);

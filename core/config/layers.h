@@ -55,6 +55,13 @@ inline bool ranks_tokens(const Moe& moe) {
          selection != STRICTLY_BALANCED;  // whose experts choose
 }
 
+// Whether experts choose in an encoder alone: its decoder, which must not see later tokens, has
+// tokens choose.
+inline bool decoder_chooses_by_token(const Model& model) {
+  return model.architecture() == ENCODER_DECODER &&
+         model.moe().router().selection() == EXPERT_CHOICE && !model.moe().allow_future();
+}
+
 inline bool has_attention(const Model& model) {
   return model.architecture() != LSTM_LM && model.architecture() != LOCAL_EXPERTS;
 }

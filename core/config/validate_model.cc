@@ -175,6 +175,13 @@ void check_early_counts(const Model& model, Findings& findings) {
 void check_routing_suits(const Model& model, Findings& findings) {
   const Moe& moe = model.moe();
   const std::string& architecture = Architecture_Name(model.architecture());
+  if (moe.router().selection() == EXPERT_CHOICE && moe.balance_loss().coefficient() > 0 &&
+      !decoder_chooses_by_token(model))
+    findings.add(
+        "model.moe.balance_loss.coefficient ({}) must be 0 with selection EXPERT_CHOICE but for "
+        "the decoder of an ENCODER_DECODER without allow_future: every expert takes the same "
+        "number of tokens; leave it out",
+        moe.balance_loss().coefficient());
   if (model.architecture() == DECODER) return;
   if (moe.layer_aggregation() == POOLED_LAYERS)
     findings.add(

@@ -210,7 +210,6 @@ void check_devices(const Moe& moe, Findings& findings) {
 
 void check_balance_loss(const Moe& moe, Findings& findings) {
   const BalanceLoss& balance = moe.balance_loss();
-  const bool expert_choice = moe.router().selection() == EXPERT_CHOICE;
   if (balance.second_place() && moe.top_k() < 2)
     findings.add(
         "model.moe.balance_loss.second_place must be false with model.moe.top_k (1): there is no "
@@ -221,10 +220,11 @@ void check_balance_loss(const Moe& moe, Findings& findings) {
     findings.add(
         "model.moe.layer_aggregation (POOLED_LAYERS) must be used without second_place, "
         "device_coefficient and communication_coefficient; use MEAN_OVER_LAYERS or leave them out");
-  if (expert_choice && (balance.coefficient() > 0 || balance.device_coefficient() > 0))
+  if (moe.router().selection() == EXPERT_CHOICE && balance.device_coefficient() > 0)
     findings.add(
-        "model.moe.balance_loss must have coefficient 0 with selection EXPERT_CHOICE: every expert "
-        "takes the same number of tokens; leave it out");
+        "model.moe.balance_loss.device_coefficient ({}) must be 0 with selection EXPERT_CHOICE: "
+        "every expert takes the same number of tokens; leave it out",
+        balance.device_coefficient());
 }
 
 void check_rounds(const Moe& moe, Findings& findings) {

@@ -98,6 +98,9 @@ LossTerm balance_term(const Layers& layers) {
         "f2_i, P2_i = the same with second choices, and with the probabilities without each "
         "token's first choice, renormalised; 0.5 more at perfect balance");
   }
+  if (config::decoder_chooses_by_token(layers.model)) {
+    detail.push_back("0 for the encoder's routers, whose experts choose");
+  }
   if (layers.is_pooled()) {
     return {"balance",
             fmt::format("{} * {}, f and P over the tokens of {} router(s) together",

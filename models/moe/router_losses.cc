@@ -4,6 +4,7 @@
 #include "models/moe/balance.h"
 #include "models/moe/balance_within.h"
 #include "models/moe/losses.h"
+#include "models/moe/selection.h"
 
 namespace switchyard::models {
 
@@ -30,19 +31,21 @@ at::Tensor router_losses(const Routing& routing, const config::Moe& moe, const S
     if (coefficient > 0) total = total + loss * coefficient;
   };
   const config::BalanceLoss& balance = moe.balance_loss();
+  // Experts that choose are in balance: of an encoder-decoder the coefficient is the decoder's.
+  const double coefficient = experts_choose(moe) ? 0 : balance.coefficient();
   const auto of = [&](const at::Tensor& slope_GE) {
     return balance_loss(routing.probability_TE, slope_GE, context);
   };
   if (!context.pool) {
-    add(of(decision.balance.expert_GE), balance.coefficient(), values.balance_loss);
+    add(of(decision.balance.expert_GE), coefficient, values.balance_loss);
   }
   if (decision.balance.within_GE.defined()) {
-    add(balance_loss_within(routing, decision.enters_T1, decision.balance.within_GE),
-        balance.coefficient(), values.balance_loss);
+    add(balance_loss_within(routing, decision.enters_T1, decision.balance.within_GE), coefficient,
+        values.balance_loss);
   }
   if (decision.balance.second_GE.defined()) {
     add(balance_loss(second_place_probability(routing), decision.balance.second_GE, context),
-        balance.coefficient(), values.balance_loss);
+        coefficient, values.balance_loss);
   }
   if (decision.balance.device_GE.defined()) {
     add(of(decision.balance.device_GE), balance.device_coefficient(), values.device_loss);

@@ -226,6 +226,14 @@ TEST(Losses, SayThatThoseOfARankDependOnTheirNumber) {
                         "micro-batches; another loss for each number of ranks"));
 }
 
+TEST(Losses, SayThatAnEncoderWhoseExpertsChooseHasNone) {
+  EXPECT_THAT(describe_losses(load("span_corruption", {"model.moe.router.selection=EXPERT_CHOICE",
+                                                       "model.moe.capacity.policy=BY_PROBABILITY",
+                                                       "model.moe.router.second_choice=ALWAYS"})),
+              AllOf(HasSubstr("balance = 0.01 * sum over"),
+                    HasSubstr("0 for the encoder's routers, whose experts choose")));
+}
+
 TEST(Losses, StateHowLayersAreTakenTogether) {
   EXPECT_THAT(describe_losses(load("quickstart", {"model.moe.layer_aggregation=MEAN_OVER_LAYERS"})),
               HasSubstr("balance = 0.01 * mean over 4 router(s) of 8 * sum_i f_i P_i"));

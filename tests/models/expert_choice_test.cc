@@ -6,7 +6,9 @@
 #include "core/tensor/aten.h"
 #include "models/moe/placement.h"
 #include "models/moe/router.h"
+#include "models/moe/router_losses.h"
 #include "models/moe/selection.h"
+#include "parallel/single.h"
 #include "tests/testing/near.h"
 
 namespace switchyard::models {
@@ -74,6 +76,24 @@ TEST_F(ExpertChoice, PaddingIsNotChosen) {
     const Placement placement = place(route_logits(input, moe, {}));
     for (const int64_t slot : placement.assignment.order.slot) EXPECT_LT(slot, 12);
   }
+}
+
+// The coefficient of an encoder-decoder is for its decoder, where tokens choose.
+TEST_F(ExpertChoice, HasNoBalanceLossWhateverTheCoefficient) {
+  moe.mutable_balance_loss()->set_coefficient(.5);
+  moe.mutable_balance_loss()->set_load(config::FIRST_CHOICE);
+  context.tokens_in_step = 6;
+  const auto world = parallel::make_single();
+  const auto loss = [&] {
+    const Routing routing = route_logits(input, moe, {});
+    RoutingDecision decision;
+    decide_losses(routing, moe, context, *world, nullptr, decision);
+    RoutingStats values;
+    return router_losses(routing, moe, context, decision, 1, values).item<double>();
+  };
+  EXPECT_EQ(loss(), 0);
+  moe.mutable_router()->set_selection(config::TOP_K);
+  EXPECT_GT(loss(), .1);
 }
 
 TEST(Sinkhorn, GivesEveryTokenAndExpertTheSameMass) {

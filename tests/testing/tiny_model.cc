@@ -279,6 +279,7 @@ TrainingTrace train_tiny(const config::RunConfig& config, parallel::Communicator
       for (const Parameter& p : table.parameters())
         trace.gradients[p.name] = assemble(p, p.grad, mesh);
     }
+    trace.routers.push_back(stats);
     models::update_selection_bias(table, config.model().moe(), layer_stats, world);
     optimizer.step(optim::learning_rate(config.optimizer(), step, steps),
                    trace.gradient_norms.back());

@@ -8,6 +8,7 @@
 
 #include "core/config/run_config.pb.h"
 #include "core/tensor/aten.h"
+#include "models/moe/context.h"
 #include "parallel/communicator.h"
 
 namespace switchyard::testing {
@@ -26,7 +27,8 @@ struct TrainingTrace {
   // Of the last step before its update: reduced gradients under global names, a stack of experts
   // put together.
   std::map<std::string, at::Tensor> gradients;
-  std::map<std::string, at::Tensor> weights;  // after the last step
+  std::map<std::string, at::Tensor> weights;               // after the last step
+  std::vector<std::vector<models::RoutingStats>> routers;  // over all ranks, by step and router
 };
 
 // **Collective.** Trains on generated tokens from scratch; every rank gets the whole trace.

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include "core/config/reader.h"
 #include "core/config/validate.h"
 #include "tests/core/config/config_files.h"
 
@@ -174,6 +175,42 @@ TEST_F(ValidateRouting, ChecksExpertChoice) {
               HasSubstr("weighting (RENORMALIZE) must be RAW"));
   EXPECT_THAT(broken({"router.selection=EXPERT_CHOICE", "balance_loss.coefficient=0.01"}),
               HasSubstr("every expert takes the same number of tokens"));
+  EXPECT_THAT(broken({"router.selection=EXPERT_CHOICE", "num_devices=2",
+                      "balance_loss.device_coefficient=0.01"}),
+              HasSubstr("device_coefficient (0.01) must be 0 with selection EXPERT_CHOICE"));
+}
+
+TEST_F(ValidateRouting, AllowsBalanceLossesWhereTheDecoderBesideAnEncodersExpertsChoosesByToken) {
+  const auto of = [&](const std::vector<std::string>& change) {
+    std::vector<std::string> all = {"model.architecture=ENCODER_DECODER",
+                                    "model.moe.router.selection=EXPERT_CHOICE"};
+    all.insert(all.end(), change.begin(), change.end());
+    return all;
+  };
+  const std::string wanted = "model.moe.balance_loss.coefficient=0.02",
+                    ahead = "model.moe.allow_future=true";
+  EXPECT_EQ(error(kSmallRun, of({wanted})), "");
+  EXPECT_THAT(error(kSmallRun, of({wanted, ahead})),
+              HasSubstr("coefficient (0.02) must be 0 with selection EXPERT_CHOICE but for the "
+                        "decoder of an ENCODER_DECODER without allow_future"));
+  const auto coefficient = [&](const std::vector<std::string>& change) {
+    return load_config(run(kSmallRun), of(change)).model().moe().balance_loss().coefficient();
+  };
+  EXPECT_EQ(coefficient({}), 0.01);
+  EXPECT_EQ(coefficient({ahead}), 0);
+}
+
+TEST_F(ValidateRouting, GivesExpertsThatChooseTheSameCapacityInEvaluationUnlessItIsSet) {
+  const auto factors = [&](std::vector<std::string> change) {
+    change.insert(change.end(), {"model.moe.router.selection=EXPERT_CHOICE",
+                                 "model.architecture=ENCODER_DECODER"});
+    const auto config = load_config(run(kSmallRun), change);
+    const Capacity& capacity = config.model().moe().capacity();
+    return std::pair(capacity.train_factor(), capacity.eval_factor());
+  };
+  EXPECT_EQ(factors({}), std::pair(1.25, 1.25));
+  EXPECT_EQ(factors({"model.moe.capacity.train_factor=2.5"}), std::pair(2.5, 2.5));
+  EXPECT_EQ(factors({"model.moe.capacity.eval_factor=4"}), std::pair(1.25, 4.0));
 }
 
 TEST_F(ValidateRouting, ChecksTheRoundsOfTheNextFreeExpert) {
