@@ -201,7 +201,7 @@ void default_local_experts(Model& model) {
   SY_DEFAULT(experts, output, LOGISTIC);
   SY_DEFAULT(experts, error, MIXTURE);
   SY_DEFAULT(model, initializer, UNIFORM);
-  SY_DEFAULT(model, init_range, 0.5);
+  if (model.initializer() == UNIFORM) SY_DEFAULT(model, init_range, 0.5);
   SY_DEFAULT(model, num_layers, 1);
   SY_DEFAULT(model, d_ff, 0);
 }

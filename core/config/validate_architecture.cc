@@ -82,6 +82,12 @@ void check_encoder_decoder(const Model& model, Findings& findings) {
          "its positions are a relative bias");
   unused(attention.has_relative_bias() && !attention.relative_bias().shared(),
          "attention.relative_bias.shared (false)", "the layers of a stack share one table");
+  const int buckets = attention.relative_bias().num_buckets();
+  if (buckets > 1 && buckets < 4)
+    findings.add(
+        "model.attention.relative_bias.num_buckets ({}) must be at least 4 with architecture "
+        "ENCODER_DECODER, whose encoder has half of them for each direction; raise it",
+        buckets);
   unused(attention.has_latent(), "attention.latent", other);
   unused(attention.qk_norm() > NO_QK_NORM, "attention.qk_norm", other);
   unused(attention.qkv_bias(), "attention.qkv_bias", other);

@@ -125,6 +125,8 @@ TEST_F(ValidateArchitecture, ChecksTheEncoderDecoder) {
   EXPECT_EQ(broken({architecture}), "");
   EXPECT_THAT(broken({architecture, "data.sequence_length=3"}),
               HasSubstr("data.sequence_length (3) must be at least 4"));
+  EXPECT_THAT(broken({architecture, "model.attention.relative_bias.num_buckets=3"}),
+              HasSubstr("num_buckets (3) must be at least 4 with architecture ENCODER_DECODER"));
   EXPECT_THAT(broken({architecture, "data.spans.density=1"}),
               HasSubstr("data.spans.density (1) must be above 0 and below 1"));
   EXPECT_THAT(broken({architecture, "data.objective=TRANSLATION"}),
@@ -177,6 +179,11 @@ TEST_F(ValidateArchitecture, ChecksLocalExperts) {
       error("model { architecture: LOCAL_EXPERTS }\ndata { table { features: \"F\" classes: "
             "\"a\" } }\ntrain { steps: 1 global_batch: 1 }\n"),
       HasSubstr("data.table.path is not set"));
+}
+
+TEST_F(ValidateArchitecture, LocalExpertsMayStartByAnyInitializer) {
+  for (const std::string kind : {"NORMAL", "TRUNCATED_NORMAL", "UNIFORM"})
+    EXPECT_EQ(error(kTableRun, {"model.initializer=" + kind}), "") << kind;
 }
 
 TEST_F(ValidateArchitecture, RefusesWhatLocalExpertsDoNotRead) {
