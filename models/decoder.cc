@@ -25,7 +25,7 @@ Parameter* register_positions(const Scope& scope, const config::Model& model) {
   if (model.attention().position() != config::LEARNED_POSITIONS) return nullptr;
   return &scope.parameter("position_embedding",
                           {model.attention().max_positions(), model.d_model()},
-                          {Init::kNormal, model.init_std()});
+                          {Init::kNormal, config::declared_init_std(model)});
 }
 
 std::vector<DecoderLayer> make_layers(const Scope& scope, const config::Model& model,
@@ -45,7 +45,7 @@ std::vector<DecoderLayer> make_layers(const Scope& scope, const config::Model& m
 Decoder::Decoder(ParameterTable& table, const config::Model& model, const parallel::Mesh& mesh)
     : model_(model),
       embedding_(Scope(table).parameter("embedding", {model.vocab_size(), model.d_model()},
-                                        {Init::kNormal, model.init_std()})),
+                                        {Init::kNormal, config::declared_init_std(model)})),
       position_embedding_(register_positions(Scope(table), model)),
       relative_bias_(shares_relative_bias(model.attention())
                          ? &register_relative_bias(Scope(table), model)
@@ -59,7 +59,7 @@ Decoder::Decoder(ParameterTable& table, const config::Model& model, const parall
   }
   if (!model.tie_embeddings()) {
     output_ = &Scope(table).parameter("output", {model.vocab_size(), model.d_model()},
-                                      {Init::kNormal, model.init_std()});
+                                      {Init::kNormal, config::declared_init_std(model)});
   }
 }
 

@@ -171,12 +171,12 @@ EncoderDecoder::EncoderDecoder(ParameterTable& table, const config::Model& model
                                const parallel::Mesh& mesh)
     : model_(model),
       embedding_(Scope(table).parameter("embedding", {model.vocab_size(), model.d_model()},
-                                        {Init::kNormal, model.init_std()})),
+                                        {Init::kNormal, config::declared_init_std(model)})),
       encoder_(make_stack(Scope(table) / "encoder", mesh, false)),
       decoder_(make_stack(Scope(table) / "decoder", mesh, true)) {
   if (!model.tie_embeddings()) {
     output_ = &Scope(table).parameter("output", {model.vocab_size(), model.d_model()},
-                                      {Init::kNormal, model.init_std()});
+                                      {Init::kNormal, config::declared_init_std(model)});
   }
 }
 

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <string_view>
 
+#include "core/config/layers.h"
 #include "core/tensor/aten.h"
 
 namespace switchyard::models {
@@ -32,7 +33,7 @@ Init init_of(const config::Model& model, const Parameter& parameter) {
   if (is_embedding(parameter)) return {Init::kNormal, 1.0};
   if (has_name(parameter, "relative_bias")) return {Init::kUniform, relative_bias_range(parameter)};
   const double inputs = static_cast<double>(parameter.shape.back());
-  const double own = parameter.init.value / model.init_std();
+  const double own = parameter.init.value / config::declared_init_std(model);
   const double deviation = own * std::sqrt(model.init_scale() / inputs);
   return {Init::kTruncatedNormal,
           model.init_restore_variance() ? deviation / kCutDeviation : deviation};

@@ -1,4 +1,5 @@
 #include "models/local_experts.h"
+#include "core/config/layers.h"
 #include "core/tensor/aten.h"
 
 namespace switchyard::models {
@@ -8,7 +9,8 @@ namespace {
 // that experts differ from the start.
 Parameter& drawn(const Scope& scope, const char* name, std::vector<int64_t> shape,
                  const config::Model& model, bool decay) {
-  return scope.parameter(name, std::move(shape), {Init::kNormal, model.init_std()}, decay);
+  return scope.parameter(name, std::move(shape), {Init::kNormal, config::declared_init_std(model)},
+                         decay);
 }
 
 // weight [E, out, in] on x [T, in] or [T, E, in] -> [T, E, out].

@@ -36,18 +36,18 @@ struct LstmLm::Pass {
 LstmLm::LstmLm(ParameterTable& table, const config::Model& model, const parallel::Mesh& mesh)
     : model_(model),
       embedding_(Scope(table).parameter("embedding", {model.vocab_size(), model.d_model()},
-                                        {Init::kNormal, model.init_std()})) {
+                                        {Init::kNormal, config::declared_init_std(model)})) {
   int64_t moe_index = 0;
   for (int64_t i = 0; i < model.num_layers(); ++i) {
     const Scope scope = Scope(table) / "layers" / i;
-    Layer& layer = layers_.emplace_back(
-        Layer{Lstm(scope / "lstm", sizes_of(model), model.init_std()), std::nullopt});
+    Layer& layer = layers_.emplace_back(Layer{
+        Lstm(scope / "lstm", sizes_of(model), config::declared_init_std(model)), std::nullopt});
     if (!config::is_moe_layer(model, static_cast<int>(i))) continue;
     layer.moe.emplace(scope / "moe", model, mesh, static_cast<uint32_t>(i), moe_index++);
   }
   if (!model.tie_embeddings()) {
     output_ = &Scope(table).parameter("output", {model.vocab_size(), model.d_model()},
-                                      {Init::kNormal, model.init_std()});
+                                      {Init::kNormal, config::declared_init_std(model)});
   }
 }
 

@@ -1,5 +1,6 @@
 #include "models/mtp.h"
 
+#include "core/config/layers.h"
 #include "core/tensor/aten.h"
 #include "core/tensor/ops.h"
 
@@ -23,7 +24,7 @@ MultiTokenPrediction::MultiTokenPrediction(const Scope& scope, const config::Mod
     : hidden_norm_(scope, "hidden_norm", norm_options(model), model.d_model()),
       embedding_norm_(scope, "embedding_norm", norm_options(model), model.d_model()),
       projection_(scope.parameter("projection", {model.d_model(), 2 * model.d_model()},
-                                  {Init::kNormal, model.init_std()})),
+                                  {Init::kNormal, config::declared_init_std(model)})),
       layer_(scope / "layer", model, mesh, place),
       final_norm_(scope, "final_norm", norm_options(model), model.d_model()) {}
 

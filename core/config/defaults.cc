@@ -5,6 +5,7 @@
 #include <string>
 
 #include "core/config/layers.h"
+#include "core/config/unused_fields.h"
 
 // Sets a field unless it is set.
 #define SY_DEFAULT(group, field, value)                     \
@@ -86,7 +87,8 @@ Weighting default_weighting(const Moe& moe) {
   return one ? RAW : RENORMALIZE;
 }
 
-void default_router(const Moe& moe, double init_std, Router& router) {
+void default_router(const Model& model, Router& router) {
+  const Moe& moe = model.moe();
   SY_DEFAULT(router, score, SOFTMAX);
   SY_DEFAULT(router, selection, TOP_K);
   SY_DEFAULT(router, weighting, default_weighting(moe));
@@ -96,7 +98,7 @@ void default_router(const Moe& moe, double init_std, Router& router) {
   if (router.noise() == FIXED_NOISE && moe.num_experts() > 0)
     SY_DEFAULT(router, noise_std, 1.0 / moe.num_experts());
   if (router.weighting() != EQUAL) SY_DEFAULT(router, precision, ROUTER_FP32);
-  SY_DEFAULT(router, init_std, init_std);
+  SY_DEFAULT(router, init_std, declared_init_std(model));
   SY_DEFAULT(router, initializer, AS_MODEL);
   SY_DEFAULT(router, weight_norm, 1.0);
   SY_DEFAULT(router, route_scale, 1.0);
@@ -119,19 +121,15 @@ void default_capacity(const Moe& moe, Capacity& capacity) {
   SY_DEFAULT(capacity, group_sequences, 1);
   SY_DEFAULT(capacity, max_group_tokens, 0);
   SY_DEFAULT(capacity, group_rule, MESH_TENSORFLOW);
-  if (capacity.policy() == NO_DROP) return;
   const bool exact = capacity.policy() == DEVICE_BUDGET || selection == STRICTLY_BALANCED;
   SY_DEFAULT(capacity, fixed_slots, 0);
-  if (capacity.fixed_slots() == 0) {
-    SY_DEFAULT(capacity, train_factor, exact ? 1.0 : 1.25);
-    // More in evaluation is for tokens that found no room; experts that choose would take more.
-    const bool same = selection == EXPERT_CHOICE;
-    SY_DEFAULT(capacity, eval_factor, same ? capacity.train_factor() : 2.0);
-    SY_DEFAULT(capacity, counts_k, true);
-    SY_DEFAULT(capacity, minimum, exact ? 0 : 4);
-    SY_DEFAULT(capacity, rounding, ROUND_DOWN);
-    SY_DEFAULT(capacity, multiple_of, 1);
-  }
+  SY_DEFAULT(capacity, train_factor, exact ? 1.0 : 1.25);
+  // More in evaluation is for tokens that found no room; experts that choose would take more.
+  SY_DEFAULT(capacity, eval_factor, selection == EXPERT_CHOICE ? capacity.train_factor() : 2.0);
+  SY_DEFAULT(capacity, counts_k, true);
+  SY_DEFAULT(capacity, minimum, exact ? 0 : 4);
+  SY_DEFAULT(capacity, rounding, ROUND_DOWN);
+  SY_DEFAULT(capacity, multiple_of, 1);
   SY_DEFAULT(capacity, rounds, moe.top_k() > 1 ? moe.top_k() : std::min(4, moe.num_experts()));
   SY_DEFAULT(capacity, exempt_share, 0.1);
   SY_DEFAULT(capacity, second_level_factor, 1.0);
@@ -148,7 +146,7 @@ void default_moe(const Model& model, Moe& moe) {
   SY_DEFAULT(moe, top_k, 2);
   SY_DEFAULT(moe, first_layer, 0);
   SY_DEFAULT(moe, every_n_layers, 1);
-  default_router(moe, model.init_std(), *moe.mutable_router());
+  default_router(model, *moe.mutable_router());
   default_capacity(moe, *moe.mutable_capacity());
   BalanceLoss& balance = *moe.mutable_balance_loss();
   const bool losses = wants_losses(moe.router());
@@ -176,8 +174,9 @@ void default_moe(const Model& model, Moe& moe) {
 
 void default_initializer(Model& model) {
   SY_DEFAULT(model, initializer, NORMAL);
-  SY_DEFAULT(model, init_std, 0.02);
-  SY_DEFAULT(model, scale_init_by_depth, model.initializer() == NORMAL);
+  SY_DEFAULT(model, init_std, kInitStd);
+  const bool has_residual = has_attention(model) || model.has_moe();
+  SY_DEFAULT(model, scale_init_by_depth, model.initializer() == NORMAL && has_residual);
   if (model.initializer() == NORMAL) SY_DEFAULT(model, init_cut, 0.0);
   if (model.initializer() == TRUNCATED_NORMAL) {
     SY_DEFAULT(model, init_scale, 1.0);
@@ -246,11 +245,10 @@ void default_model(Model& model) {
   if (all_moe && moe.stacking() == NO_STACKING) SY_DEFAULT(model, d_ff, 0);  // no dense layer
 }
 
-void default_sources(google::protobuf::RepeatedPtrField<Source>& sources) {
+void default_names(google::protobuf::RepeatedPtrField<Source>& sources) {
   for (Source& source : sources) {
     const std::string& path = source.path();
     if (source.has_path()) SY_DEFAULT(source, name, path.substr(path.find_last_of('/') + 1));
-    SY_DEFAULT(source, weight, 1.0);
   }
 }
 
@@ -281,8 +279,9 @@ void default_synthetic(uint64_t seed, Synthetic& synthetic) {
 }
 
 void default_data(uint64_t seed, Data& data, Model& model) {
-  default_sources(*data.mutable_train());
-  default_sources(*data.mutable_validation());
+  default_names(*data.mutable_train());
+  default_names(*data.mutable_validation());
+  for (Source& source : *data.mutable_train()) SY_DEFAULT(source, weight, 1.0);
   if (data.has_table()) default_table(data, model);
   SY_DEFAULT(data, tokenizer, "bytes");
   SY_DEFAULT(data, sequence_length, 256);
@@ -357,6 +356,7 @@ void default_train(Train& train) {
 }  // namespace
 
 void apply_defaults(RunConfig& config) {
+  const RunConfig given = config;
   SY_DEFAULT(config, output_dir, "runs");
   SY_DEFAULT(config, seed, 1);
   default_model(*config.mutable_model());
@@ -374,6 +374,7 @@ void apply_defaults(RunConfig& config) {
   SY_DEFAULT(*config.mutable_runtime(), compute, FP32);
   SY_DEFAULT(*config.mutable_runtime(), threads, 0);
   SY_DEFAULT(*config.mutable_runtime(), timeout_seconds, 600);
+  clear_unused_fields(given, config);
 }
 
 }  // namespace switchyard::config

@@ -11,9 +11,7 @@ namespace switchyard::config {
 //     a source's path; validation asks for them;
 //   - mesh.data and mesh.expert: unset means "as the ranks allow", and a run may resume on others;
 //   - what an optimizer's kind, a schedule or an initializer does not use, such as optimizer.beta1
-//     with SGD;
-//   - all of capacity but policy and what makes groups under NO_DROP, which has no capacity, and
-//     its factors with fixed_slots;
+//     with SGD, and all else that nothing reads in this config (core/config/unused_fields.h);
 //   - the preset names, whose content is merged by then.
 // The groups model.moe, model.mtp, moe.shared_expert, attention.latent, attention.yarn, data.table
 // and data.synthetic mean something by their presence and are never made here.

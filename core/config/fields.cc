@@ -132,8 +132,27 @@ std::optional<double> real_at(const Message& message, std::string_view path) {
   return owner->GetReflection()->GetDouble(*owner, field);
 }
 
+std::optional<std::string> text_at(const Message& message, std::string_view path) {
+  const auto [owner, field] = find(message, path);
+  if (owner == nullptr || is_group(*field)) return std::nullopt;
+  std::string text;
+  TextFormat::PrintFieldValueToString(*owner, field, -1, &text);
+  return text;
+}
+
 bool has_at(const Message& message, std::string_view path) {
   return find(message, path).first != nullptr;
+}
+
+void clear_at(Message& message, std::string_view path) {
+  const size_t dot = path.find('.');
+  const FieldDescriptor* field =
+      message.GetDescriptor()->FindFieldByName(std::string(path.substr(0, dot)));
+  SY_CHECK(field != nullptr, "no field {} in {}", path, message.GetDescriptor()->full_name());
+  const auto* reflection = message.GetReflection();
+  if (!reflection->HasField(message, field)) return;
+  if (dot == std::string_view::npos) return reflection->ClearField(&message, field);
+  clear_at(*reflection->MutableMessage(&message, field), path.substr(dot + 1));
 }
 
 }  // namespace switchyard::config

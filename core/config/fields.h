@@ -33,7 +33,11 @@ std::string set_scalar(Message& message, const FieldDescriptor& field, const std
 // when it is of another kind.
 std::optional<int64_t> integer_at(const Message& message, std::string_view path);
 std::optional<double> real_at(const Message& message, std::string_view path);
+// Any scalar as text format writes it; nullopt as above.
+std::optional<std::string> text_at(const Message& message, std::string_view path);
 // Whether every part of the path is set.
 bool has_at(const Message& message, std::string_view path);
+// Unsets the scalar, and nothing else.
+void clear_at(Message& message, std::string_view path);
 
 }  // namespace switchyard::config

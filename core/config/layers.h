@@ -73,6 +73,13 @@ inline bool has_dense_ffn(const Model& model) {
          (model.has_moe() && model.moe().stacking() > NO_STACKING);
 }
 
+// The standard deviation that matrices are declared with. Initializers that have none of their own
+// see only the multiples of it that some matrices ask for.
+inline constexpr double kInitStd = 0.02;
+inline double declared_init_std(const Model& model) {
+  return model.has_init_std() ? model.init_std() : kInitStd;
+}
+
 // Channels of a head that RoPE turns.
 inline int rotary_width(const Attention& attention) {
   return attention.has_latent() ? attention.latent().rope_dim() : attention.head_dim();

@@ -8,6 +8,7 @@
 #include "core/config/fields.h"
 #include "core/config/layers.h"
 #include "core/config/suggest.h"
+#include "core/config/unused_fields.h"
 #include "core/config/validate_rules.h"
 #include "core/data/span_corruption.h"
 
@@ -57,7 +58,7 @@ void check_sources(const std::string& list, const Sources& sources, Findings& fi
         findings.add("{}.name ({}) must be unique, but {} has it too; set name in one of them",
                      path, quote(source.name()), first->second);
     }
-    if (!std::isfinite(source.weight()) || source.weight() <= 0)
+    if (source.has_weight() && (!std::isfinite(source.weight()) || source.weight() <= 0))
       findings.add("{}.weight ({}) must be finite and above 0; leave out a source with no share",
                    path, source.weight());
   }
@@ -71,7 +72,13 @@ void check_data(const Data& data, Findings& findings) {
         "data.synthetic must not be set together with data.train ({} source(s)); leave one "
         "of them out",
         data.train_size());
-  check_file_path("data.tokenizer", data.tokenizer(), findings);
+  for (int i = 0; i < data.validation_size(); ++i)
+    if (data.validation(i).has_weight())
+      findings.add(
+          "data.validation[{}].weight ({}) is set, but each validation source is evaluated by "
+          "itself; leave it out",
+          i, data.validation(i).weight());
+  if (data.has_tokenizer()) check_file_path("data.tokenizer", data.tokenizer(), findings);
 }
 
 void check_domains(const RunConfig& config, Findings& findings) {
@@ -263,6 +270,8 @@ std::vector<std::string> broken_rules(const RunConfig& config, int num_ranks) {
   check_batch(config, num_ranks, findings);
   check_mesh(config, num_ranks, findings);
   check_sizes(config, findings);
+  const std::vector<std::string> unused = unused_fields(config);
+  findings.lines.insert(findings.lines.end(), unused.begin(), unused.end());
   return findings.lines;
 }
 

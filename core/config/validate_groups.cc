@@ -31,6 +31,12 @@ void check_group_sizes(const Moe& moe, Findings& findings) {
         "model.moe.router.group_top_k ({}) must be at most model.moe.router.num_groups ({}); lower "
         "it",
         kept, groups);
+  const bool names_devices = moe.has_num_devices();  // whose default is num_groups
+  if (kept == groups && router.hierarchy() == ONE_LEVEL && !names_devices)
+    findings.add(
+        "model.moe.router.group_top_k ({}) must be below num_groups ({}), else a token may choose "
+        "from all groups as if there were none; lower it, or leave num_groups out",
+        kept, groups);
   if (experts % groups != 0) {
     findings.add(
         "model.moe.router.num_groups ({}) must divide model.moe.num_experts ({}); choose a divisor",
@@ -72,7 +78,6 @@ void check_hierarchy(const Moe& moe, Findings& findings) {
   only(router.score() == SOFTMAX, "router.score", "SOFTMAX");
   only(!router.selection_bias(), "router.selection_bias", "false");
   only(router.second_choice() <= ALWAYS, "router.second_choice", "ALWAYS");
-  only(router.group_score_experts() == 1, "router.group_score_experts", "1");
   only(moe.capacity().policy() != NEXT_FREE, "capacity.policy", "other than NEXT_FREE");
   only(moe.balance_loss().load() != UNBIASED_CHOICES, "balance_loss.load",
        "other than UNBIASED_CHOICES");

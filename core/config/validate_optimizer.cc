@@ -20,7 +20,7 @@ void check_schedule(const RunConfig& config, Findings& findings) {
         "optimizer.warmup_steps ({}) must be at most train.steps ({}), else the peak rate "
         "is never reached; lower warmup_steps or leave it out (2 % of the steps)",
         optimizer.warmup_steps(), steps);
-  if (optimizer.hold_steps() > 0 && optimizer.schedule() != INVERSE_SQRT)
+  if (optimizer.has_hold_steps() && optimizer.schedule() != INVERSE_SQRT)
     findings.add(
         "optimizer.hold_steps ({}) is set, but schedule {} does not hold the peak; use "
         "INVERSE_SQRT or leave it out",

@@ -36,11 +36,6 @@ void check_choices(const Moe& moe, Findings& findings) {
         "model.moe.router.weighting (RENORMALIZE) must not be used with model.moe.top_k (1): the "
         "one weight is always 1 and the router would get no gradient; use RAW");
   check_kept_weights(moe, findings);
-  if (router.weighting() == RAW && router.weight_norm() != 1)
-    findings.add(
-        "model.moe.router.weight_norm ({}) must be 1 or unset with weighting RAW, which does not "
-        "divide; use RENORMALIZE or leave it out",
-        router.weight_norm());
   if (router.weighting() == EQUAL && router.selection() != HASH)
     findings.add(
         "model.moe.router.weighting (EQUAL) must be used with selection HASH alone: the router "
@@ -214,6 +209,11 @@ void check_balance_loss(const Moe& moe, Findings& findings) {
     findings.add(
         "model.moe.balance_loss.second_place must be false with model.moe.top_k (1): there is no "
         "second choice; leave it out");
+  if (balance.load() == UNBIASED_CHOICES && !moe.router().selection_bias() &&
+      moe.router().num_groups() == 1)
+    findings.add(
+        "model.moe.balance_loss.load (UNBIASED_CHOICES) must be used with router.selection_bias or "
+        "num_groups, which it leaves out; use ALL_CHOICES");
   if (moe.layer_aggregation() == POOLED_LAYERS &&
       (balance.second_place() || balance.device_coefficient() > 0 ||
        balance.communication_coefficient() > 0))
@@ -247,38 +247,12 @@ void check_rounds(const Moe& moe, Findings& findings) {
         capacity.rounds());
 }
 
-void check_capacity(const Capacity& capacity, Findings& findings) {
-  const bool drops = capacity.policy() != NO_DROP;
-  const auto unused = [&](bool is_set, const char* field) {
-    if (is_set && !drops)
-      findings.add(
-          "model.moe.capacity.{} must not be set with policy NO_DROP, which has no "
-          "capacity; leave it out or set policy: BY_POSITION",
-          field);
-    else if (is_set)
-      findings.add(
-          "model.moe.capacity.{} must not be set with fixed_slots ({}), which are the capacity; "
-          "leave one of them out",
-          field, capacity.fixed_slots());
-  };
+void check_fixed_slots(const Capacity& capacity, Findings& findings) {
   if (capacity.policy() == DEVICE_BUDGET && capacity.fixed_slots() > 0)
     findings.add(
         "model.moe.capacity.fixed_slots ({}) must be 0 with policy DEVICE_BUDGET, whose budget is "
         "the devices', not the experts'; leave it out",
         capacity.fixed_slots());
-  if (!drops || capacity.fixed_slots() > 0) {
-    unused(capacity.has_train_factor(), "train_factor");
-    unused(capacity.has_eval_factor(), "eval_factor");
-    unused(capacity.has_counts_k(), "counts_k");
-    unused(capacity.has_minimum(), "minimum");
-    unused(capacity.has_rounding(), "rounding");
-    unused(capacity.has_multiple_of(), "multiple_of");
-  }
-  if (drops) return;
-  unused(capacity.has_fixed_slots(), "fixed_slots");
-  unused(capacity.has_rounds(), "rounds");
-  unused(capacity.has_exempt_share(), "exempt_share");
-  unused(capacity.has_second_level_factor(), "second_level_factor");
 }
 
 }  // namespace
@@ -296,7 +270,7 @@ void check_routing(const Moe& moe, Findings& findings) {
   check_devices(moe, findings);
   check_balanced_selection(moe, findings);
   check_rounds(moe, findings);
-  check_capacity(moe.capacity(), findings);
+  check_fixed_slots(moe.capacity(), findings);
 }
 
 }  // namespace switchyard::config

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "core/config/layers.h"
 #include "core/tensor/aten.h"
 #include "core/tensor/ops.h"
 #include "core/tensor/profiled_part.h"
@@ -12,7 +13,7 @@ namespace {
 
 // Queries start narrower where scores are not scaled (T5, GLaM).
 Init qkv_init(const config::Model& model) {
-  Init init{Init::kNormal, model.init_std()};
+  Init init{Init::kNormal, config::declared_init_std(model)};
   const config::Attention& attention = model.attention();
   if (attention.position() == config::RELATIVE_BIAS) {
     init.narrow_rows = int64_t{1} * attention.num_heads() * attention.head_dim();
@@ -35,7 +36,7 @@ Parameter& register_relative_bias(const Scope& scope, const config::Model& model
   const config::Attention& attention = model.attention();
   return scope.parameter("relative_bias",
                          {attention.relative_bias().num_buckets(), attention.num_heads()},
-                         {Init::kNormal, model.init_std()}, /*decay=*/false);
+                         {Init::kNormal, config::declared_init_std(model)}, /*decay=*/false);
 }
 
 at::Tensor relative_bias(const at::Tensor& bucket_SS, Parameter& table) {

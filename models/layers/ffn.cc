@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "core/base/errors.h"
+#include "core/config/layers.h"
 #include "core/tensor/profiled_part.h"
 
 namespace switchyard::models {
@@ -43,7 +44,7 @@ FfnWeights register_weights(const config::Model& model, Activation activation, i
                             Add&& add) {
   const int64_t d_model = model.d_model();
   FfnWeights weights{&add(first_matrix(activation), {first_width(activation, d_ff), d_model},
-                          {Init::kNormal, model.init_std()}, true),
+                          {Init::kNormal, config::declared_init_std(model)}, true),
                      &add("w2", {d_model, d_ff}, {Init::kNormal, residual_init_std(model)}, true)};
   if (model.ffn_bias() == config::MULTIPLICATIVE)
     weights.scale = &add("scale", {d_ff}, {Init::kConstant, 1}, false);
@@ -55,8 +56,9 @@ FfnWeights register_weights(const config::Model& model, Activation activation, i
 }  // namespace
 
 double residual_init_std(const config::Model& model) {
-  return model.scale_init_by_depth() ? model.init_std() / std::sqrt(2.0 * model.num_layers())
-                                     : model.init_std();
+  return model.scale_init_by_depth()
+             ? config::declared_init_std(model) / std::sqrt(2.0 * model.num_layers())
+             : config::declared_init_std(model);
 }
 
 DenseFfn::DenseFfn(const Scope& scope, const config::Model& model, config::Ffn kind, int64_t d_ff)

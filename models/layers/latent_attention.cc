@@ -1,5 +1,6 @@
 #include "models/layers/latent_attention.h"
 
+#include "core/config/layers.h"
 #include "core/tensor/aten.h"
 #include "core/tensor/ops.h"
 #include "core/tensor/profiled_part.h"
@@ -17,7 +18,7 @@ at::Tensor rope_neighbours(const at::Tensor& x_BSHd, const RotaryTables& tables)
 
 Parameter& matrix(const Scope& scope, const char* name, std::vector<int64_t> shape,
                   const config::Model& model) {
-  return scope.parameter(name, std::move(shape), {Init::kNormal, model.init_std()});
+  return scope.parameter(name, std::move(shape), {Init::kNormal, config::declared_init_std(model)});
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "core/config/layers.h"
 #include "core/tensor/aten.h"
 #include "core/tensor/ops.h"
 #include "core/tensor/profiled_part.h"
@@ -17,11 +18,11 @@ T5Attention::T5Attention(const Scope& scope, const config::Model& model, bool pr
       out_(scope.parameter("out", {model.d_model(), num_heads_ * head_dim_},
                            {Init::kNormal, residual_init_std(model)})) {
   if (projected) return;
-  query_ = &scope.parameter(
-      "query", {num_heads_ * head_dim_, model.d_model()},
-      {Init::kNormal, model.init_std() / std::sqrt(static_cast<double>(head_dim_))});
+  query_ = &scope.parameter("query", {num_heads_ * head_dim_, model.d_model()},
+                            {Init::kNormal, config::declared_init_std(model) /
+                                                std::sqrt(static_cast<double>(head_dim_))});
   key_value_ = &scope.parameter("key_value", {2 * num_kv_heads_ * head_dim_, model.d_model()},
-                                {Init::kNormal, model.init_std()});
+                                {Init::kNormal, config::declared_init_std(model)});
 }
 
 at::Tensor T5Attention::query(const at::Tensor& x_TD) const { return linear(x_TD, *query_); }

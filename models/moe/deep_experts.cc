@@ -1,5 +1,6 @@
 #include "models/moe/deep_experts.h"
 
+#include "core/config/layers.h"
 #include "core/tensor/aten.h"
 #include "core/tensor/profiled_part.h"
 #include "models/layers/ffn.h"
@@ -12,9 +13,10 @@ DeepExperts::DeepExperts(const Scope& scope, const config::Model& model, Slice h
   matrices_.reserve(static_cast<size_t>(hidden_layers) + 1);
   for (int i = 0; i <= hidden_layers; ++i) {
     const bool first = i == 0, last = i == hidden_layers;
-    const ExpertLinear::Sizes sizes{moe.num_experts(), last ? model.d_model() : moe.d_ff(),
-                                    first ? model.d_model() : moe.d_ff(),
-                                    last ? residual_init_std(model) : model.init_std()};
+    const ExpertLinear::Sizes sizes{
+        moe.num_experts(), last ? model.d_model() : moe.d_ff(),
+        first ? model.d_model() : moe.d_ff(),
+        last ? residual_init_std(model) : config::declared_init_std(model)};
     matrices_.emplace_back(scope / "layers" / i, sizes, held);
   }
 }

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/base/errors.h"
+#include "core/config/layers.h"
 #include "core/tensor/aten.h"
 #include "core/tensor/profiled_part.h"
 #include "models/moe/balanced_assignment.h"
@@ -60,8 +61,9 @@ at::Tensor select(const at::Tensor& score_TE, const RouterInput& input, const co
 at::Tensor positive(const at::Tensor& norm) { return norm.clamp_min(1e-20); }
 
 Init init_of(const config::Router& router, int64_t d_model) {
-  if (router.init_std() == 0) return {Init::kConstant, 0};  // which no other rule replaces
-  Init init{Init::kNormal, router.init_std()};
+  const double deviation = router.has_init_std() ? router.init_std() : config::kInitStd;
+  if (deviation == 0) return {Init::kConstant, 0};  // which no other rule replaces
+  Init init{Init::kNormal, deviation};
   init.is_own = router.initializer() > config::AS_MODEL;
   if (router.initializer() == config::KAIMING_UNIFORM) {
     init.kind = Init::kUniform;

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "core/config/layers.h"
 #include "core/tensor/aten.h"
 
 namespace switchyard::models {
@@ -21,9 +22,9 @@ SwitchProjections::SwitchProjections(const Scope& scope, const config::Model& mo
   const double narrow = unscaled ? 1 / std::sqrt(static_cast<double>(attention.head_dim())) : 1;
   layers_.reserve(kCount);
   for (uint32_t i = 0; i < kCount; ++i) {
-    layers_.emplace_back(scope / names[i], model, mesh, layer + (i + 1) * kStreamsApart,
-                         moe_index + i,
-                         Projection{widths[i], model.init_std() * (i == 0 ? narrow : 1)});
+    layers_.emplace_back(
+        scope / names[i], model, mesh, layer + (i + 1) * kStreamsApart, moe_index + i,
+        Projection{widths[i], config::declared_init_std(model) * (i == 0 ? narrow : 1)});
   }
 }
 

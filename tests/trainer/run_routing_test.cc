@@ -92,7 +92,8 @@ INSTANTIATE_TEST_SUITE_P(
         Case{
             "Thresholds",
             {"router.selection=STRICTLY_BALANCED", "router.weighting=RENORMALIZE_KEPT",
-             "capacity.policy=BY_PROBABILITY", "balance_loss.coefficient=0"},
+             "capacity.policy=BY_PROBABILITY", "balance_loss.coefficient=0",
+             "balance_loss.statistics=GLOBAL_BATCH", "balance_loss.load=ALL_CHOICES"},
             {{"thresholds", "0.7,0.2,0.05,0.09\n"}},
             std::vector(2,
                         std::vector<Choice>{

@@ -44,17 +44,25 @@ TEST_F(Resolved, LeavesNothingUnsetButWhatIsUnsetOnPurpose) {
       load_config(run(edited("moe {", "moe { shared_expert {} capacity { policy: BY_POSITION }")),
                   {"model.attention.latent.kv_rank=8", "model.attention.yarn.factor=2"});
   collect_unset(config, "", unset);
-  EXPECT_THAT(unset, UnorderedElementsAre(
-                         "model_preset", "data_preset", "model.attention.relative_bias",
-                         "model.attention.max_positions", "model.ffn_dropout",
-                         "model.moe.router.noise_std", "model.mtp", "mesh.data", "mesh.expert",
-                         // groups and fields of other architectures and objectives
-                         "model.lstm", "model.local_experts", "data.table", "data.spans",
-                         "data.synthetic.num_domains", "data.target_length",
-                         // what other kinds of initializer, optimizer and schedule use
-                         "model.init_scale", "model.init_restore_variance", "model.init_range",
-                         "optimizer.momentum", "optimizer.adafactor", "optimizer.hold_steps",
-                         "optimizer.decay_fraction"));
+  EXPECT_THAT(unset,
+              UnorderedElementsAre(
+                  "model_preset", "data_preset", "recipe_preset", "model.attention.relative_bias",
+                  "model.mtp", "model.ffn_dropout", "mesh.data", "mesh.expert",
+                  // groups and fields of other architectures and objectives
+                  "model.lstm", "model.local_experts", "data.table", "data.spans",
+                  "data.synthetic.num_domains", "data.target_length",
+                  // what other kinds of initializer, optimizer and schedule use
+                  "model.init_scale", "model.init_restore_variance", "model.init_range",
+                  "optimizer.momentum", "optimizer.adafactor", "optimizer.hold_steps",
+                  "optimizer.decay_fraction",
+                  // what other kinds of data, positions and routing use
+                  "data.tokenizer", "model.attention.max_positions", "model.moe.num_devices",
+                  "model.moe.dead_expert_noise", "model.moe.router.noise_std",
+                  "model.moe.router.second_choice_threshold",
+                  "model.moe.router.later_choice_threshold", "model.moe.router.group_top_k",
+                  "model.moe.router.group_score_experts", "model.moe.router.bias_update_rate",
+                  "model.moe.capacity.rounds", "model.moe.capacity.exempt_share",
+                  "model.moe.capacity.second_level_factor", "model.moe.capacity.group_rule"));
 }
 
 TEST_F(Resolved, SetsWhatTheKindOfOptimizerUses) {
@@ -64,12 +72,12 @@ TEST_F(Resolved, SetsWhatTheKindOfOptimizerUses) {
   };
   collect_unset(optimizer("ADAFACTOR"), "", unset);
   EXPECT_THAT(unset, UnorderedElementsAre("beta1", "beta2", "eps", "momentum", "hold_steps",
-                                          "decay_fraction"));
+                                          "decay_fraction", "decay_norms", "decay_embeddings"));
   EXPECT_EQ(optimizer("ADAFACTOR").clip_norm(), 0);
   unset.clear();
   collect_unset(optimizer("SGD"), "", unset);
   EXPECT_THAT(unset, UnorderedElementsAre("beta1", "beta2", "eps", "adafactor", "hold_steps",
-                                          "decay_fraction"));
+                                          "decay_fraction", "decay_norms", "decay_embeddings"));
   EXPECT_EQ(optimizer("SGD").weight_decay(), 0);
 }
 
@@ -82,13 +90,10 @@ TEST_F(Resolved, GivesSyntheticTextTheSeedOfTheRunUnlessItHasItsOwn) {
 
 TEST_F(Resolved, LeavesCapacityUnsetWhereNothingIsDropped) {
   std::vector<std::string> unset;
-  collect_unset(load_config(run(kSmallRun)).model().moe(), "", unset);
-  EXPECT_THAT(unset,
-              UnorderedElementsAre("shared_expert", "router.noise_std", "capacity.train_factor",
-                                   "capacity.eval_factor", "capacity.counts_k", "capacity.minimum",
-                                   "capacity.rounding", "capacity.multiple_of",
-                                   "capacity.fixed_slots", "capacity.rounds",
-                                   "capacity.exempt_share", "capacity.second_level_factor"));
+  collect_unset(load_config(run(kSmallRun)).model().moe().capacity(), "", unset);
+  EXPECT_THAT(unset, UnorderedElementsAre("train_factor", "eval_factor", "counts_k", "minimum",
+                                          "rounding", "multiple_of", "fixed_slots", "rounds",
+                                          "exempt_share", "second_level_factor", "group_rule"));
 }
 
 TEST_F(Resolved, GivesCapacityALeastSizeUnlessItMustBeExact) {

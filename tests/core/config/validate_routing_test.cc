@@ -51,7 +51,7 @@ TEST_F(ValidateRouting, ChecksTheWeights) {
               HasSubstr("RENORMALIZE_KEPT) must not be used with model.moe.router.second_choice"));
   EXPECT_EQ(broken({kept, "top_k=1", "router.selection=STRICTLY_BALANCED"}), "");
   EXPECT_THAT(broken({"router.weighting=RAW", "router.weight_norm=2"}),
-              HasSubstr("weight_norm (2) must be 1 or unset with weighting RAW"));
+              HasSubstr("weight_norm (2) is set, but only weightings RENORMALIZE"));
   EXPECT_THAT(broken({"router.weighting=EQUAL"}),
               HasSubstr("EQUAL) must be used with selection HASH alone"));
 }
@@ -76,6 +76,10 @@ TEST_F(ValidateRouting, ChecksExpertGroups) {
               HasSubstr("group_top_k (3) must be at most model.moe.router.num_groups (2)"));
   EXPECT_THAT(broken({"router.num_groups=2", "router.group_score_experts=3"}),
               HasSubstr("group_score_experts (3) must be at most the 2 experts of a group"));
+  EXPECT_THAT(
+      broken({"router.num_groups=2"}),
+      HasSubstr("group_top_k (2) must be below num_groups (2), else a token may choose from "
+                "all groups"));
   EXPECT_THAT(broken({"router.num_groups=2", "router.selection=SAMPLED"}),
               HasSubstr("must be 1 with selection SAMPLED"));
 }
@@ -153,6 +157,8 @@ TEST_F(ValidateRouting, ChecksTheBalanceLoss) {
               HasSubstr("second_place must be false with model.moe.top_k (1)"));
   EXPECT_THAT(broken({"layer_aggregation=POOLED_LAYERS", "balance_loss.second_place=true"}),
               HasSubstr("must be used without second_place"));
+  EXPECT_THAT(broken({"balance_loss.load=UNBIASED_CHOICES"}),
+              HasSubstr("must be used with router.selection_bias or num_groups"));
 }
 
 TEST_F(ValidateRouting, RefusesWhatOtherArchitecturesDoNotServe) {
@@ -238,7 +244,7 @@ TEST_F(ValidateRouting, CountsTheRoundsAgainstTheGroups) {
 
 TEST_F(ValidateRouting, RefusesCapacityWhereNothingIsDropped) {
   EXPECT_THAT(broken({"capacity.train_factor=1.5"}),
-              HasSubstr("capacity.train_factor must not be set with policy NO_DROP"));
+              HasSubstr("capacity.train_factor (1.5) is set, but policy NO_DROP has no capacity"));
   EXPECT_EQ(broken({"capacity.train_factor=1.5", "capacity.policy=BY_POSITION"}), "");
 }
 
@@ -246,7 +252,7 @@ TEST_F(ValidateRouting, RefusesFactorsBesideFixedSlots) {
   const char* policy = "capacity.policy=BY_POSITION";
   EXPECT_EQ(broken({policy, "capacity.fixed_slots=4"}), "");
   EXPECT_THAT(broken({policy, "capacity.fixed_slots=4", "capacity.train_factor=2"}),
-              HasSubstr("capacity.train_factor must not be set with fixed_slots (4)"));
+              HasSubstr("and model.moe.capacity.fixed_slots is 4; leave it out"));
   EXPECT_THAT(broken({"capacity.policy=DEVICE_BUDGET", "num_devices=2", "capacity.fixed_slots=4"}),
               HasSubstr("fixed_slots (4) must be 0 with policy DEVICE_BUDGET"));
 }
