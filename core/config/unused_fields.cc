@@ -61,10 +61,8 @@ bool has_router(const RunConfig& config) { return router(config).weighting() != 
 // Whether some routers' tokens choose, by scores, so that balance is not given.
 bool has_balance(const RunConfig& config) {
   const Selection selection = router(config).selection();
-  const bool decoder_chooses =
-      config.model().architecture() == ENCODER_DECODER && !moe(config).allow_future();
   return has_router(config) && selection != STRICTLY_BALANCED &&
-         (selection != EXPERT_CHOICE || decoder_chooses);
+         (selection != EXPERT_CHOICE || decoder_chooses_by_token(config.model()));
 }
 
 // Of an expert, not of a device.
