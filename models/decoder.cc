@@ -13,6 +13,7 @@
 #include "models/initializers.h"
 #include "models/layers/output_z_loss.h"
 #include "models/moe/balance.h"
+#include "models/moe/coefficients.h"
 
 namespace switchyard::models {
 namespace {
@@ -143,7 +144,7 @@ at::Tensor Decoder::mtp_loss(const TokenBatch& batch, const at::Tensor& x_TD,
   const at::Tensor ahead_TD =
       mtp_->forward({x_TD, embed(tokens.next_BS)}, input, with_ids, training.recompute);
   const ProfiledPart part("sy::loss");
-  const double weight = model_.mtp().weight();
+  const double weight = mtp_coefficient(model_, context);
   const at::Tensor loss = vocabulary_loss(hidden(ahead_TD), output_weight(),
                                           tokens.targets_BS.flatten(), training.scale * weight, {});
   if (context.output) context.output->mtp_loss += loss.item<double>() / weight;

@@ -7,6 +7,7 @@
 
 #include "core/base/errors.h"
 #include "core/base/grouped.h"
+#include "core/config/fields.h"
 #include "core/config/layers.h"
 #include "models/cost.h"
 #include "models/mesh_degrees.h"
@@ -93,6 +94,38 @@ std::string flops_text(const config::RunConfig& config) {
                             grouped(static_cast<int64_t>(train)));
 }
 
+// "0.3, 0.1 from 1,000 tokens on, by a cosine to 0 at 2,000 tokens"
+std::string schedule_words(const config::RunConfig& config, const config::ValueSchedule& schedule) {
+  std::string words = fmt::format("{}", config::number_at(config, schedule.field()).value_or(0));
+  for (const config::SchedulePoint& point : schedule.point()) {
+    const std::string place = point.has_tokens() ? fmt::format("{} tokens", grouped(point.tokens()))
+                                                 : fmt::format("step {}", grouped(point.step()));
+    switch (point.approach()) {
+      case config::LINEARLY:
+        words += fmt::format(", linearly to {} at {}", point.value(), place);
+        break;
+      case config::BY_COSINE:
+        words += fmt::format(", by a cosine to {} at {}", point.value(), place);
+        break;
+      default:
+        words += fmt::format(", {} from {} on", point.value(), place);
+    }
+  }
+  return words;
+}
+
+// Coefficients that are 0 at first take the first value above that of their schedules.
+config::RunConfig with_later_losses(config::RunConfig config) {
+  for (const config::ValueSchedule& schedule : config.schedule()) {
+    const auto value = config::real_at(config, schedule.field());
+    const auto later = std::ranges::find_if(
+        schedule.point(), [](const config::SchedulePoint& point) { return point.value() > 0; });
+    if (value == 0 && later != schedule.point().end())
+      config::set_real_at(config, schedule.field(), later->value());
+  }
+  return config;
+}
+
 std::string inspect_text(const config::RunConfig& config, const parallel::Mesh::Shape& mesh) {
   constexpr double kMebibyte = 1 << 20;
   const Memory memory = memory_per_rank(config, mesh.expert);
@@ -111,7 +144,9 @@ std::string inspect_text(const config::RunConfig& config, const parallel::Mesh::
       mib(memory.total_bytes()), grouped(memory.parameters),
       config::ComputeType_Name(config.runtime().compute()), mib(memory.value_bytes),
       mib(memory.master_bytes), mib(memory.gradient_bytes), mib(memory.moment_bytes));
-  return text + "loss = the sum of\n" + describe_losses(config);
+  text += "loss = the sum of\n" + describe_losses(config);
+  const std::string schedules = describe_schedules(config);
+  return schedules.empty() ? text : text + "\nin the course of the run\n" + schedules;
 }
 
 Json parameters_json(const Census& counts) {
@@ -133,6 +168,9 @@ Json inspect_json(const config::RunConfig& config, const parallel::Mesh::Shape& 
     forward[term.name] = term.flops;
   for (const LossTerm& term : losses(config))
     terms.push_back({{"name", term.name}, {"formula", term.formula}, {"detail", term.detail}});
+  Json schedules = Json::object();
+  for (const config::ValueSchedule& schedule : config.schedule())
+    schedules[schedule.field()] = schedule_words(config, schedule);
   return {{"name", config.name()},
           {"parameters", parameters_json(census(config.model()))},
           {"flops_per_token", flops_per_token(config.model(), lengths)},
@@ -150,7 +188,8 @@ Json inspect_json(const config::RunConfig& config, const parallel::Mesh::Shape& 
             {"gradient_bytes", memory.gradient_bytes},
             {"moment_bytes", memory.moment_bytes},
             {"total_bytes", memory.total_bytes()}}},
-          {"losses", terms}};
+          {"losses", terms},
+          {"schedules", schedules}};
 }
 
 LossTerm error_of_experts(const config::LocalExperts& experts) {
@@ -205,7 +244,8 @@ void add_output_losses(const config::Model& model, std::vector<LossTerm>& terms)
 
 }  // namespace
 
-std::vector<LossTerm> losses(const config::RunConfig& config) {
+std::vector<LossTerm> losses(const config::RunConfig& resolved) {
+  const config::RunConfig config = with_later_losses(resolved);
   std::vector<LossTerm> terms = {main_loss(config)};
   add_output_losses(config.model(), terms);
   add_router_losses(config, terms);
@@ -218,6 +258,13 @@ std::string describe_losses(const config::RunConfig& config) {
     text += fmt::format("  {:<7} = {}\n", term.name, term.formula);
     for (const std::string& line : term.detail) text += fmt::format("            {}\n", line);
   }
+  return text;
+}
+
+std::string describe_schedules(const config::RunConfig& config) {
+  std::string text;
+  for (const config::ValueSchedule& schedule : config.schedule())
+    text += fmt::format("  {} = {}\n", schedule.field(), schedule_words(config, schedule));
   return text;
 }
 

@@ -16,11 +16,16 @@ struct LossTerm {
   std::vector<std::string> detail;  // what its symbols mean, over which tokens; may be empty
 };
 
-// Every term of the total, which is their sum. A term with coefficient 0 is left out.
+// Every term of the total, which is their sum. A term with coefficient 0 is left out, unless a
+// schedule raises that: then it is shown with the first coefficient above 0.
 std::vector<LossTerm> losses(const config::RunConfig& config);
 
 // One line per term, its detail indented below.
 std::string describe_losses(const config::RunConfig& config);
+
+// One line per value that changes during training: what it is at first, and where it goes. Empty:
+// none does.
+std::string describe_schedules(const config::RunConfig& config);
 
 // Model, parameters, operations per token, mesh, memory and losses of a resolved config on `ranks`
 // ranks (at least 1), as text or as JSON. Throws ConfigError when the mesh does not fit the ranks.

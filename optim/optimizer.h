@@ -39,6 +39,9 @@ class Optimizer {
   // Factor by which clipping scales a gradient of this norm.
   double clip_factor(double gradient_norm) const;
 
+  // Of the steps to come, in place of the options'.
+  void set_weight_decay(double decay) { options_.set_weight_decay(decay); }
+
   // In the same order on every rank.
   virtual std::vector<StateTensor> state() = 0;
   int64_t num_steps() const { return num_steps_; }

@@ -7,7 +7,8 @@
 
 namespace switchyard::optim {
 
-// Rate of step `step` (from 0) of `num_steps`: linear warm-up from lr / warmup_steps to lr, then
+// Rate of step `step` (from 0) of `num_steps`, from the optimizer's config in force
+// (core/config/schedule.h): linear warm-up from lr / warmup_steps to lr, then
 //   CONSTANT             lr
 //   COSINE, LINEAR       down to min_lr at the last step
 //   INVERSE_SQRT         lr for hold_steps, then lr * sqrt((warmup + hold) / step), at least min_lr

@@ -32,6 +32,7 @@ config::RunConfig as_bench(config::RunConfig config, parallel::Communicator& wor
   config.mutable_train()->set_steps(1'000'000);
   config.mutable_eval()->set_every(0);
   config.mutable_checkpoint()->set_every(0);
+  config.clear_schedule();  // every measured step is as the first
   return config;
 }
 

@@ -24,8 +24,6 @@ double peak_memory_bytes() {
 
 Speedometer::Speedometer(const config::RunConfig& config, const parallel::Mesh& mesh)
     : mesh_(&mesh),
-      tokens_per_step_(static_cast<double>(config.train().global_batch()) *
-                       config.data().sequence_length()),
       flops_per_token_(models::flops_per_token(config.model(), models::sequence_lengths(config))),
       peak_(peak_rate(models::compute_type(config), mesh.world())) {
   restart();
@@ -34,27 +32,25 @@ Speedometer::Speedometer(const config::RunConfig& config, const parallel::Mesh& 
 void Speedometer::restart() {
   start_ = Clock::now();
   exchange_seconds_at_start_ = mesh_->expert().traffic().exchange_seconds;
-  steps_ = 0;
+  steps_ = tokens_ = 0;
 }
 
-double Speedometer::seconds_per_step() const {
-  return steps_ > 0 ? seconds_since(start_) / static_cast<double>(steps_) : 0;
+double Speedometer::eta_seconds(int64_t tokens_left) const {
+  return tokens_ > 0 ? seconds_since(start_) * static_cast<double>(tokens_left) /
+                           static_cast<double>(tokens_)
+                     : 0;
 }
 
-double Speedometer::eta_seconds(int64_t steps_left) const {
-  return seconds_per_step() * static_cast<double>(steps_left);
-}
-
-void Speedometer::fill(StepRecord& record) const {
+void Speedometer::fill(StepRecord& record, int64_t tokens_left) const {
   const double elapsed = seconds_since(start_);
-  record.seconds = seconds_per_step();
-  record.tokens_per_second = record.seconds > 0 ? tokens_per_step_ / record.seconds : 0;
+  record.seconds = steps_ > 0 ? elapsed / static_cast<double>(steps_) : 0;
+  record.tokens_per_second = elapsed > 0 ? static_cast<double>(tokens_) / elapsed : 0;
   const double rate = record.tokens_per_second * flops_per_token_;
   record.mfu = rate / std::max(peak_, rate);  // a peak below what was reached was measured wrong
   record.memory_bytes = peak_memory_bytes();
   const double exchange = mesh_->expert().traffic().exchange_seconds - exchange_seconds_at_start_;
   record.exchange_share = elapsed > 0 ? exchange / elapsed : 0;
-  record.eta_seconds = eta_seconds(record.num_steps - record.step);
+  record.eta_seconds = eta_seconds(tokens_left);
 }
 
 }  // namespace switchyard::trainer

@@ -21,20 +21,21 @@ class Speedometer {
   // The clock and counters start anew: call when a log interval begins, so that evaluation and
   // saving do not count.
   void restart();
-  void count_step() { ++steps_; }
+  void count_step(int64_t tokens) {
+    ++steps_;
+    tokens_ += tokens;
+  }
   // Fills the machine-dependent fields of a record from what happened since restart().
-  void fill(StepRecord& record) const;
-  // At the speed since restart().
-  double eta_seconds(int64_t steps_left) const;
+  void fill(StepRecord& record, int64_t tokens_left) const;
+  // At the speed since restart(). By tokens, as steps may grow.
+  double eta_seconds(int64_t tokens_left) const;
 
  private:
-  double seconds_per_step() const;
-
   const parallel::Mesh* mesh_;
-  double tokens_per_step_, flops_per_token_, peak_;
+  double flops_per_token_, peak_;
   std::chrono::steady_clock::time_point start_;
   double exchange_seconds_at_start_ = 0;
-  int64_t steps_ = 0;
+  int64_t steps_ = 0, tokens_ = 0;
 };
 
 }  // namespace switchyard::trainer

@@ -9,8 +9,10 @@
 
 #include "core/base/log.h"
 #include "core/config/layers.h"
+#include "core/config/schedule.h"
 #include "core/tensor/aten.h"
 #include "core/tensor/profiled_part.h"
+#include "models/moe/coefficients.h"
 #include "models/moe/dead_experts.h"
 #include "models/moe/selection_bias.h"
 #include "models/moe/stats.h"
@@ -71,7 +73,7 @@ ExitCode Trainer::run() {
     StepResult result = train_step();
     if (reached_goal(result)) break;
     update(result);
-    speed_.count_step();
+    speed_.count_step(tokens_of_step());
     show_progress();
     if (is_due(config_.log().every()) || is_last()) log(result);
     if (is_due(config_.eval().every())) evaluate_now();
@@ -90,6 +92,7 @@ ExitCode Trainer::run() {
 }
 
 Trainer::StepResult Trainer::train_step() {
+  now_ = config::in_force(config_, {state_.step, state_.tokens});
   StepResult result;
   result.stats.resize(config::num_routers(config_.model()));
   const std::vector<Batch> batches = next_batches();
@@ -97,7 +100,7 @@ Trainer::StepResult Trainer::train_step() {
   const double loss_share = forward_backward(batches, result);
   reduce(result);
   result.learning_rate =
-      optim::learning_rate(config_.optimizer(), state_.step, config_.train().steps());
+      optim::learning_rate(now_.optimizer(), state_.step, config_.train().steps());
 
   const bool stop =
       signals_.is_requested() || state_.step + 1 == config_.train().stop_after_steps();
@@ -119,7 +122,11 @@ Trainer::StepResult Trainer::train_step() {
 
 std::vector<Batch> Trainer::next_batches() {
   const ProfiledPart part("sy::data");
-  return loader_->next_step();
+  std::vector<Batch> batches = loader_->next_step();
+  SY_CHECK(static_cast<int>(batches.size()) == now_.train().accumulation(),
+           "step {} has {} micro-batches, expected {}", state_.step, batches.size(),
+           now_.train().accumulation());
+  return batches;
 }
 
 void Trainer::reduce(StepResult& result) {
@@ -147,7 +154,7 @@ double Trainer::forward_backward(const std::vector<Batch>& batches, StepResult& 
 }
 
 models::StepContext Trainer::context_of(const Batch& batch, StepResult& result) const {
-  const auto& train = config_.train();
+  const auto& train = now_.train();
   models::StepContext context;
   context.training = true;
   context.seed = config_.seed();
@@ -156,6 +163,7 @@ models::StepContext Trainer::context_of(const Batch& batch, StepResult& result) 
   context.group_tokens = batch.length * group_sequences(config_.model());
   context.tokens_in_step = int64_t{train.global_batch()} * batch.length;
   context.tokens_in_micro_batch = context.tokens_in_step / train.accumulation();
+  if (config_.schedule_size() > 0) context.coefficients = models::coefficients_of(now_.model());
   context.stats = &result.stats;
   context.cases = &result.cases;
   context.output = &result.output;
@@ -168,13 +176,13 @@ bool Trainer::StepResult::is_finite() const {
 
 void Trainer::update(const StepResult& result) {
   ++state_.step;
-  state_.tokens += int64_t{config_.train().global_batch()} * config_.data().sequence_length();
+  state_.tokens += tokens_of_step();
   state_.data = loader_->cursor();
   track_experts(result.stats);
   if (result.is_finite()) {
     const ProfiledPart part("sy::optimizer");
-    models::update_selection_bias(instance_.parameters, config_.model().moe(), result.stats,
-                                  world_);
+    models::update_selection_bias(instance_.parameters, now_.model().moe(), result.stats, world_);
+    optimizer_->set_weight_decay(now_.optimizer().weight_decay());
     optimizer_->step(result.learning_rate, result.gradient_norm);
     revive_experts(result.stats);
     state_.skipped_in_a_row = 0;
@@ -251,7 +259,11 @@ bool Trainer::is_due(int64_t every) const { return every > 0 && state_.step % ev
 
 void Trainer::show_progress() {
   const int64_t steps = config_.train().steps();
-  if (metrics_) metrics_->tick(state_.step, steps, speed_.eta_seconds(steps - state_.step));
+  if (metrics_) metrics_->tick(state_.step, steps, speed_.eta_seconds(num_tokens_ - state_.tokens));
+}
+
+int64_t Trainer::tokens_of_step() const {
+  return int64_t{now_.train().global_batch()} * now_.data().sequence_length();
 }
 
 void Trainer::say(const std::string& text) {

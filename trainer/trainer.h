@@ -85,9 +85,11 @@ class Trainer {
   bool reached_goal(const StepResult& result);
   bool is_last() const { return is_over_ || state_.step >= config_.train().steps(); }
   void show_progress();
+  int64_t tokens_of_step() const;  // of the step under way
   void say(const std::string& text);
 
   config::RunConfig config_;
+  config::RunConfig now_;  // config_ in force in the step under way
   parallel::Communicator& world_;
   RunFolder folder_;
   std::unique_ptr<RunLock> lock_;         // rank 0
@@ -97,6 +99,7 @@ class Trainer {
   RunData data_;
   Blend blend_;
   TrainingState state_;
+  int64_t num_tokens_ = 0;  // state_.tokens at the end of the run
   std::unique_ptr<BatchLoader> loader_;
   std::unique_ptr<MetricsLog> metrics_;  // rank 0
   Speedometer speed_;

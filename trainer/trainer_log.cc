@@ -27,7 +27,7 @@ void Trainer::log(StepResult& result) {
   record.grad_norm = result.gradient_norm;
   record.lr = result.learning_rate;
   record.cases = result.cases;
-  if (config_.model().output_z_loss_coefficient() > 0) record.output_z_loss = result.output.z_loss;
+  if (now_.model().output_z_loss_coefficient() > 0) record.output_z_loss = result.output.z_loss;
   if (config_.model().has_mtp()) record.mtp_loss = result.output.mtp_loss;
   record.tokens = state_.tokens;
   record.skipped_steps = state_.skipped_steps;
@@ -36,7 +36,7 @@ void Trainer::log(StepResult& result) {
     record.layers.back().dead_experts = std::ranges::count_if(
         state_.last_active[layer], [&](int64_t last) { return is_dead(last); });
   }
-  speed_.fill(record);
+  speed_.fill(record, num_tokens_ - state_.tokens);
   if (metrics_) metrics_->log_step(record);
   speed_.restart();
 }

@@ -8,6 +8,7 @@
 #include "core/base/version.h"
 #include "core/config/layers.h"
 #include "core/config/print.h"
+#include "core/config/schedule.h"
 #include "core/config/validate.h"
 #include "core/io/file_system.h"
 #include "core/tensor/gemm.h"
@@ -41,13 +42,25 @@ void keep_tokenizer(const config::RunConfig& config, const RunFolder& folder) {
 // What the run is, for the banner.
 std::string summary(const config::RunConfig& config) {
   const models::Census census = models::census(config.model());
+  const std::string changes = models::describe_schedules(config);
   return fmt::format(
-      "switchyard {}: {} parameters, {} active; {} tokens per step; {}; {} thread(s) per rank\n{}",
+      "switchyard {}: {} parameters, {} active; {} tokens per step; {}; {} thread(s) per "
+      "rank\n{}{}",
       kVersion, format_count(static_cast<double>(census.total)),
       format_count(static_cast<double>(census.active)),
       int64_t{config.train().global_batch()} * config.data().sequence_length(),
       config::ComputeType_Name(config.runtime().compute()), at::get_num_threads(),
-      models::describe_losses(config));
+      models::describe_losses(config),
+      changes.empty() ? "" : "in the course of the run\n" + changes);
+}
+
+// As the loader asks for them.
+std::function<int64_t(int64_t, int64_t)> micro_batches(const config::RunConfig& config) {
+  const int64_t size = config.train().global_batch() / config.train().accumulation();
+  return [config, size](int64_t step, int64_t sequences) {
+    const int64_t tokens = sequences * config.data().sequence_length();
+    return config::global_batch_at(config, {step, tokens}) / size;
+  };
 }
 
 // What must not change under a run that goes on; the rest may, and is reported.
@@ -92,7 +105,11 @@ Trainer::Trainer(const config::RunConfig& config, parallel::Communicator& world,
                               instance_.mesh.data().rank(),
                               instance_.mesh.data().size(),
                               /*prefetch=*/2,
-                              data_.maker};
+                              data_.maker,
+                              state_.step,
+                              micro_batches(config_)};
+  num_tokens_ = state_.tokens + config::sequences_left(config_, {state_.step, state_.tokens}) *
+                                    config_.data().sequence_length();
   loader_ = std::make_unique<BatchLoader>(blend_, options, state_.data);
   if (world.rank() == 0) {
     metrics_ = std::make_unique<MetricsLog>(folder_, state_.step);
@@ -123,9 +140,9 @@ void Trainer::start_from(const Resume& resume) {
 }
 
 void Trainer::restore(const CheckpointReader& checkpoint) {
-  std::vector<std::string> refused;
+  std::vector<std::string> refused, changed;
   for (const std::string& difference : config::differences(checkpoint.config(), config_)) {
-    if (must_stay(difference)) refused.push_back(difference);
+    (must_stay(difference) ? refused : changed).push_back(difference);
   }
   const TrainingState& saved = checkpoint.state();
   if (saved.data_fingerprint != state_.data_fingerprint) {
@@ -140,6 +157,7 @@ void Trainer::restore(const CheckpointReader& checkpoint) {
         "or start a new run with another name",
         checkpoint.path(), fmt::join(refused, "\n  ")));
   }
+  for (const std::string& difference : changed) info("not as in the checkpoint: {}", difference);
   checkpoint.load_weights(instance_.parameters);
   checkpoint.load_optimizer(*optimizer_);
   warn_of_other_bits(checkpoint);

@@ -345,6 +345,11 @@ void default_optimizer(int64_t steps, Optimizer& optimizer) {
   default_update(optimizer);
 }
 
+void default_schedules(google::protobuf::RepeatedPtrField<ValueSchedule>& schedules) {
+  for (ValueSchedule& schedule : schedules)
+    for (SchedulePoint& point : *schedule.mutable_point()) SY_DEFAULT(point, approach, AT_ONCE);
+}
+
 void default_train(Train& train) {
   SY_DEFAULT(train, accumulation, 1);
   SY_DEFAULT(train, recompute, RECOMPUTE_NONE);
@@ -374,6 +379,7 @@ void apply_defaults(RunConfig& config) {
   SY_DEFAULT(*config.mutable_runtime(), compute, FP32);
   SY_DEFAULT(*config.mutable_runtime(), threads, 0);
   SY_DEFAULT(*config.mutable_runtime(), timeout_seconds, 600);
+  default_schedules(*config.mutable_schedule());
   clear_unused_fields(given, config);
 }
 

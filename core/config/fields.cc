@@ -140,6 +140,24 @@ std::optional<std::string> text_at(const Message& message, std::string_view path
   return text;
 }
 
+std::optional<double> number_at(const Message& message, std::string_view path) {
+  const auto integer = integer_at(message, path);
+  return integer ? static_cast<double>(*integer) : real_at(message, path);
+}
+
+void set_real_at(Message& message, std::string_view path, double value) {
+  const size_t dot = path.find('.');
+  const auto* reflection = message.GetReflection();
+  const FieldDescriptor* field =
+      message.GetDescriptor()->FindFieldByName(std::string(path.substr(0, dot)));
+  SY_CHECK(field != nullptr && reflection->HasField(message, field), "{} is not set in {}", path,
+           message.GetDescriptor()->full_name());
+  if (dot == std::string_view::npos)
+    reflection->SetDouble(&message, field, value);
+  else
+    set_real_at(*reflection->MutableMessage(&message, field), path.substr(dot + 1), value);
+}
+
 bool has_at(const Message& message, std::string_view path) {
   return find(message, path).first != nullptr;
 }

@@ -35,6 +35,10 @@ std::optional<int64_t> integer_at(const Message& message, std::string_view path)
 std::optional<double> real_at(const Message& message, std::string_view path);
 // Any scalar as text format writes it; nullopt as above.
 std::optional<std::string> text_at(const Message& message, std::string_view path);
+// Of either kind, as a double.
+std::optional<double> number_at(const Message& message, std::string_view path);
+// Gives a double that is set another value.
+void set_real_at(Message& message, std::string_view path, double value);
 // Whether every part of the path is set.
 bool has_at(const Message& message, std::string_view path);
 // Unsets the scalar, and nothing else.

@@ -249,6 +249,7 @@ std::vector<std::string> missing_fields(const RunConfig& config) {
   need_paths("data.train", config.data().train(), findings);
   need_paths("data.validation", config.data().validation(), findings);
   if (config.data().has_table()) need_table(config, findings);
+  need_schedules(config, findings);
   if (config.data().train_size() == 0 && !config.data().has_synthetic() &&
       !config.data().has_table())
     findings.add(
@@ -257,8 +258,7 @@ std::vector<std::string> missing_fields(const RunConfig& config) {
   return findings.lines;
 }
 
-std::vector<std::string> broken_rules(const RunConfig& config, int num_ranks) {
-  Findings findings;
+void check_values(const RunConfig& config, int num_ranks, Findings& findings) {
   check_name("name", config.name(), findings);
   check_file_path("output_dir", config.output_dir(), findings);
   check_ranges(config, findings);
@@ -272,6 +272,12 @@ std::vector<std::string> broken_rules(const RunConfig& config, int num_ranks) {
   check_sizes(config, findings);
   const std::vector<std::string> unused = unused_fields(config);
   findings.lines.insert(findings.lines.end(), unused.begin(), unused.end());
+}
+
+std::vector<std::string> broken_rules(const RunConfig& config, int num_ranks) {
+  Findings findings;
+  check_values(config, num_ranks, findings);
+  check_schedules(config, findings);
   return findings.lines;
 }
 

@@ -21,6 +21,9 @@ struct Findings {
   }
 };
 
+// Every rule but those of schedules, for fields as they stand; num_ranks as in broken_rules().
+void check_values(const RunConfig& config, int num_ranks, Findings& findings);  // validate.cc
+
 void check_ranges(const RunConfig& config, Findings& findings);        // validate_ranges.cc
 void check_model(const Model& model, Findings& findings);              // validate_model.cc
 void check_attention(const Model& model, Findings& findings);          // validate_attention.cc
@@ -31,5 +34,7 @@ void check_balanced_selection(const Moe& moe, Findings& findings);     // valida
 void check_optimizer(const RunConfig& config, Findings& findings);     // validate_optimizer.cc
 void check_architecture(const RunConfig& config, Findings& findings);  // validate_architecture.cc
 void check_sizes(const RunConfig& config, Findings& findings);         // validate_model.cc
+void check_schedules(const RunConfig& config, Findings& findings);     // validate_schedule.cc
+void need_schedules(const RunConfig& config, Findings& findings);      // validate_schedule.cc
 
 }  // namespace switchyard::config

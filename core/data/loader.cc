@@ -8,11 +8,12 @@ namespace switchyard {
 namespace {
 
 void check_options(const Blend& blend, const LoaderOptions& options) {
-  const auto& [global, accumulation, rank, num_ranks, prefetch, maker] = options;
-  SY_CHECK(!maker || maker->sample_tokens() == blend.length(), "rows of {} tokens, samples of {}",
-           maker->sample_tokens(), blend.length());
-  SY_CHECK(num_ranks > 0 && rank >= 0 && rank < num_ranks && prefetch > 0,
-           "rank {} of {}, {} steps ahead", rank, num_ranks, prefetch);
+  SY_CHECK(!options.maker || options.maker->sample_tokens() == blend.length(),
+           "rows of {} tokens, samples of {}", options.maker->sample_tokens(), blend.length());
+  const int64_t rank = options.rank, num_ranks = options.num_ranks;
+  SY_CHECK(num_ranks > 0 && rank >= 0 && rank < num_ranks && options.prefetch > 0,
+           "rank {} of {}, {} steps ahead", rank, num_ranks, options.prefetch);
+  const int64_t global = options.global_sequences, accumulation = options.accumulation;
   if (accumulation < 1 || global < 1 || global % (accumulation * num_ranks) != 0)
     throw ConfigError(
         fmt::format("global batch of {} sequences must be a positive multiple of "
@@ -41,19 +42,23 @@ BatchLoader::BatchLoader(Blend blend, const LoaderOptions& options, Cursor curso
 BatchLoader::~BatchLoader() { steps_.close(); }
 
 // Every rank draws all G samples, which is cheap, and reads only its own.
-BatchLoader::Step BatchLoader::read_step(Cursor cursor) const {
-  const auto& [global, accumulation, rank, num_ranks, prefetch, maker] = options_;
-  const int64_t micro = global / accumulation, share = micro / num_ranks;
+BatchLoader::Step BatchLoader::read_step(int64_t number, Cursor cursor) const {
+  const int64_t micro = options_.global_sequences / options_.accumulation;
+  const int64_t share = micro / options_.num_ranks, rank = options_.rank;
+  const int64_t micro_batches = options_.micro_batches
+                                    ? options_.micro_batches(number, cursor.sequence)
+                                    : options_.accumulation;
+  SY_CHECK(micro_batches > 0, "step {} has {} micro-batches", number, micro_batches);
   Step step;
-  for (int64_t m = 0; m < accumulation; ++m) {
+  for (int64_t m = 0; m < micro_batches; ++m) {
     const int64_t first = cursor.sequence;
-    Batch batch = maker->make(first + rank * share, share);
+    Batch batch = options_.maker->make(first + rank * share, share);
     for (int64_t i = 0; i < micro; ++i) {
       const Draw draw = blend_.next(cursor);
       const int64_t row = i - rank * share;
       if (row >= 0 && row < share)
-        maker->fill(batch, row, blend_.source(draw.source), draw.sample * blend_.length(),
-                    first + i);
+        options_.maker->fill(batch, row, blend_.source(draw.source), draw.sample * blend_.length(),
+                             first + i);
     }
     step.batches.push_back(std::move(batch));
   }
@@ -64,10 +69,11 @@ BatchLoader::Step BatchLoader::read_step(Cursor cursor) const {
 // Runs on its own thread until the queue is closed or a step fails; the failure goes into the queue
 // like a step, so that the steps before it are still given out.
 void BatchLoader::read_ahead(Cursor cursor) {
-  for (bool open = true; open;) {
+  int64_t number = options_.first_step;
+  for (bool open = true; open; ++number) {
     Step step;
     try {
-      step = read_step(cursor);
+      step = read_step(number, cursor);
       cursor = step.after;
     } catch (...) {
       step.error = std::current_exception();

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -20,10 +21,15 @@ struct LoaderOptions {
   int64_t num_ranks = 1;                         // R
   int64_t prefetch = 2;                          // steps read ahead
   std::shared_ptr<const BatchMaker> maker = {};  // null: next_token_batches
+  int64_t first_step = 0;                        // number of the step at the first cursor
+  // Micro-batches of a step, which need not be A but have the same size, G/A, from the step's
+  // number and the global sequences drawn before it; called on the reader's thread. Null: always A.
+  std::function<int64_t(int64_t step, int64_t sequences)> micro_batches = {};
 };
 
-// Micro-batch m of step s holds the global sequences s*G + m*G/A + rank*G/(A*R) and the G/(A*R) - 1
-// after it: every R gives the same global sequences in the same micro-batches.
+// Micro-batch m of a step before which n sequences were drawn holds the global sequences n + m*G/A
+// + rank*G/(A*R) and the G/(A*R) - 1 after it: every R gives the same global sequences in the same
+// micro-batches.
 class BatchLoader {
  public:
   // The blend's samples are the maker's. ConfigError unless A*R divides G; DataError if the blend
@@ -45,7 +51,7 @@ class BatchLoader {
     Cursor after;
     std::exception_ptr error;
   };
-  Step read_step(Cursor cursor) const;
+  Step read_step(int64_t step, Cursor cursor) const;
   void read_ahead(Cursor cursor);
 
   Blend blend_;

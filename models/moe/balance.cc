@@ -5,6 +5,7 @@
 #include "core/base/errors.h"
 #include "core/tensor/aten.h"
 #include "core/tensor/differentiable.h"
+#include "models/moe/coefficients.h"
 #include "models/moe/losses.h"
 #include "models/moe/selection.h"
 
@@ -120,7 +121,7 @@ BalanceSlopes balance_slopes(const Routing& routing, const config::Moe& moe,
   const Fractions fractions{moe, real, statistics_tokens(moe, context), data, totals};
   const auto experts = static_cast<double>(routing.probability_TE.size(1));
   const double each = 1.0 / static_cast<double>(context.tokens_in_step);
-  const config::BalanceLoss& balance = moe.balance_loss();
+  const LossCoefficients::Routers coefficients = router_coefficients(moe, context);
   const auto count = [&](const at::Tensor& chosen, config::LoadFraction which) {
     return count_load(chosen, moe.num_experts(), fractions.group_tokens, which, real);
   };
@@ -130,19 +131,19 @@ BalanceSlopes balance_slopes(const Routing& routing, const config::Moe& moe,
   };
   BalanceSlopes slopes;
   slopes.expert_GE = expert_fraction(routing, fractions) * (experts * each);
-  if (balance.second_place()) {
+  if (moe.balance_loss().second_place()) {
     const at::Tensor second = routing.expert_TK.narrow(1, 1, 1).contiguous();
     slopes.second_GE = fractions.of(count(second, config::FIRST_CHOICE), &LoadTotals::second) *
                        (experts * each / 2);
   }
-  if (balance.device_coefficient() > 0) {
+  if (coefficients.device > 0) {
     const at::Tensor all_GE =
         fractions.of(count(routing.expert_TK, config::ALL_CHOICES), &LoadTotals::device);
     const at::Tensor mean_GD = all_GE.view({all_GE.size(0), moe.num_devices(), -1}).mean(-1) *
                                (experts / static_cast<double>(routing.expert_TK.size(1)));
     slopes.device_GE = spread(mean_GD) * each;
   }
-  if (balance.communication_coefficient() > 0) {
+  if (coefficients.communication > 0) {
     const double scale = static_cast<double>(moe.num_devices()) / moe.router().group_top_k();
     const at::Tensor sent_GD =
         fractions.of(count_senders(routing.expert_TK, moe, fractions.group_tokens, real),

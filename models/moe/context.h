@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
@@ -84,6 +85,16 @@ struct OutputStats {
   double mtp_loss = 0;  // over the number of targets of the main loss
 };
 
+// What a step's auxiliary losses are multiplied by; 0: off.
+struct LossCoefficients {
+  // Of each router.
+  struct Routers {
+    double balance = 0, device = 0, communication = 0, z = 0, importance = 0, load = 0;
+  };
+  Routers routers;
+  double output_z = 0, mtp = 0;  // of the output
+};
+
 struct StepContext {
   bool training = false;    // false: no random draws, evaluation capacity, no auxiliary losses
   bool generating = false;  // text is written token by token: no expert is ever full (capacity.h)
@@ -106,6 +117,8 @@ struct StepContext {
   // The same of an encoder's source.
   int64_t source_tokens_in_step = 0;
   int64_t source_tokens_in_micro_batch = 0;
+  // Where they change from step to step; else those of the model's config (coefficients.h).
+  std::optional<LossCoefficients> coefficients;
   std::vector<RoutingStats>* stats = nullptr;  // one per router, added to; null: not wanted
   // Of the step's earlier micro-batches, one per router, added to; null: there are none.
   std::vector<LoadTotals>* load_totals = nullptr;

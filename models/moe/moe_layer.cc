@@ -5,6 +5,7 @@
 #include "core/tensor/profiled_part.h"
 #include "models/moe/balance.h"
 #include "models/moe/capacity.h"
+#include "models/moe/coefficients.h"
 #include "models/moe/draws.h"
 #include "models/moe/expert_dropout.h"
 #include "models/moe/losses.h"
@@ -136,7 +137,7 @@ at::Tensor MoeLayer::join_pool(const at::Tensor& x_TD, const Routing& routing,
       for (RoutingStats& stats : *context.stats) stats.balance_loss += context.pool->value();
     }
   }
-  return attach_pooled(x_TD, sum_GE, context.pool, moe_.balance_loss().coefficient());
+  return attach_pooled(x_TD, sum_GE, context.pool, router_coefficients(moe_, context).balance);
 }
 
 }  // namespace switchyard::models

@@ -3,6 +3,7 @@
 #include "core/tensor/aten.h"
 #include "models/moe/balance.h"
 #include "models/moe/balance_within.h"
+#include "models/moe/coefficients.h"
 #include "models/moe/losses.h"
 #include "models/moe/selection.h"
 
@@ -15,10 +16,11 @@ void decide_losses(const Routing& routing, const config::Moe& moe, const StepCon
     decision.balance.within_GE =
         balance_slope_within(routing, decision.enters_T1, moe, context, data, totals);
   }
-  if (moe.importance_loss_coefficient() > 0) {
+  const LossCoefficients::Routers coefficients = router_coefficients(moe, context);
+  if (coefficients.importance > 0) {
     decision.importance_E = total_over(importance_of(routing, moe.num_experts(), context), data);
   }
-  if (moe.load_loss_coefficient() > 0) {
+  if (coefficients.load > 0) {
     decision.load_terms = total_over(load_terms(routing, context), data);
   }
 }
@@ -30,9 +32,9 @@ at::Tensor router_losses(const Routing& routing, const config::Moe& moe, const S
     value += loss.item<double>();
     if (coefficient > 0) total = total + loss * coefficient;
   };
-  const config::BalanceLoss& balance = moe.balance_loss();
+  const LossCoefficients::Routers coefficients = router_coefficients(moe, context);
   // Experts that choose are in balance: of an encoder-decoder the coefficient is the decoder's.
-  const double coefficient = experts_choose(moe) ? 0 : balance.coefficient();
+  const double coefficient = experts_choose(moe) ? 0 : coefficients.balance;
   const auto of = [&](const at::Tensor& slope_GE) {
     return balance_loss(routing.probability_TE, slope_GE, context);
   };
@@ -48,24 +50,24 @@ at::Tensor router_losses(const Routing& routing, const config::Moe& moe, const S
         coefficient, values.balance_loss);
   }
   if (decision.balance.device_GE.defined()) {
-    add(of(decision.balance.device_GE), balance.device_coefficient(), values.device_loss);
+    add(of(decision.balance.device_GE), coefficients.device, values.device_loss);
   }
   if (decision.balance.communication_GE.defined()) {
-    add(of(decision.balance.communication_GE), balance.communication_coefficient(),
+    add(of(decision.balance.communication_GE), coefficients.communication,
         values.communication_loss);
   }
-  add(router_z_loss(routing.logits_TE, context), moe.z_loss_coefficient(), values.z_loss);
+  add(router_z_loss(routing.logits_TE, context), coefficients.z, values.z_loss);
   const auto add_cv = [&](const at::Tensor& total_E, double coefficient, double& value) {
     add(cv_loss(total_E, context, ranks), coefficient, value);
   };
   if (decision.importance_E.defined()) {
     add_cv(total_with_gradient(decision.importance_E,
                                importance_of(routing, moe.num_experts(), context)),
-           moe.importance_loss_coefficient(), values.importance_loss);
+           coefficients.importance, values.importance_loss);
   }
   if (decision.load_terms.defined()) {
     const at::Tensor terms = total_with_gradient(decision.load_terms, load_terms(routing, context));
-    add_cv(load_from(terms, moe), moe.load_loss_coefficient(), values.load_loss);
+    add_cv(load_from(terms, moe), coefficients.load, values.load_loss);
   }
   if (routing.threshold_E.defined()) {
     add(threshold_loss(routing, decision.kept_TK, context), 1, values.threshold_loss);

@@ -244,6 +244,31 @@ TEST(Losses, StateHowLayersAreTakenTogether) {
                     HasSubstr("2 at perfect balance")));
 }
 
+// Two points for the z-loss, and a ramp of the batch.
+const std::vector<std::string> kSchedules = {
+    "model.moe.z_loss_coefficient=0",          "schedule[0].field=model.moe.z_loss_coefficient",
+    "schedule[0].point[0].step=5000",          "schedule[0].point[0].value=0.25",
+    "schedule[0].point[1].step=6000",          "schedule[0].point[1].value=0.5",
+    "schedule[0].point[1].approach=BY_COSINE", "schedule[1].field=train.global_batch",
+    "schedule[1].point[0].tokens=1000000",     "schedule[1].point[0].value=640",
+    "schedule[1].point[0].approach=LINEARLY"};
+
+TEST(Losses, StateThoseThatBeginLater) {
+  EXPECT_THAT(describe_losses(load("quickstart", kSchedules)),
+              HasSubstr("z       = 0.25 * sum over 4 router(s)"));
+}
+
+TEST(Inspect, SaysInWordsWhatChangesDuringTraining) {
+  const config::RunConfig config = load("quickstart", kSchedules);
+  const std::string z = "0, 0.25 from step 5,000 on, by a cosine to 0.5 at step 6,000";
+  EXPECT_THAT(inspect_config(config, 1, false),
+              HasSubstr("in the course of the run\n  model.moe.z_loss_coefficient = " + z +
+                        "\n  train.global_batch = 2, linearly to 640 at 1,000,000 tokens\n"));
+  const auto json = nlohmann::json::parse(inspect_config(config, 1, true));
+  EXPECT_EQ(json["schedules"]["model.moe.z_loss_coefficient"], z);
+  EXPECT_THAT(inspect_config(load("quickstart"), 1, false), Not(HasSubstr("in the course")));
+}
+
 TEST(Losses, StateThoseOf2017) {
   const std::string text = describe_losses(
       load("quickstart",

@@ -86,6 +86,32 @@ TEST(BatchLoader, ResumesFromAnyCursorAsIfNeverStopped) {
   }
 }
 
+// Steps of 1, 2, 3 and again 3 micro-batches, by the sequences drawn before.
+TEST(BatchLoader, MakesStepsOfAsManyMicroBatchesAsItIsTold) {
+  LoaderOptions options{.global_sequences = 8, .accumulation = 2, .rank = 1, .num_ranks = 2};
+  options.micro_batches = [](int64_t step, int64_t sequences) {
+    EXPECT_EQ(sequences, step < 4 ? 2 * step * (step + 1) : 24 + 12 * (step - 3));
+    return std::min<int64_t>(3, step + 1);
+  };
+  LoaderOptions plain = options;
+  plain.micro_batches = nullptr;
+  plain.global_sequences = 4;
+  plain.accumulation = 1;
+  BatchLoader ramp(two_sources(), options, two_sources().start());
+  BatchLoader single(two_sources(), plain, two_sources().start());
+  for (const size_t count : {1, 2, 3}) {
+    const Cursor before = ramp.cursor();
+    const auto step = ramp.next_step();
+    EXPECT_EQ(step.size(), count);
+    for (const Batch& batch : step) EXPECT_TRUE(same_batches({batch}, single.next_step()));
+    LoaderOptions later = options;
+    later.first_step = static_cast<int64_t>(count) - 1;
+    later.prefetch = 1;
+    BatchLoader resumed(two_sources(), later, before);
+    EXPECT_TRUE(same_batches(resumed.next_step(), step));
+  }
+}
+
 TEST(BatchLoader, RefusesDataBelowOneGlobalBatchAndBatchesThatDoNotDivide) {
   const auto make = [](int64_t global, int64_t accumulation, int64_t ranks) {
     BatchLoader(two_sources(),
