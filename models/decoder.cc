@@ -53,6 +53,8 @@ Decoder::Decoder(ParameterTable& table, const config::Model& model, const parall
                          : nullptr),
       layers_(make_layers(Scope(table) / "layers", model, mesh, relative_bias_)),
       final_norm_(Scope(table), "final_norm", norm_options(model), model.d_model()) {
+  embedding_.role = Parameter::Role::kEmbedding;
+  if (position_embedding_) position_embedding_->role = Parameter::Role::kEmbedding;
   if (model.has_mtp()) {
     const int64_t moe_index = config::num_lasting_routers(model);
     mtp_.emplace(Scope(table) / "mtp", model, mesh,

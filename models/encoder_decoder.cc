@@ -174,6 +174,7 @@ EncoderDecoder::EncoderDecoder(ParameterTable& table, const config::Model& model
                                         {Init::kNormal, config::declared_init_std(model)})),
       encoder_(make_stack(Scope(table) / "encoder", mesh, false)),
       decoder_(make_stack(Scope(table) / "decoder", mesh, true)) {
+  embedding_.role = Parameter::Role::kEmbedding;
   if (!model.tie_embeddings()) {
     output_ = &Scope(table).parameter("output", {model.vocab_size(), model.d_model()},
                                       {Init::kNormal, config::declared_init_std(model)});

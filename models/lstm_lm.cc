@@ -37,6 +37,7 @@ LstmLm::LstmLm(ParameterTable& table, const config::Model& model, const parallel
     : model_(model),
       embedding_(Scope(table).parameter("embedding", {model.vocab_size(), model.d_model()},
                                         {Init::kNormal, config::declared_init_std(model)})) {
+  embedding_.role = Parameter::Role::kEmbedding;
   int64_t moe_index = 0;
   for (int64_t i = 0; i < model.num_layers(); ++i) {
     const Scope scope = Scope(table) / "layers" / i;

@@ -31,13 +31,14 @@ void Adafactor::update(double learning_rate) {
 
 // Gradients become updates.
 std::vector<Adafactor::Squares> Adafactor::updates_in_place() {
+  const config::Adafactor& options = options_.adafactor();
   const double decay =
-      1 - std::pow(static_cast<double>(num_steps()), -options_.adafactor().decay_exponent());
+      options.beta2() * (1 - std::pow(static_cast<double>(num_steps()), -options.decay_exponent()));
   std::vector<Squares> squares;
   auto moment = moments_.begin();
   for (ParameterGroup& group : groups_) {
     for (Parameter* parameter : group.parameters) {
-      moment->accumulate(parameter->grad, decay, options_.adafactor().epsilon());
+      moment->accumulate(parameter->grad, decay, options.epsilon());
       parameter->grad.div_((moment++)->root());
       squares.push_back({parallel::sum_of_squares(parameter->grad.view(-1)),
                          parallel::sum_of_squares(parameter->master.view(-1))});

@@ -2,7 +2,7 @@
 // Adafactor (Shazeer and Stern, 2018) as T5, GShard, Switch, GLaM and ST-MoE use it: no first
 // moment, a factored second one, updates clipped by their root mean square, rates relative to the
 // parameter's. For update t of a parameter w with gradient g:
-//   V <- b V + (1 - b) (g^2 + epsilon),  b = 1 - t^-decay_exponent
+//   V <- b V + (1 - b) (g^2 + epsilon),  b = beta2 (1 - t^-decay_exponent)
 //   u = g / sqrt(V);  u <- u / max(1, rms(u) / update_clip)
 //   w <- w - rate * max(least_scale, rms(w)) * u
 // A matrix that is stored fused (queries, keys and values; w1 and w3) is one parameter. So is a

@@ -4,6 +4,7 @@
 
 #include "core/tensor/aten.h"
 #include "models/mesh_degrees.h"
+#include "optim/weight_decay.h"
 
 namespace switchyard::trainer {
 namespace {
@@ -24,6 +25,7 @@ ModelInstance::ModelInstance(const config::RunConfig& config, parallel::Communic
     : mesh(world, models::mesh_degrees(config.mesh()),
            config.model().has_moe() ? config.model().moe().num_experts() : 0),
       model(parameters, config.model(), mesh) {
+  optim::choose_weight_decay(config.optimizer(), parameters);
   parameters.allocate(models::compute_type(config));
 }
 

@@ -307,6 +307,7 @@ void default_adafactor(Adafactor& adafactor) {
   SY_DEFAULT(adafactor, scale_by_parameter, true);
   SY_DEFAULT(adafactor, least_scale, 1e-3);
   SY_DEFAULT(adafactor, least_factored_dim, 128);
+  SY_DEFAULT(adafactor, beta2, 1.0);
 }
 
 // What the kind uses; the rest stays unset.
@@ -343,6 +344,8 @@ void default_optimizer(int64_t steps, Optimizer& optimizer) {
     SY_DEFAULT(optimizer, hold_steps, 0);
   }
   default_update(optimizer);
+  SY_DEFAULT(optimizer, decay_norms, false);
+  SY_DEFAULT(optimizer, decay_embeddings, true);
 }
 
 void default_schedules(google::protobuf::RepeatedPtrField<ValueSchedule>& schedules) {

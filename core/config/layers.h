@@ -66,6 +66,9 @@ inline bool has_attention(const Model& model) {
   return model.architecture() != LSTM_LM && model.architecture() != LOCAL_EXPERTS;
 }
 
+inline bool has_norms(const Model& model) { return has_attention(model); }
+inline bool has_embedding(const Model& model) { return model.architecture() != LOCAL_EXPERTS; }
+
 // Whether model.d_ff is used: by dense layers, or beside the MoE sub-layers.
 inline bool has_dense_ffn(const Model& model) {
   if (model.architecture() == LSTM_LM || model.architecture() == LOCAL_EXPERTS) return false;

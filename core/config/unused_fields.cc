@@ -7,6 +7,7 @@
 
 #include "core/config/fields.h"
 #include "core/config/layers.h"
+#include "core/config/schedule.h"
 
 namespace switchyard::config {
 namespace {
@@ -94,8 +95,6 @@ bool has_validation(const RunConfig& config) {
   const Data& data = config.data();
   return data.has_synthetic() || data.has_table() || data.validation_size() > 0;
 }
-
-bool decays_weights(const RunConfig& config) { return is_on(config, "optimizer.weight_decay"); }
 
 bool has_rms_norm(const RunConfig& config) {
   const Attention& attention = config.model().attention();
@@ -289,11 +288,11 @@ const Use kUses[] = {
     {"optimizer.min_lr", [](const RunConfig& c) { return c.optimizer().schedule() != CONSTANT; },
      "schedule CONSTANT stays at lr"},
     {"optimizer.decay_norms",
-     [](const RunConfig& c) { return has_attention(c.model()) && decays_weights(c); },
+     [](const RunConfig& c) { return has_norms(c.model()) && has_weight_decay(c); },
      "only the norms of transformers are decayed, by a weight_decay above 0"},
     {"optimizer.decay_embeddings",
      [](const RunConfig& c) {
-       return c.model().architecture() != LOCAL_EXPERTS && decays_weights(c);
+       return has_embedding(c.model()) && has_weight_decay(c);
      },
      "only the embeddings of texts are decayed, by a weight_decay above 0"},
     {"optimizer.adafactor.least_scale",

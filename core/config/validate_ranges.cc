@@ -159,6 +159,7 @@ constexpr RealRange kReals[] = {
     share_below_one("optimizer.momentum"),
     above_zero("optimizer.adafactor.decay_exponent"),
     above_zero("optimizer.adafactor.epsilon"),
+    {"optimizer.adafactor.beta2", 0, Bound::kOpen, 1, Bound::kClosed},
     above_zero("optimizer.adafactor.update_clip"),
     above_zero("optimizer.adafactor.least_scale"),
 };

@@ -42,11 +42,15 @@ struct Slice {
 };
 
 struct Parameter {
+  // What optimizers may treat in their own way.
+  enum class Role : uint8_t { kOther, kNormWeight, kEmbedding };
+
   std::string name;              // global: "layers.3.moe.experts.w2"; dots separate modules
   std::vector<int64_t> shape;    // global
   std::optional<Slice> experts;  // dimension 0 is the expert dimension and this rank holds these
   Init init;
   bool decay = true;
+  Role role = Role::kOther;
 
   Replicas replicas() const { return experts ? Replicas::kExpertData : Replicas::kData; }
   std::vector<int64_t> local_shape() const;

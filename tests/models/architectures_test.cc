@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "models/census.h"
+#include "models/model.h"
 #include "parallel/single.h"
 #include "parallel/thread.h"
 #include "tests/testing/near.h"
@@ -110,6 +111,23 @@ TEST_P(Architectures, LowerTheLoss) {
     return sum;
   };
   EXPECT_LT(mean(50), 0.9 * mean(0));
+}
+
+// By their names: norms' weights end in "norm", and one matrix is the embedding.
+TEST(Parameters, TellNormsAndTheEmbeddingFromTheRest) {
+  const auto world = parallel::make_single();
+  for (const auto tiny : {tiny_config, tiny_lstm_lm, tiny_encoder_decoder, tiny_local_experts}) {
+    const config::RunConfig config = tiny();
+    const parallel::Mesh mesh(*world, {}, config.model().moe().num_experts());
+    ParameterTable table;
+    const models::Model model(table, config.model(), mesh);
+    for (const Parameter& parameter : table.parameters()) {
+      const bool is_norm = parameter.name.ends_with("norm");
+      const bool is_embedding = parameter.name == "embedding";
+      EXPECT_EQ(parameter.role == Parameter::Role::kNormWeight, is_norm) << parameter.name;
+      EXPECT_EQ(parameter.role == Parameter::Role::kEmbedding, is_embedding) << parameter.name;
+    }
+  }
 }
 
 TEST(Census, CountsTheLstmsOfThePaper) {

@@ -25,6 +25,7 @@ config::Optimizer adafactor() {
   adafactor.set_scale_by_parameter(true);
   adafactor.set_least_scale(1e-3);
   adafactor.set_least_factored_dim(3);
+  adafactor.set_beta2(1);
   return options;
 }
 
@@ -110,10 +111,11 @@ double rms(const std::vector<double>& values) {
 
 // The paper's algorithms 4 and 5. Means are linear, so averaging whole squares over time and
 // factoring last gives the same as averaging the means.
-std::vector<double> adafactor_reference(const std::string& name, Stack weight, bool factored) {
+std::vector<double> adafactor_reference(const std::string& name, Stack weight, bool factored,
+                                        double beta2 = 1) {
   std::vector<double> moment(weight.size(), 0);
   for (int t = 1; t <= kSteps; ++t) {
-    const double decay = 1 - std::pow(t, -0.8);
+    const double decay = beta2 * (1 - std::pow(t, -0.8));
     std::vector<double> update(weight.size());
     for (int64_t i = 0; i < weight.size(); ++i) {
       const double g = Weights::gradient_of(t, name, i);
@@ -149,6 +151,17 @@ TEST(Adafactor, FollowsThePapersWithAMomentForEachExpert) {
   expect_reference("narrow", initial("narrow", 1, 2, 9), false);  // a side below the least
   expect_reference("norm", initial("norm", 1, 1, 5), false);
   expect_reference("experts", initial("experts", kNumExperts, 3, 6), true);
+}
+
+TEST(Adafactor, ForgetsFasterWithBeta2) {
+  auto options = adafactor();
+  options.mutable_adafactor()->set_beta2(0.9);
+  const auto world = parallel::make_single();
+  const auto trained = train(options, *world, kSteps);
+  expect_near(trained.at("matrix"),
+              adafactor_reference("matrix", initial("matrix", 1, 4, 9), true, 0.9), "matrix");
+  expect_near(trained.at("norm"), adafactor_reference("norm", initial("norm", 1, 1, 5), false, 0.9),
+              "norm");
 }
 
 TEST(Adafactor, TakesAbsoluteStepsWithoutScalingByTheParameter) {

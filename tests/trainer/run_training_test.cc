@@ -92,6 +92,20 @@ TEST_F(Training, ReportsTheLossesOfTheOutputBesideItsOwn) {
   }
 }
 
+TEST_F(Training, DecaysNormsAndEmbeddingsAsItIsTold) {
+  const auto last_loss = [&](const std::string& run, const Arguments& set) {
+    Arguments all{"train.steps=4", "optimizer.weight_decay=5"};
+    all.insert(all.end(), set.begin(), set.end());
+    expect_trained({.run = run, .set = all});
+    return losses(run).at(4);
+  };
+  const double plain = last_loss("plain", {});
+  EXPECT_EQ(last_loss("same", {"optimizer.decay_norms=false", "optimizer.decay_embeddings=true"}),
+            plain);
+  EXPECT_NE(last_loss("norms", {"optimizer.decay_norms=true"}), plain);
+  EXPECT_NE(last_loss("embeddings", {"optimizer.decay_embeddings=false"}), plain);
+}
+
 TEST_F(Training, SaysWhereItsRoutingLooksAhead) {
   EXPECT_THAT(train({.run = "ahead",
                      .set = {"train.steps=1", "optimizer.warmup_steps=0",
