@@ -135,7 +135,8 @@ void add_inspect(CLI::App& app, Command& command) {
   sub.add_option("config", options->config.path,
                  "A run's config, or the name of a model, such as mixtral_8x7b");
   add_overrides(sub, options->config);
-  sub.add_flag("--list", options->list, "Shows all models with their sizes and sources");
+  sub.add_flag("--list", options->list,
+               "Shows all models with their sizes and sources, and all recipes");
   sub.add_option("-n,--ranks", options->ranks, "Ranks that the mesh is shown for")
       ->check(CLI::PositiveNumber);
   sub.add_flag("--json", options->json, "For programs");

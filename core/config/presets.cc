@@ -147,6 +147,10 @@ void merge_preset(const PresetRequest& request, Message& group, ReadResult& resu
   }
   const std::unique_ptr<Message> merged(group.New());
   ReadResult preset = read_text({text, file.string(), request.root}, *merged);
+  const FieldDescriptor* itself = merged->GetDescriptor()->FindFieldByName(request.field);
+  if (itself != nullptr && merged->GetReflection()->HasField(*merged, itself))
+    preset.problems.push_back(fmt::format("{}: {} must not be set in a file that it names itself",
+                                          preset.where[request.field], request.field));
   drop_replaced_lists(*merged, group);
   merged->MergeFrom(group);
   group.CopyFrom(*merged);

@@ -1,6 +1,6 @@
 #pragma once
-// Named parts of a config: configs/<folder>/<name>.textproto holds one group (a Model, a Data) that
-// a run names instead of writing it out.
+// Named parts of a config: configs/<folder>/<name>.textproto holds one group (a Model, a Data, or a
+// recipe for the whole run) that a run names instead of writing it out.
 
 #include <filesystem>
 #include <string>
@@ -16,7 +16,7 @@ struct PresetRequest {
   std::string field;   // "model_preset": for messages
   std::string folder;  // "models": below configs/
   std::string name;
-  std::string root;                   // "model": path of the group in the run
+  std::string root;                   // "model": path of the group in the run; "": the whole run
   std::filesystem::path config_path;  // the run's file; its folder and that folder's parents are
                                       // searched for configs/<folder>, then the current directory
 };

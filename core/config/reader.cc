@@ -19,7 +19,7 @@ namespace {
 
 bool names_preset(const std::string& assignment) {
   const std::string path = override_path(assignment);
-  return path == "model_preset" || path == "data_preset";
+  return path == "model_preset" || path == "data_preset" || path == "recipe_preset";
 }
 
 // Those overrides that name presets, or all others.
@@ -33,13 +33,17 @@ void apply_overrides(const std::vector<std::string>& overrides, bool presets, Ru
   }
 }
 
+// The recipe first: it may name the other two, and what it says of the groups goes before them.
 void merge_presets(const std::string& path, RunConfig& config, ReadResult& result) {
+  if (config.has_recipe_preset())
+    merge_preset({"recipe_preset", "recipes", config.recipe_preset(), "", path}, config, result);
   if (config.has_model_preset())
     merge_preset({"model_preset", "models", config.model_preset(), "model", path},
                  *config.mutable_model(), result);
   if (config.has_data_preset())
     merge_preset({"data_preset", "data", config.data_preset(), "data", path},
                  *config.mutable_data(), result);
+  config.clear_recipe_preset();
   config.clear_model_preset();
   config.clear_data_preset();
 }

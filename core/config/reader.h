@@ -13,10 +13,10 @@ struct LoadOptions {
   int num_ranks = 0;  // 0: not known; rules that need it are left out
 };
 
-// Reads the file, sets `--set model_preset=...`, merges presets under the run's own groups, sets
-// the other overrides (a later one wins), fills in defaults, validates. The result has every field
-// set that a run needs and names no preset, so that it stands for itself in the run's folder;
-// loading its text again gives it back.
+// Reads the file, sets `--set model_preset=...` and its like, merges presets under the run's own
+// groups and the recipe under the whole, sets the other overrides (a later one wins), fills in
+// defaults, validates. The result has every field set that a run needs and names no preset, so that
+// it stands for itself in the run's folder; loading its text again gives it back.
 //
 // Throws ConfigError that lists every problem found, one a line, each with `file:line:column` where
 // there is one. Not collective: rank 0 loads and broadcasts the bytes (print.h).

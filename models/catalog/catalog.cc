@@ -1,5 +1,7 @@
 #include "models/catalog/catalog.h"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
@@ -53,32 +55,54 @@ std::vector<CatalogEntry> catalog(const std::filesystem::path& start) {
   return entries;
 }
 
-std::string catalog_text(const std::vector<CatalogEntry>& entries, bool json) {
+std::vector<RecipeEntry> recipes(const std::filesystem::path& start) {
+  std::vector<RecipeEntry> entries;
+  for (const std::filesystem::path& path : config::preset_files("recipes", start)) {
+    const std::vector<std::string> comment = leading_comment(path);
+    entries.push_back(
+        {path.stem().string(), comment.empty() ? "" : comment.front(), source_in(comment)});
+  }
+  return entries;
+}
+
+std::string catalog_text(const std::vector<CatalogEntry>& models,
+                         const std::vector<RecipeEntry>& recipes, bool json) {
   if (json) {
-    auto list = nlohmann::ordered_json::array();
-    for (const CatalogEntry& entry : entries)
-      list.push_back({{"name", entry.name},
-                      {"title", entry.title},
-                      {"source", entry.source},
-                      {"total", entry.counts.total},
-                      {"active", entry.counts.active}});
-    return list.dump(2) + "\n";
+    nlohmann::ordered_json lists = {{"models", nlohmann::ordered_json::array()},
+                                    {"recipes", nlohmann::ordered_json::array()}};
+    for (const CatalogEntry& entry : models)
+      lists["models"].push_back({{"name", entry.name},
+                                 {"title", entry.title},
+                                 {"source", entry.source},
+                                 {"total", entry.counts.total},
+                                 {"active", entry.counts.active}});
+    for (const RecipeEntry& entry : recipes)
+      lists["recipes"].push_back(
+          {{"name", entry.name}, {"title", entry.title}, {"source", entry.source}});
+    return lists.dump(2) + "\n";
   }
   std::string text =
       fmt::format("{:<22}{:>12}{:>11}  {}\n", "model", "parameters", "active", "source");
-  for (const CatalogEntry& entry : entries)
+  for (const CatalogEntry& entry : models)
     text +=
         fmt::format("{:<22}{:>12}{:>11}  {}\n", entry.name, billions(entry.counts.total),
                     billions(entry.counts.active), entry.source.empty() ? "ours" : entry.source);
+  text += fmt::format("\n{:<45}  {}\n", "recipe", "source");
+  for (const RecipeEntry& entry : recipes)
+    text += fmt::format("{:<45}  {}\n", entry.name, entry.source);
   return text;
 }
 
 config::RunConfig preset_run(const std::string& name, const std::vector<std::string>& overrides,
                              int ranks) {
+  const bool has_recipe = std::ranges::any_of(
+      overrides, [](const std::string& text) { return text.starts_with("recipe_preset="); });
   const std::string text = fmt::format(
-      "model_preset: \"{}\" data {{ sequence_length: 4096 synthetic {{}} }} train {{ steps: 1 "
-      "global_batch: {} }}",
-      name, ranks);
+      "model_preset: \"{}\" {}", name,
+      has_recipe ? "data { synthetic {} }"
+                 : fmt::format("data {{ sequence_length: 4096 synthetic {{}} }} train {{ steps: 1 "
+                               "global_batch: {} }}",
+                               ranks));
   config::LoadOptions options;
   options.num_ranks = ranks;
   return config::load_config_text(text, name, overrides, options);

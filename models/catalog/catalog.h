@@ -1,6 +1,6 @@
 #pragma once
-// The published models under configs/models/: what `switchyard inspect --list` shows, and a preset
-// as a run of its own.
+// The published models and recipes under configs/: what `switchyard inspect --list` shows, and a
+// preset as a run of its own.
 
 #include <filesystem>
 #include <string>
@@ -18,15 +18,25 @@ struct CatalogEntry {
   Census counts;
 };
 
-// Every preset found from `start` (see core/config/presets.h), in order of name. Throws ConfigError
-// when one of them is not valid.
+struct RecipeEntry {
+  std::string name;  // of its file, for `recipe_preset`
+  std::string title, source;
+};
+
+// Every model preset found from `start` (see core/config/presets.h), in order of name. Throws
+// ConfigError when one of them is not valid.
 std::vector<CatalogEntry> catalog(const std::filesystem::path& start);
 
-// A table, or with `json` an array of objects.
-std::string catalog_text(const std::vector<CatalogEntry>& entries, bool json);
+// Every recipe, likewise; none is resolved, as that needs its model.
+std::vector<RecipeEntry> recipes(const std::filesystem::path& start);
+
+// Two tables, or with `json` an object of two arrays.
+std::string catalog_text(const std::vector<CatalogEntry>& models,
+                         const std::vector<RecipeEntry>& recipes, bool json);
 
 // A resolved run of the named model on generated tokens, one sequence of 4096 tokens per rank, so
-// that it can be inspected. Overrides and errors as for config::load_config.
+// that it can be inspected; with `recipe_preset=...` among the overrides, in steps as the recipe
+// has them. Overrides and errors as for config::load_config.
 config::RunConfig preset_run(const std::string& name, const std::vector<std::string>& overrides,
                              int ranks);
 

@@ -70,7 +70,8 @@ ExitCode tokenize(const TokenizeCommand& options) {
 
 ExitCode inspect(const InspectOptions& options) {
   if (options.list) {
-    fmt::print("{}", models::catalog_text(models::catalog("configs"), options.json));
+    fmt::print("{}", models::catalog_text(models::catalog("configs"), models::recipes("configs"),
+                                          options.json));
     return ExitCode::kDone;
   }
   fmt::print("{}", models::inspect_config(load_run_or_model(options.config, options.ranks),

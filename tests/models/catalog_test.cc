@@ -265,12 +265,16 @@ TEST(Catalog, SaysWhereEveryPublishedModelComesFrom) {
 
 TEST(Catalog, ListsModelsAsTextAndAsJson) {
   const std::vector<CatalogEntry> all = catalog("configs");
-  EXPECT_THAT(catalog_text(all, false),
-              HasSubstr("mixtral_8x7b" + std::string(15, ' ') + "46.703B    12.880B  Jiang"));
-  const auto json = nlohmann::json::parse(catalog_text(all, true));
-  EXPECT_EQ(json.size(), all.size());
-  EXPECT_EQ(json[0]["name"], "dbrx");
-  EXPECT_EQ(json[0]["total"], 131'596'523'520);
+  const std::vector<RecipeEntry> published = recipes("configs");
+  const std::string text = catalog_text(all, published, false);
+  EXPECT_THAT(text, HasSubstr("mixtral_8x7b" + std::string(15, ' ') + "46.703B    12.880B  Jiang"));
+  EXPECT_THAT(text, HasSubstr("\nolmoe_1b_7b" + std::string(36, ' ') + "Muennighoff"));
+  const auto json = nlohmann::json::parse(catalog_text(all, published, true));
+  EXPECT_EQ(json["models"].size(), all.size());
+  EXPECT_EQ(json["models"][0]["name"], "dbrx");
+  EXPECT_EQ(json["models"][0]["total"], 131'596'523'520);
+  EXPECT_EQ(json["recipes"].size(), published.size());
+  EXPECT_EQ(json["recipes"][0]["name"], "deepseek_moe_145b");
 }
 
 TEST(Catalog, InspectsAModelByItsName) {

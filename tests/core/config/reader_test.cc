@@ -279,6 +279,60 @@ TEST_F(Reader, ExplainsOverridesThatNameNoScalar) {
   EXPECT_THAT(error(kSmallRun, {"optimizer.lr=nan"}), HasSubstr("must be a finite number"));
 }
 
+class Recipe : public ConfigFiles {
+ protected:
+  Recipe() {
+    std::filesystem::create_directories(folder_ / "configs" / "recipes");
+    write("models/small.textproto", kModel);
+    write("recipes/fast.textproto",
+          "train { steps: 9 global_batch: 4 }\n"
+          "optimizer { lr: 0.5 weight_decay: 0.25 schedule: CONSTANT warmup_steps: 0 }\n"
+          "schedule { field: \"optimizer.lr\" point { step: 3 value: 0.125 } }\n");
+  }
+  static inline const std::string kRun = "model_preset: \"small\" data { synthetic {} }\n";
+};
+
+TEST_F(Recipe, IsMergedUnderTheWholeRun) {
+  const RunConfig config =
+      load_config(run(kRun + "recipe_preset: \"fast\" optimizer { lr: 2 } train { steps: 7 }"));
+  EXPECT_EQ(config.optimizer().lr(), 2);
+  EXPECT_EQ(config.optimizer().weight_decay(), 0.25);
+  EXPECT_EQ(config.train().steps(), 7);
+  EXPECT_EQ(config.train().global_batch(), 4);
+  ASSERT_EQ(config.schedule_size(), 1);
+  EXPECT_EQ(config.schedule(0).point(0).value(), 0.125);
+  EXPECT_FALSE(config.has_recipe_preset());
+}
+
+TEST_F(Recipe, ComesFromTheCommandLineToo) {
+  const RunConfig config = load_config(run(kRun), {"recipe_preset=fast", "optimizer.lr=3"});
+  EXPECT_EQ(config.optimizer().lr(), 3);
+  EXPECT_EQ(config.train().steps(), 9);
+}
+
+TEST_F(Recipe, GivesWayToTheRunsOwnSchedules) {
+  const RunConfig config = load_config(
+      run(kRun + "recipe_preset: \"fast\" schedule { field: \"optimizer.weight_decay\" point { "
+                 "tokens: 1 value: 0 } }"));
+  ASSERT_EQ(config.schedule_size(), 1);
+  EXPECT_EQ(config.schedule(0).field(), "optimizer.weight_decay");
+}
+
+TEST_F(Recipe, MayNameTheModelButNoOtherRecipe) {
+  write("recipes/whole.textproto",
+        "model_preset: \"small\" train { steps: 1 global_batch: 2 } data { synthetic {} }");
+  EXPECT_EQ(load_config(run("recipe_preset: \"whole\"")).model().num_layers(), 3);
+  write("recipes/nested.textproto", "seed: 1\nrecipe_preset: \"fast\"");
+  EXPECT_THAT(error(kRun + "recipe_preset: \"nested\""),
+              HasSubstr("recipes/nested.textproto:2:1: recipe_preset must not be set in a file "
+                        "that it names itself"));
+}
+
+TEST_F(Recipe, IsNamedByTheNearestName) {
+  EXPECT_THAT(error(kRun + "recipe_preset: \"fst\""),
+              HasSubstr("no configs/recipes/fst.textproto exists; nearest: \"fast\""));
+}
+
 TEST_F(Reader, TakesAPresetFromTheCommandLine) {
   write("models/small.textproto", kModel);
   EXPECT_EQ(load_config(run(kRest), {"model_preset=small", "model.d_model=48"}).model().d_model(),
