@@ -291,9 +291,7 @@ const Use kUses[] = {
      [](const RunConfig& c) { return has_norms(c.model()) && has_weight_decay(c); },
      "only the norms of transformers are decayed, by a weight_decay above 0"},
     {"optimizer.decay_embeddings",
-     [](const RunConfig& c) {
-       return has_embedding(c.model()) && has_weight_decay(c);
-     },
+     [](const RunConfig& c) { return has_embedding(c.model()) && has_weight_decay(c); },
      "only the embeddings of texts are decayed, by a weight_decay above 0"},
     {"optimizer.adafactor.least_scale",
      [](const RunConfig& c) { return c.optimizer().adafactor().scale_by_parameter(); },
