@@ -145,21 +145,6 @@ const std::map<std::string, std::string> kSame = {
     {"model.ffn=RELU", "as model.moe.ffn, where that is RELU"},
 };
 
-// NOT YET MERGED: fields and values whose code comes with other changes.
-const std::vector<std::string> kNotYet = {
-    "recipe_preset",
-    "schedule[0].",
-    "model.ffn_dropout",
-    "model.attention.position=LEARNED_POSITIONS",
-    "model.moe.router.noise=FIXED_NOISE",
-    "model.moe.router.precision",
-    "optimizer.adafactor.beta2",
-    "optimizer.decay_norms",
-    "optimizer.decay_embeddings",
-    "runtime.float32_products",
-    "runtime.bfloat16_products",
-};
-
 // Fields that must not change what is computed, and where what they do is tested.
 const std::map<std::string, std::string> kElsewhere = {
     {"name", "the run's folder: run_errors_test"},
@@ -381,8 +366,6 @@ std::vector<std::string> idle_values(const std::string& path, const FieldDescrip
     const auto config = comparison.load({change});
     if (!config || config->SerializeAsString() == base->SerializeAsString()) continue;
     if (kSame.contains(change)) continue;
-    if (std::ranges::any_of(kNotYet, [&](const auto& p) { return change.starts_with(p); }))
-      continue;
     bool differs = comparison.differs(change, {});
     for (const Setting& setting : kSettings)
       if (!differs && setting.path == path) differs = comparison.differs(change, setting.changes);
