@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -25,6 +26,7 @@ using Clock = std::chrono::steady_clock;
 using Json = nlohmann::json;
 
 constexpr double kLong = 0.8, kShort = 0.08;  // seconds of a measurement
+constexpr int64_t kFreshSeconds = 600;
 
 // Everything that the rate depends on.
 std::string key_of(at::ScalarType type, int ranks) {
@@ -58,18 +60,30 @@ double measure(at::ScalarType type, double seconds) {
                   measure(type, 1024, 1024, 1024, seconds / 2));
 }
 
-// An object of rates by key; whatever cannot be read counts as empty.
+int64_t now() { return std::chrono::system_clock::to_time_t(std::chrono::system_clock::now()); }
+
+struct Peak {
+  double rate = 0;   // FLOP/s; 0: not known
+  int64_t time = 0;  // of the last measurement, seconds since 1970
+
+  bool is_fresh() const { return rate > 0 && std::abs(now() - time) < kFreshSeconds; }
+};
+
+// An object of {"flops_per_second", "measured_at"} by key; whatever cannot be read counts as empty.
 Json read_peaks() {
   std::ifstream file(peak_file());
   Json peaks = Json::parse(file, nullptr, /*allow_exceptions=*/false);
   return peaks.is_object() ? peaks : Json::object();
 }
 
-// FLOP/s; 0: not known.
-double known_peak(const std::string& key) {
-  const Json peaks = read_peaks();
-  const auto found = peaks.find(key);
-  return found != peaks.end() && found->is_number() ? std::max(0.0, found->get<double>()) : 0;
+Peak known_peak(const std::string& key) {
+  try {
+    const Json peak = read_peaks().at(key);
+    const double rate = peak.at("flops_per_second");
+    return {std::isfinite(rate) ? std::max(0.0, rate) : 0, peak.at("measured_at")};
+  } catch (const Json::exception&) {
+    return {};
+  }
 }
 
 // Another process may do the same at the same time: one of the two rates is then lost until it is
@@ -79,7 +93,7 @@ void keep_peak(const std::string& key, double rate) {
   if (path.empty()) return;
   try {
     Json peaks = read_peaks();
-    peaks[key] = rate;
+    peaks[key] = {{"flops_per_second", rate}, {"measured_at", now()}};
     const std::string text = peaks.dump(2) + "\n";
     std::filesystem::create_directories(std::filesystem::path(path).parent_path());
     write_file_atomically(FileSystem(), path, std::as_bytes(std::span(text)));
@@ -100,12 +114,14 @@ std::string peak_file() {
 double peak_rate(at::ScalarType type, parallel::Communicator& world) {
   const bool decides = world.rank() == 0;
   const std::string key = key_of(type, world.size());
-  double known = decides ? known_peak(key) : 0;
+  Peak known = decides ? known_peak(key) : Peak();
   world.broadcast(&known, sizeof known, 0, "peak rate");
-  const double now = world.all_reduce(measure(type, known > 0 ? kShort : kLong),
-                                      parallel::ReduceOp::kSum, "peak rate");
-  if (decides && now > known) keep_peak(key, now);
-  return std::max(known, now);
+  if (known.is_fresh()) return known.rate;
+  const double again = world.all_reduce(measure(type, known.rate > 0 ? kShort : kLong),
+                                        parallel::ReduceOp::kSum, "peak rate");
+  const double best = std::max(known.rate, again);
+  if (decides) keep_peak(key, best);
+  return best;
 }
 
 double measure_peak_rate(at::ScalarType type) {

@@ -12,8 +12,8 @@ namespace switchyard::trainer {
 // **Collective.** FLOP/s of all ranks together in products of this type, by the paths in force
 // (core/tensor/gemm.h), each rank with its threads and all at once: the best that was ever measured
 // for so many ranks with so many threads on this kind of machine. Other work on the machine makes a
-// measurement too low, never too high, so the best is kept in peak_file(); the first takes about a
-// second, later ones a tenth of that.
+// measurement too low, never too high, so the best is kept in peak_file(). The first measurement
+// takes about a second; one that is older than ten minutes is tried again for a tenth of that.
 double peak_rate(at::ScalarType type, parallel::Communicator& world);
 
 // Measures this process alone for about a second and keeps the result, in place of an older one

@@ -82,9 +82,9 @@ double value_at(const ValueSchedule& schedule, double start, const Progress& pro
 void set_value(RunConfig& config, const std::string& field, double value) {
   if (field != kBatch) return set_real_at(config, field, value);
   Train& train = *config.mutable_train();
-  const int factor = static_cast<int>(value) / train.global_batch();
-  train.set_global_batch(factor * train.global_batch());
-  train.set_accumulation(factor * train.accumulation());
+  const int sequences = train.global_batch() / train.accumulation();
+  train.set_accumulation(static_cast<int>(value) / sequences);
+  train.set_global_batch(train.accumulation() * sequences);
 }
 
 RunConfig in_force(const RunConfig& config, const Progress& progress) {
@@ -102,8 +102,9 @@ int64_t global_batch_at(const RunConfig& config, const Progress& progress) {
   const int64_t base = config.train().global_batch();
   const ValueSchedule* schedule = batch_schedule(config);
   if (!schedule) return base;
-  return static_cast<int64_t>(value_at(*schedule, static_cast<double>(base), progress)) / base *
-         base;
+  const int64_t sequences = base / config.train().accumulation();
+  const double value = value_at(*schedule, static_cast<double>(base), progress);
+  return static_cast<int64_t>(value) / sequences * sequences;
 }
 
 int64_t sequences_left(const RunConfig& config, Progress progress) {

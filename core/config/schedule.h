@@ -26,8 +26,8 @@ bool has_weight_decay(const RunConfig& config);
 // them.
 double value_at(const ValueSchedule& schedule, double start, const Progress& progress);
 
-// Gives a schedulable field that is set this value. A batch is rounded down to a multiple of the
-// config's own, and train.accumulation becomes the same multiple of its own.
+// Gives a schedulable field that is set this value. A batch is rounded down to whole micro-batches
+// of the config's size, and train.accumulation becomes their number.
 void set_value(RunConfig& config, const std::string& field, double value);
 
 // The config of the step that begins there: every scheduled field has its value, and no schedule is

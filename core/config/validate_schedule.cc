@@ -80,7 +80,7 @@ void check_positions(const ValueSchedule& schedule, const std::string& path, Fin
   }
 }
 
-// Whether no batch is smaller than the first.
+// Whether no batch is smaller than the first, which is one of whole micro-batches.
 bool check_batches(const ValueSchedule& schedule, const RunConfig& config, const std::string& path,
                    Findings& findings) {
   const int base = config.train().global_batch();
@@ -90,11 +90,13 @@ bool check_batches(const ValueSchedule& schedule, const RunConfig& config, const
     const double value = schedule.point(i).value();
     if (value < base || value > std::numeric_limits<int32_t>::max())
       findings.add(
-          "{}.point[{}].value ({}) must be at least train.global_batch ({}), of which every "
-          "step's batch is a multiple, and at most {}; raise it, or lower train.global_batch",
+          "{}.point[{}].value ({}) must be at least train.global_batch ({}), the smallest "
+          "batch, and at most {}; raise it, or lower train.global_batch",
           path, i, value, base, std::numeric_limits<int32_t>::max());
   }
-  return base > 0 && findings.lines.size() == before;
+  const int micro_batches = config.train().accumulation();
+  return base > 0 && micro_batches > 0 && base % micro_batches == 0 &&
+         findings.lines.size() == before;
 }
 
 std::vector<std::string> rules_broken_by(const RunConfig& config) {

@@ -34,20 +34,20 @@ at::Tensor router_losses(const Routing& routing, const config::Moe& moe, const S
   };
   const LossCoefficients::Routers coefficients = router_coefficients(moe, context);
   // Experts that choose are in balance: of an encoder-decoder the coefficient is the decoder's.
-  const double coefficient = experts_choose(moe) ? 0 : coefficients.balance;
+  const double of_balance = experts_choose(moe) ? 0 : coefficients.balance;
   const auto of = [&](const at::Tensor& slope_GE) {
     return balance_loss(routing.probability_TE, slope_GE, context);
   };
   if (!context.pool) {
-    add(of(decision.balance.expert_GE), coefficient, values.balance_loss);
+    add(of(decision.balance.expert_GE), of_balance, values.balance_loss);
   }
   if (decision.balance.within_GE.defined()) {
-    add(balance_loss_within(routing, decision.enters_T1, decision.balance.within_GE), coefficient,
+    add(balance_loss_within(routing, decision.enters_T1, decision.balance.within_GE), of_balance,
         values.balance_loss);
   }
   if (decision.balance.second_GE.defined()) {
     add(balance_loss(second_place_probability(routing), decision.balance.second_GE, context),
-        coefficient, values.balance_loss);
+        of_balance, values.balance_loss);
   }
   if (decision.balance.device_GE.defined()) {
     add(of(decision.balance.device_GE), coefficients.device, values.device_loss);

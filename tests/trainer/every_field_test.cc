@@ -164,6 +164,8 @@ const std::map<std::string, std::string> kElsewhere = {
     {"log.every", "when to print: run_training_test"},
     {"runtime.threads", "speed: run_training_test"},
     {"runtime.timeout_seconds", "how long to wait for a rank: mpi_dist_test"},
+    {"runtime.float32_products", "the last bits: run_products_test"},
+    {"runtime.bfloat16_products", "the last bits: run_products_test"},
 };
 
 // All scalars of the schema by their paths; of a list, its first element's.

@@ -94,9 +94,12 @@ TEST_F(Products, MeasuredOnceMakeMfuAShareOfOne) {
   expect_trained({.run = "first"});
   const auto rates = nlohmann::json::parse(read_file(peaks));
   ASSERT_EQ(rates.size(), 1u);
-  EXPECT_GT(rates.begin()->get<double>(), 1e8);
+  EXPECT_GT(rates.begin()->at("flops_per_second"), 1e8);
   const std::string key = rates.begin().key();
-  for (const std::string& content : {nlohmann::json{{key, 1}}.dump(), std::string("no json")}) {
+  const auto old = [&](double rate) {
+    return nlohmann::json{{key, {{"flops_per_second", rate}, {"measured_at", 0}}}}.dump();
+  };
+  for (const std::string& content : {old(1), std::string("no json"), std::string("{\"a\":1}")}) {
     write_file(peaks, content);
     const std::string run = fmt::format("run{}", content.size());
     expect_trained({.run = run});
@@ -105,8 +108,11 @@ TEST_F(Products, MeasuredOnceMakeMfuAShareOfOne) {
       EXPECT_GT(record["mfu"], 0);
       EXPECT_LE(record["mfu"], 1);
     }
-    EXPECT_GT(nlohmann::json::parse(read_file(peaks))[key].get<double>(), 1e8);
+    EXPECT_GT(nlohmann::json::parse(read_file(peaks))[key]["flops_per_second"], 1e8);
   }
+  write_file(peaks, old(1e18));  // seen once, on a better day
+  expect_trained({.run = "slow"});
+  EXPECT_EQ(nlohmann::json::parse(read_file(peaks))[key]["flops_per_second"], 1e18);
   std::filesystem::remove_all(file("cache"));
   write_file(file("cache"), "a file where the folder should be");
   expect_trained({.run = "nowhere"});

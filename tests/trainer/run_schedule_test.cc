@@ -103,7 +103,7 @@ TEST_F(ScheduledRun, EnlargesTheBatchLikeMoreMicroBatches) {
     expect_trained_with(one, {"train.global_batch=16", "train.accumulation=4"}, ranks);
     expect_trained_with(two,
                         joined({"train.global_batch=8", "train.accumulation=2"},
-                               schedule(0, "train.global_batch", "step=0", "23")),
+                               schedule(0, "train.global_batch", "step=0", "19")),
                         ranks);
     expect_same_end(two, one, kSteps);
   }

@@ -70,7 +70,7 @@ TEST_F(Schedules, LeaveTheRestOfTheConfigAsItIs) {
               testing::ElementsAre("optimizer.weight_decay: 0.1 -> 0.5"));
 }
 
-TEST_F(Schedules, EnlargeTheBatchByWholeMultiplesMadeOfMoreMicroBatches) {
+TEST_F(Schedules, EnlargeTheBatchByWholeMicroBatches) {
   const RunConfig config =
       load(schedule("train.global_batch", "point { step: 4 value: 40 approach: LINEARLY }"),
            {"train.accumulation=2"});
@@ -86,6 +86,12 @@ TEST_F(Schedules, EnlargeTheBatchByWholeMultiplesMadeOfMoreMicroBatches) {
   EXPECT_EQ(global_batch_at(odd, {3, 0}), 8);    // 14.9
   EXPECT_EQ(global_batch_at(odd, {4, 0}), 16);   // 17.2
   EXPECT_EQ(global_batch_at(odd, {99, 0}), 24);  // 31
+  const RunConfig finer =
+      load(schedule("train.global_batch", "point { step: 10 value: 31 approach: LINEARLY }"),
+           {"train.accumulation=4"});
+  EXPECT_EQ(global_batch_at(finer, {3, 0}), 14);
+  EXPECT_EQ(in_force(finer, {3, 0}).train().accumulation(), 7);
+  EXPECT_EQ(global_batch_at(finer, {99, 0}), 30);
 }
 
 TEST_F(Schedules, CountTheSequencesThatAreLeft) {

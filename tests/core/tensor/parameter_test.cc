@@ -86,9 +86,9 @@ TEST(ParameterTable, InitialisesASliceLikeTheWhole) {
 TEST(ParameterTable, InitialValuesDependOnNameAndSeedAndHaveTheAskedDeviation) {
   ParameterTable table, other;
   for (ParameterTable* t : {&table, &other}) {
-    t->add({"a", {200, 100}, {}, {Init::kNormal, 0.3}, true, {}, {}, {}});
-    t->add({"b", {200, 100}, {}, {Init::kNormal, 0.3}, true, {}, {}, {}});
-    t->add({"c", {3}, {}, {Init::kConstant, 2.5}, true, {}, {}, {}});
+    t->add({"a", {200, 100}, {}, {Init::kNormal, 0.3}, true, {}, {}, {}, {}});
+    t->add({"b", {200, 100}, {}, {Init::kNormal, 0.3}, true, {}, {}, {}, {}});
+    t->add({"c", {3}, {}, {Init::kConstant, 2.5}, true, {}, {}, {}, {}});
     t->allocate(at::kFloat);
   }
   table.initialize(1);
