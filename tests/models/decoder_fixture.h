@@ -65,10 +65,11 @@ using DecoderInstance = Instance<Decoder>;
 
 // A model by its text, resolved as a run's is.
 inline config::Model model_of(const std::string& text) {
+  const bool is_normal = text.find("TRUNCATED_NORMAL") == std::string::npos;
   return config::load_config_text(
-             "model { num_layers: 2 d_model: 16 vocab_size: 32 init_std: 0.2 scale_init_by_depth: "
-             "false " +
-                 text + " } data { synthetic {} } train { steps: 1 global_batch: 1 }",
+             std::string("model { num_layers: 2 d_model: 16 vocab_size: 32 ") +
+                 (is_normal ? "init_std: 0.2 scale_init_by_depth: false " : "") + text +
+                 " } data { synthetic {} } train { steps: 1 global_batch: 1 }",
              "decoder_fixture")
       .model();
 }

@@ -182,7 +182,7 @@ const Case kDenseAfter{"DenseAfter",
                        {1, 1, 0, false, false, Formula::kAfter, {2, true, oracle::relu}}};
 const Case kLearned{"LearnedPositions",
                     "position: LEARNED_POSITIONS",
-                    "ffn: GELU moe { num_experts: 4 d_ff: 24 ffn: RELU }",
+                    "moe { num_experts: 4 d_ff: 24 ffn: RELU }",
                     {1, 1, 0, false, true, Formula::kNone, {2, true, oracle::relu}}};
 
 INSTANTIATE_TEST_SUITE_P(Models, DecoderOracle,

@@ -62,7 +62,9 @@ TEST_F(Resolved, LeavesNothingUnsetButWhatIsUnsetOnPurpose) {
                   "model.moe.router.later_choice_threshold", "model.moe.router.group_top_k",
                   "model.moe.router.group_score_experts", "model.moe.router.bias_update_rate",
                   "model.moe.capacity.rounds", "model.moe.capacity.exempt_share",
-                  "model.moe.capacity.second_level_factor", "model.moe.capacity.group_rule"));
+                  "model.moe.capacity.second_level_factor", "model.moe.capacity.group_rule",
+                  // what depends on the processors of the job
+                  "runtime.float32_products", "runtime.bfloat16_products"));
 }
 
 TEST_F(Resolved, SetsWhatTheKindOfOptimizerUses) {
