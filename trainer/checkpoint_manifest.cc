@@ -38,6 +38,8 @@ class Field {
     return Field(*found, where_, path_.empty() ? name : path_ + "." + name);
   }
 
+  bool has(const char* name) const { return value_.is_object() && value_.contains(name); }
+
   void has_only(const std::vector<std::string_view>& names) const {
     for_each_member([&](const std::string& name, const Field&) {
       if (std::ranges::find(names, name) == names.end()) {
@@ -203,7 +205,7 @@ TrainingState read_state(const Field& json) {
   state.data.draws = integers(json.member("data_draws"), 0);
   state.data_fingerprint = json.member("data_fingerprint").hexadecimal(16);
   state.tokenizer_fingerprint = json.member("tokenizer_fingerprint").hexadecimal(16);
-  state.processor = json.member("processor").text();
+  if (json.has("processor")) state.processor = json.member("processor").text();
   state.last_active = json.member("last_active").list([](const Field& layer) {
     return integers(layer, std::numeric_limits<int64_t>::min());
   });

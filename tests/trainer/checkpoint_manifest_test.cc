@@ -22,6 +22,7 @@ Manifest example() {
   manifest.inventory.tensors = {{"norm", {"w.safetensors", DType::kFloat64, {5}, 0xdeadbeef}},
                                 {"scale", {"w.safetensors", DType::kFloat32, {}, 7}}};
   manifest.state = state_at(12);
+  manifest.state.processor = "AuthenticAMD 25.17, AVX2";
   return manifest;
 }
 
@@ -46,12 +47,19 @@ TEST(Manifest, HasTheDocumentedText) {
             R"("mesh":{"data":4,"expert":2,"expert_data":2},"num_ranks":4,)"
             R"("state":{"data_draws":[72,24],"data_fingerprint":"fedcba9876543210",)"
             R"("data_sequence":96,"last_active":[[12,0,11,-1],[]],"optimizer_steps":19,)"
+            R"("processor":"AuthenticAMD 25.17, AVX2",)"
             R"("skipped_in_a_row":3,"skipped_steps":5,"step":12,)"
             R"("tokenizer_fingerprint":"0000000000000042","tokens":12000},)"
             R"("tensors":{"norm":{"crc32c":"deadbeef","dtype":"F64","file":"w.safetensors",)"
             R"("shape":[5]},"scale":{"crc32c":"00000007","dtype":"F32",)"
             R"("file":"w.safetensors","shape":[]}}})"
             "\n");
+}
+
+TEST(Manifest, MayLackTheProcessor) {
+  Json json = Json::parse(manifest_text(example()));
+  json["state"].erase("processor");
+  EXPECT_EQ(parse_manifest(json.dump(), "f.json").state.processor, "");
 }
 
 TEST(Manifest, SaysWhichMemberIsWrongAndHow) {
