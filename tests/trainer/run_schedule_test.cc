@@ -35,8 +35,7 @@ struct Fields {
 // Every schedulable field but the batch; coefficients begin at 0.
 std::vector<Fields> all_fields() {
   const Fields most{{"optimizer.schedule=CONSTANT", "model.moe.router.selection_bias=true",
-                     "model.moe.router.num_groups=2", "model.moe.router.group_top_k=1",
-                     "model.moe.num_devices=2"},
+                     "model.moe.router.num_groups=2", "model.moe.router.group_top_k=1"},
                     {{"optimizer.lr", "1e-3", "2e-3"},
                      {"optimizer.weight_decay", "0", "0.3"},
                      {"model.output_z_loss_coefficient", "0", "0.1"},
