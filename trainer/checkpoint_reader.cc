@@ -12,6 +12,7 @@
 #include "core/base/log.h"
 #include "core/config/defaults.h"
 #include "core/config/text_reader.h"
+#include "core/config/unused_fields.h"
 #include "core/config/validate.h"
 #include "core/io/checksum.h"
 #include "core/io/json.h"
@@ -174,11 +175,13 @@ void fill(const std::string& path, const Inventory& inventory,
   problems.throw_if_any();
 }
 
-// What a program older than a field left unset is what the field's default does.
+// What a program older than a field left unset is what the field's default does; what it set and
+// nothing reads is left out.
 config::RunConfig parse_config(const std::string& path) {
   const std::string text = read_config_text(path);
   config::RunConfig config;
   auto problems = config::read_text({text, path + "/" + kConfigFile, ""}, config).problems;
+  config::drop_unused_fields(config);
   config::apply_defaults(config);
   if (problems.empty()) problems = config::problems(config, /*num_ranks=*/0);
   if (!problems.empty()) {

@@ -42,10 +42,8 @@ int settle(const Choice& choice, parallel::Communicator& world) {
   world.broadcast(&wanted, sizeof wanted, 0, "products");
   if (wanted != choice.wide.number || is_everywhere) return wanted;
   if (world.rank() == 0)
-    warn(
-        "runtime.{} is {}, since {} needs AVX-512, which not every processor of this job has; the "
-        "last bits will differ",
-        choice.field, choice.plain.name, choice.wide.name);
+    warn("runtime.{} is {}, since {} needs AVX-512, which not every processor of this job has",
+         choice.field, choice.plain.name, choice.wide.name);
   return choice.plain.number;
 }
 

@@ -192,9 +192,9 @@ const Use kUses[] = {
      "AS_MODEL"},
     {"model.moe.router.init_std",
      reads_router_deviation,
-     "only OWN_NORMAL, and AS_MODEL with model.initializer NORMAL, have a deviation; others take 0 "
-     "alone, for zeros",
-     {"model.moe.router.initializer", "model.initializer"}},
+     "only a router of initializer OWN_NORMAL, or AS_MODEL with model.initializer NORMAL, has a "
+     "deviation (others take 0 alone, for zeros; weighting EQUAL has no router)",
+     {kWeighting, "model.moe.router.initializer"}},
     {"model.moe.router.noise_std",
      [](const RunConfig& c) { return router(c).noise() == FIXED_NOISE; },
      "only noise FIXED_NOISE has a deviation of its own",
@@ -309,6 +309,12 @@ void clear_unused_fields(const RunConfig& given, RunConfig& config) {
   for (const Use& use : kUses)
     if (!use.neutral && !has_at(given, use.path) && !use.is_read(filled))
       clear_at(config, use.path);
+}
+
+void drop_unused_fields(RunConfig& config) {
+  const RunConfig filled = config;
+  for (const Use& use : kUses)
+    if (has_at(filled, use.path) && !use.is_read(filled)) clear_at(config, use.path);
 }
 
 std::vector<std::string> unused_fields(const RunConfig& config) {

@@ -43,11 +43,6 @@ void check_position(const Attention& attention, Findings& findings) {
         "model.attention.yarn must not be set with position {}: it stretches RoPE; leave one of "
         "them out",
         position);
-  if (attention.position() != LEARNED_POSITIONS && attention.has_max_positions())
-    findings.add(
-        "model.attention.max_positions ({}) must not be set with position {}, which has no table; "
-        "leave it out or set position: LEARNED_POSITIONS",
-        attention.max_positions(), position);
   const RelativeBias& bias = attention.relative_bias();
   if (relative && bias.num_buckets() >= 2 && bias.max_distance() <= bias.num_buckets() / 2)
     findings.add(

@@ -69,11 +69,6 @@ void check_second_choice(const Moe& moe, Findings& findings) {
 
 void check_noise(const Router& router, Findings& findings) {
   const std::string& noise = Noise_Name(router.noise());
-  if (router.has_noise_std() && router.noise() != FIXED_NOISE)
-    findings.add(
-        "model.moe.router.noise_std ({}) must not be set with noise {}, which does not read it; "
-        "leave it out or set noise: FIXED_NOISE",
-        router.noise_std(), noise);
   if (router.noise() <= NO_NOISE) return;
   if (router.selection() != TOP_K)
     findings.add(

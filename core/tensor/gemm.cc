@@ -47,6 +47,12 @@ std::string family_and_model() {
   return fmt::format("{}.{}", family, model);
 }
 
+bool has_amx_bfloat16() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  constexpr unsigned kAmxBfloat16 = 1u << 22;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & kAmxBfloat16);
+}
+
 GemmPaths& paths_in_force() {
   static GemmPaths paths = fastest_gemm_paths();
   return paths;
@@ -96,8 +102,9 @@ GemmPaths fastest_gemm_paths() {
   GemmPaths paths;
   const bool is_amd = maker() == "AuthenticAMD";
   if (is_amd && has_onednn(at::kFloat)) paths.float32 = GemmPath::kOneDnn;
-  // ATen's own bfloat16 is oneDNN too where there is AVX-512, and a naive loop where there is not.
-  if (has_onednn(at::kBFloat16)) paths.bfloat16 = GemmPath::kOneDnn;
+  // Without instructions for bfloat16 oneDNN emulates it, and ATen's own is a naive loop.
+  const bool has_instructions = __builtin_cpu_supports("avx512bf16") || has_amx_bfloat16();
+  if (has_instructions && has_onednn(at::kBFloat16)) paths.bfloat16 = GemmPath::kOneDnn;
   return paths;
 }
 

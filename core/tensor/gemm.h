@@ -1,8 +1,8 @@
 #pragma once
 // Matrix products: which library computes them. The choice is a function of the processor, or the
 // user's; a measurement would give two processes other sums. It never costs precision. MKL does not
-// use AVX-512 on AMD processors, where oneDNN is twice as fast in float32; bfloat16 without AVX-512
-// is far slower than converting to float32.
+// use AVX-512 on AMD processors, where oneDNN is 1.1 (Zen 4) to 2.2 times (Zen 5) as fast in
+// float32; bfloat16 without instructions for it is far slower than converting to float32.
 
 #include <cstdint>
 #include <string>

@@ -53,7 +53,7 @@ TEST(Generate, RefusesBeforehandWhatTheModelHasNoPositionsFor) {
     write(7);
     FAIL() << "17 positions of 16";
   } catch (const ConfigError& error) {
-    EXPECT_THAT(error.what(), ::testing::HasSubstr("7 more need 17 positions"));
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("with 7 more it needs 17 positions"));
     EXPECT_THAT(error.what(), ::testing::HasSubstr("has learned 16"));
   }
   EXPECT_EQ(shown, "");

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include "core/config/defaults.h"
 #include "core/config/fields.h"
 #include "core/config/print.h"
 #include "tests/core/config/config_files.h"
@@ -157,6 +158,20 @@ TEST_F(UnusedFields, OfADenseModelAreTheExperts) {
 TEST_F(UnusedFields, ResolveToAConfigThatLoadsAgain) {
   EXPECT_NO_THROW(
       load_config(write("again.textproto", to_text(load_config(run(kSmallRun), kIdle)))));
+}
+
+// An earlier program set every field in the config that it stored.
+TEST_F(UnusedFields, OfAStoredConfigAreLeftOut) {
+  const RunConfig now = load_config(run(kSmallRun));
+  RunConfig stored = now;
+  stored.mutable_model()->mutable_moe()->mutable_capacity()->set_rounds(2);
+  stored.mutable_model()->mutable_moe()->mutable_router()->set_group_top_k(1);
+  stored.mutable_model()->mutable_moe()->mutable_capacity()->set_group_sequences(2);
+  stored.mutable_data()->set_tokenizer("bytes");
+  EXPECT_EQ(unused_fields(stored).size(), 4u);
+  drop_unused_fields(stored);
+  apply_defaults(stored);
+  EXPECT_THAT(differences(stored, now), testing::IsEmpty());
 }
 
 }  // namespace

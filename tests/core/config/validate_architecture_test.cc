@@ -67,7 +67,7 @@ TEST_F(ValidateArchitecture, ChecksLearnedPositions) {
   EXPECT_THAT(broken({learned, "model.attention.max_positions=0"}),
               HasSubstr("model.attention.max_positions (0) must be at least 1"));
   EXPECT_THAT(broken({"model.attention.max_positions=64"}),
-              HasSubstr("max_positions (64) must not be set with position ROPE"));
+              HasSubstr("max_positions (64) is set, but only position LEARNED_POSITIONS has"));
   EXPECT_THAT(broken({learned, "model.attention.yarn.factor=2"}),
               HasSubstr("yarn must not be set with position LEARNED_POSITIONS"));
   EXPECT_THAT(broken({learned, "model.attention.relative_bias.num_buckets=8"}),

@@ -103,9 +103,9 @@ TEST_F(ValidateRouting, ChecksTheFixedNoise) {
   EXPECT_THAT(broken({fixed, "router.noise_std=0"}),
               HasSubstr("noise_std (0) must be finite and above 0"));
   EXPECT_THAT(broken({"router.noise_std=0.1"}),
-              HasSubstr("noise_std (0.1) must not be set with noise NO_NOISE"));
+              HasSubstr("noise_std (0.1) is set, but only noise FIXED_NOISE"));
   EXPECT_THAT(broken({"router.noise=LEARNED_NOISE", "router.noise_std=0.1"}),
-              HasSubstr("noise_std (0.1) must not be set with noise LEARNED_NOISE"));
+              HasSubstr("noise_std (0.1) is set, but only noise FIXED_NOISE"));
   EXPECT_THAT(broken({fixed, "router.selection=SAMPLED"}),
               HasSubstr("noise (FIXED_NOISE) must be used with selection TOP_K"));
   EXPECT_THAT(broken({fixed, "router.score=SIGMOID"}),
