@@ -18,7 +18,7 @@ function(switchyard_unit_test name)
   endif()
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-  set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT 120 PROCESSORS ${processors}
+  set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT 400 PROCESSORS ${processors}
     ENVIRONMENT "SY_TEST_ROOT=${CMAKE_SOURCE_DIR};SY_TEST_BUILD=${CMAKE_BINARY_DIR};XDG_CACHE_HOME=${CMAKE_BINARY_DIR}/cache;OMP_NUM_THREADS=${processors};OMP_WAIT_POLICY=passive;GTEST_OUTPUT=xml:${CMAKE_BINARY_DIR}/test_results/${name}.xml")
   set_property(GLOBAL APPEND PROPERTY SWITCHYARD_TESTS_WITH_RESULTS ${name})
 endfunction()
@@ -54,9 +54,9 @@ function(switchyard_dist_test name)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   foreach(nproc IN LISTS ARG_NPROC)
     add_test(NAME ${name}_np${nproc}
-      COMMAND ${CMAKE_SOURCE_DIR}/scripts/launch -n ${nproc} --oversubscribe --timeout 150 $<TARGET_FILE:${name}>
+      COMMAND ${CMAKE_SOURCE_DIR}/scripts/launch -n ${nproc} --oversubscribe --timeout 370 $<TARGET_FILE:${name}>
       WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-    set_tests_properties(${name}_np${nproc} PROPERTIES LABELS dist PROCESSORS ${nproc} TIMEOUT 180 RESOURCE_LOCK mpi
+    set_tests_properties(${name}_np${nproc} PROPERTIES LABELS dist PROCESSORS ${nproc} TIMEOUT 400 RESOURCE_LOCK mpi
       ENVIRONMENT "SY_TEST_ROOT=${CMAKE_SOURCE_DIR};SY_TEST_BUILD=${CMAKE_BINARY_DIR};XDG_CACHE_HOME=${CMAKE_BINARY_DIR}/cache;OMP_NUM_THREADS=1;GTEST_OUTPUT=xml:${CMAKE_BINARY_DIR}/test_results/${name}_np${nproc}.xml")
     set_property(GLOBAL APPEND PROPERTY SWITCHYARD_TESTS_WITH_RESULTS ${name}_np${nproc})
   endforeach()
