@@ -51,13 +51,13 @@ std::string text_of(const std::vector<int32_t>& tokens, const Tokenizer& tokeniz
 
 // The last token that is generated is not read again.
 void check_length(int64_t prompt, int64_t max_tokens, const models::Model& model) {
-  const int64_t positions = prompt + std::max<int64_t>(0, max_tokens - 1);
-  if (positions > model.longest_text())
+  const int64_t longest = model.longest_text(), later = std::max<int64_t>(0, max_tokens - 1);
+  if (prompt > longest || later > longest - prompt)
     throw ConfigError(fmt::format(
-        "the prompt has {} tokens, the beginning of the document included; with {} more "
-        "it needs {} positions, but the model has learned {} "
-        "(model.attention.max_positions); shorten the prompt or lower --max-tokens",
-        prompt, max_tokens, positions, model.longest_text()));
+        "the prompt has {} tokens, the beginning of the document included, and {} more are asked "
+        "for, but the model has learned {} positions (model.attention.max_positions); shorten the "
+        "prompt or lower --max-tokens",
+        prompt, max_tokens, longest));
 }
 
 // **Collective.** Logits may differ in their last bits from rank to rank; a rank that drew another

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -27,6 +26,7 @@ using Json = nlohmann::json;
 
 constexpr double kLong = 0.8, kShort = 0.08;  // seconds of a measurement
 constexpr int64_t kFreshSeconds = 600;
+constexpr double kImpossible = 1e20;  // FLOP/s that no job has
 
 // Everything that the rate depends on.
 std::string key_of(at::ScalarType type, int ranks) {
@@ -71,6 +71,8 @@ struct Peak {
 
 // An object of {"flops_per_second", "measured_at"} by key; whatever cannot be read counts as empty.
 Json read_peaks() {
+  std::error_code ignored;
+  if (!std::filesystem::is_regular_file(peak_file(), ignored)) return Json::object();
   std::ifstream file(peak_file());
   Json peaks = Json::parse(file, nullptr, /*allow_exceptions=*/false);
   return peaks.is_object() ? peaks : Json::object();
@@ -80,7 +82,7 @@ Peak known_peak(const std::string& key) {
   try {
     const Json peak = read_peaks().at(key);
     const double rate = peak.at("flops_per_second");
-    return {std::isfinite(rate) ? std::max(0.0, rate) : 0, peak.at("measured_at")};
+    return {rate > 0 && rate < kImpossible ? rate : 0, peak.at("measured_at")};
   } catch (const Json::exception&) {
     return {};
   }

@@ -1,6 +1,10 @@
 #include "trainer/products.h"
 
+#include <algorithm>
+#include <vector>
+
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "core/base/log.h"
 #include "core/tensor/gemm.h"
@@ -89,6 +93,18 @@ Runtime products_of_run(const config::RunConfig& config, const Resume& resume) {
   } catch (const CheckpointError&) {  // damaged: the trainer tries older ones
   }
   return {};
+}
+
+std::string processors_of(parallel::Communicator& world) {
+  const std::vector<std::string> names = world.all_gather_text(processor_name(), "processors");
+  std::vector<std::string> runs;
+  for (auto begin = names.begin(); begin != names.end();) {
+    const auto end = std::find_if(begin, names.end(), [&](const auto& n) { return n != *begin; });
+    runs.push_back(end - begin == world.size() ? *begin
+                                               : fmt::format("{} x {}", end - begin, *begin));
+    begin = end;
+  }
+  return fmt::format("{}", fmt::join(runs, "; "));
 }
 
 std::string describe_products(const Runtime& runtime) {

@@ -20,6 +20,10 @@ config::Runtime agree_on_products(config::Runtime asked, const config::Runtime& 
 // (the trainer says why). Not collective.
 config::Runtime products_of_run(const config::RunConfig& config, const Resume& resume);
 
+// **Collective.** processor_name() of all ranks: one where all are alike, else each with the number
+// of neighbouring ranks that have it.
+std::string processors_of(parallel::Communicator& world);
+
 // "products: float32 ONEDNN, bfloat16 NATIVE (AuthenticAMD 25.17, AVX512)"
 std::string describe_products(const config::Runtime& runtime);
 

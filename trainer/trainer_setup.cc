@@ -97,7 +97,7 @@ Trainer::Trainer(const config::RunConfig& config, parallel::Communicator& world,
   state_.data = blend_.start();
   state_.data_fingerprint = blend_.fingerprint();
   state_.tokenizer_fingerprint = tokenizer_ ? tokenizer_->fingerprint() : 0;
-  state_.processor = processor_name();
+  state_.processor = processors_of(world);
   state_.last_active.resize(config::num_routers(config.model()));
   start_from(resume);
   const LoaderOptions options{config.train().global_batch(),
@@ -107,7 +107,8 @@ Trainer::Trainer(const config::RunConfig& config, parallel::Communicator& world,
                               /*prefetch=*/2,
                               data_.maker,
                               state_.step,
-                              micro_batches(config_)};
+                              micro_batches(config_),
+                              config::largest_batch(config_)};
   num_tokens_ = state_.tokens + config::sequences_left(config_, {state_.step, state_.tokens}) *
                                     config_.data().sequence_length();
   loader_ = std::make_unique<BatchLoader>(blend_, options, state_.data);

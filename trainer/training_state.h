@@ -18,7 +18,8 @@ struct TrainingState {
   int64_t skipped_steps = 0;
   Cursor data;
   uint64_t data_fingerprint = 0, tokenizer_fingerprint = 0;
-  std::string processor;  // of rank 0 when this was saved; bits depend on it. Empty: not known
+  std::string
+      processor;  // processors_of() when this was saved: bits depend on it; empty: not known
   std::vector<std::vector<int64_t>> last_active;  // [router][expert]: step of its last token
   bool operator==(const TrainingState&) const = default;
 };

@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "core/config/fields.h"
+#include "core/config/run_config.pb.h"
 #include "core/config/suggest.h"
 
 namespace switchyard::config {
@@ -98,12 +99,24 @@ fs::path find_preset(const PresetRequest& request, ReadResult& result) {
                              suggestion(request.name, names_in(folders))));
 }
 
+// Drops the schedules of `base` whose fields have one in `top`.
+void drop_replaced_schedules(RunConfig& base, const RunConfig& top) {
+  const auto is_replaced = [&](const ValueSchedule& schedule) {
+    return std::any_of(top.schedule().begin(), top.schedule().end(),
+                       [&](const auto& own) { return own.field() == schedule.field(); });
+  };
+  auto& schedules = *base.mutable_schedule();
+  schedules.erase(std::remove_if(schedules.begin(), schedules.end(), is_replaced), schedules.end());
+}
+
 // Drops the lists of `base` that `top` sets too, at any depth, since MergeFrom would append.
 void drop_replaced_lists(Message& base, const Message& top) {
   std::vector<const FieldDescriptor*> fields;
   top.GetReflection()->ListFields(top, &fields);
   for (const FieldDescriptor* field : fields) {
-    if (field->is_repeated())
+    if (field->message_type() == ValueSchedule::descriptor())
+      drop_replaced_schedules(dynamic_cast<RunConfig&>(base), dynamic_cast<const RunConfig&>(top));
+    else if (field->is_repeated())
       base.GetReflection()->ClearField(&base, field);
     else if (is_group(*field) && base.GetReflection()->HasField(base, field))
       drop_replaced_lists(*base.GetReflection()->MutableMessage(&base, field),

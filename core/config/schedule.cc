@@ -12,6 +12,7 @@ namespace switchyard::config {
 namespace {
 
 constexpr char kBatch[] = "train.global_batch";
+constexpr int64_t kCountedSteps = 10'000'000;
 
 // Of a point, in the unit of its schedule.
 double coordinate(const SchedulePoint& point) {
@@ -110,13 +111,24 @@ int64_t global_batch_at(const RunConfig& config, const Progress& progress) {
 int64_t sequences_left(const RunConfig& config, Progress progress) {
   const int64_t steps = std::max<int64_t>(0, config.train().steps() - progress.step);
   if (!batch_schedule(config)) return steps * config.train().global_batch();
+  const int64_t stride = steps / kCountedSteps + 1;
   int64_t sequences = 0;
-  for (; progress.step < config.train().steps(); ++progress.step) {
-    const int64_t batch = global_batch_at(config, progress);
-    sequences += batch;
-    progress.tokens += batch * config.data().sequence_length();
+  for (int64_t left = steps; left > 0;) {
+    const int64_t now = std::min(left, stride);
+    const int64_t drawn = now * global_batch_at(config, progress);
+    sequences += drawn;
+    progress.step += now;
+    progress.tokens += drawn * config.data().sequence_length();
+    left -= now;
   }
   return sequences;
+}
+
+int64_t largest_batch(const RunConfig& config) {
+  double largest = config.train().global_batch();
+  if (const ValueSchedule* schedule = batch_schedule(config))
+    for (const SchedulePoint& point : schedule->point()) largest = std::max(largest, point.value());
+  return static_cast<int64_t>(largest);
 }
 
 }  // namespace switchyard::config

@@ -37,7 +37,11 @@ RunConfig in_force(const RunConfig& config, const Progress& progress);
 // Sequences of that step: in_force()'s train.global_batch without the rest.
 int64_t global_batch_at(const RunConfig& config, const Progress& progress);
 
-// Sequences of all steps from there to the last.
+// Sequences of all steps from there to the last. Of more than ten million steps an estimate, which
+// looks at some of them.
 int64_t sequences_left(const RunConfig& config, Progress progress);
+
+// No step has more sequences.
+int64_t largest_batch(const RunConfig& config);
 
 }  // namespace switchyard::config

@@ -129,7 +129,7 @@ constexpr RealRange kReals[] = {
     not_negative("model.attention.yarn.mscale"),
     share_below_one("model.moe.router.input_jitter"),
     share_below_one("model.moe.router.input_dropout"),
-    above_zero("model.moe.router.noise_std"),
+    {"model.moe.router.noise_std", 0, Bound::kOpen, 1e6, Bound::kClosed},
     not_negative("model.moe.router.bias_update_rate"),
     not_negative("model.moe.router.init_std"),
     {"model.moe.router.weight_norm", 1, Bound::kClosed, kInfinity, Bound::kOpen},

@@ -88,7 +88,8 @@ bool check_batches(const ValueSchedule& schedule, const RunConfig& config, const
   for (int i = 0; i < schedule.point_size(); ++i) {
     if (!schedule.point(i).has_value()) continue;
     const double value = schedule.point(i).value();
-    if (value < base || value > std::numeric_limits<int32_t>::max())
+    const bool fits = value >= base && value <= std::numeric_limits<int32_t>::max();
+    if (!fits)  // nor does NaN
       findings.add(
           "{}.point[{}].value ({}) must be at least train.global_batch ({}), the smallest "
           "batch, and at most {}; raise it, or lower train.global_batch",
@@ -113,6 +114,7 @@ void try_values(const ValueSchedule& schedule, RunConfig config, const std::stri
   for (int i = 0; i < schedule.point_size(); ++i) {
     if (!schedule.point(i).has_value()) continue;
     const double value = schedule.point(i).value();
+    if (schedule.field() == "optimizer.lr" && value == 0) continue;  // where a decay may end
     RunConfig there = config;
     set_value(there, schedule.field(), value);
     for (const std::string& rule : rules_broken_by(there))

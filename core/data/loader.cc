@@ -19,11 +19,12 @@ void check_options(const Blend& blend, const LoaderOptions& options) {
         fmt::format("global batch of {} sequences must be a positive multiple of "
                     "accumulation ({}) x data ranks ({})",
                     global, accumulation, num_ranks));
-  if (blend.num_samples() < global)
+  const int64_t largest = std::max(global, options.largest_step);
+  if (blend.num_samples() < largest)
     throw DataError(
         fmt::format("the data hold {} samples of {} tokens, less than one global batch "
                     "of {}; use more text, shorter sequences or a smaller batch",
-                    blend.num_samples(), blend.length(), global));
+                    blend.num_samples(), blend.length(), largest));
 }
 
 }  // namespace

@@ -25,6 +25,7 @@ struct LoaderOptions {
   // Micro-batches of a step, which need not be A but have the same size, G/A, from the step's
   // number and the global sequences drawn before it; called on the reader's thread. Null: always A.
   std::function<int64_t(int64_t step, int64_t sequences)> micro_batches = {};
+  int64_t largest_step = 0;  // sequences that no step exceeds; 0: G
 };
 
 // Micro-batch m of a step before which n sequences were drawn holds the global sequences n + m*G/A

@@ -53,8 +53,8 @@ TEST(Generate, RefusesBeforehandWhatTheModelHasNoPositionsFor) {
     write(7);
     FAIL() << "17 positions of 16";
   } catch (const ConfigError& error) {
-    EXPECT_THAT(error.what(), ::testing::HasSubstr("with 7 more it needs 17 positions"));
-    EXPECT_THAT(error.what(), ::testing::HasSubstr("has learned 16"));
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("and 7 more are asked for"));
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("has learned 16 positions"));
   }
   EXPECT_EQ(shown, "");
 }

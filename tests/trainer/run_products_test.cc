@@ -96,12 +96,14 @@ TEST_F(Products, MeasuredOnceMakeMfuAShareOfOne) {
   ASSERT_EQ(rates.size(), 1u);
   EXPECT_GT(rates.begin()->at("flops_per_second"), 1e8);
   const std::string key = rates.begin().key();
+  int runs = 0;
   const auto old = [&](double rate) {
     return nlohmann::json{{key, {{"flops_per_second", rate}, {"measured_at", 0}}}}.dump();
   };
-  for (const std::string& content : {old(1), std::string("no json"), std::string("{\"a\":1}")}) {
+  for (const std::string& content :
+       {old(1), old(1e308), std::string("no json"), std::string("{\"a\":1}")}) {
     write_file(peaks, content);
-    const std::string run = fmt::format("run{}", content.size());
+    const std::string run = fmt::format("run{}", ++runs);
     expect_trained({.run = run});
     for (const auto& record : timing(run)) {
       if (!record.contains("mfu")) continue;
@@ -113,6 +115,9 @@ TEST_F(Products, MeasuredOnceMakeMfuAShareOfOne) {
   write_file(peaks, old(1e18));  // seen once, on a better day
   expect_trained({.run = "slow"});
   EXPECT_EQ(nlohmann::json::parse(read_file(peaks))[key]["flops_per_second"], 1e18);
+  std::filesystem::remove_all(peaks);
+  std::filesystem::create_directory(peaks);
+  expect_trained({.run = "folder"});
   std::filesystem::remove_all(file("cache"));
   write_file(file("cache"), "a file where the folder should be");
   expect_trained({.run = "nowhere"});

@@ -310,12 +310,18 @@ TEST_F(Recipe, ComesFromTheCommandLineToo) {
   EXPECT_EQ(config.train().steps(), 9);
 }
 
-TEST_F(Recipe, GivesWayToTheRunsOwnSchedules) {
-  const RunConfig config = load_config(
-      run(kRun + "recipe_preset: \"fast\" schedule { field: \"optimizer.weight_decay\" point { "
-                 "tokens: 1 value: 0 } }"));
-  ASSERT_EQ(config.schedule_size(), 1);
-  EXPECT_EQ(config.schedule(0).field(), "optimizer.weight_decay");
+TEST_F(Recipe, GivesWayToTheRunsOwnScheduleOfAField) {
+  const auto with = [&](const std::string& field) {
+    return load_config(run(kRun + "recipe_preset: \"fast\" schedule { field: \"" + field +
+                           "\" point { tokens: 1 value: 0.0625 } }"));
+  };
+  const RunConfig both = with("optimizer.weight_decay");
+  ASSERT_EQ(both.schedule_size(), 2);
+  EXPECT_EQ(both.schedule(0).field(), "optimizer.lr");
+  EXPECT_EQ(both.schedule(1).field(), "optimizer.weight_decay");
+  const RunConfig own = with("optimizer.lr");
+  ASSERT_EQ(own.schedule_size(), 1);
+  EXPECT_EQ(own.schedule(0).point(0).value(), 0.0625);
 }
 
 TEST_F(Recipe, MayNameTheModelButNoOtherRecipe) {

@@ -94,6 +94,13 @@ TEST_F(Schedules, EnlargeTheBatchByWholeMicroBatches) {
   EXPECT_EQ(global_batch_at(finer, {99, 0}), 30);
 }
 
+TEST_F(Schedules, CountTheSequencesOfAnyNumberOfSteps) {
+  const RunConfig config = load(schedule("train.global_batch", "point { step: 6 value: 16 }"),
+                                {"train.steps=1000000000000"});
+  EXPECT_NEAR(static_cast<double>(sequences_left(config, {0, 0})) * 1e-12, 16, 1e-5);
+  EXPECT_EQ(largest_batch(config), 16);
+}
+
 TEST_F(Schedules, CountTheSequencesThatAreLeft) {
   EXPECT_EQ(sequences_left(load(""), {4, 0}), 6 * 8);
   const RunConfig by_step = load(

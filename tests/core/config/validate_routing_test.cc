@@ -101,7 +101,7 @@ TEST_F(ValidateRouting, ChecksTheFixedNoise) {
   EXPECT_EQ(load_config(run(kSmallRun), {"model.moe." + fixed}).model().moe().router().noise_std(),
             0.25);  // of four experts
   EXPECT_THAT(broken({fixed, "router.noise_std=0"}),
-              HasSubstr("noise_std (0) must be finite and above 0"));
+              HasSubstr("noise_std (0) must be above 0 and at most 1"));
   EXPECT_THAT(broken({"router.noise_std=0.1"}),
               HasSubstr("noise_std (0.1) is set, but only noise FIXED_NOISE"));
   EXPECT_THAT(broken({"router.noise=LEARNED_NOISE", "router.noise_std=0.1"}),

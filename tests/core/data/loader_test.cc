@@ -121,6 +121,12 @@ TEST(BatchLoader, RefusesDataBelowOneGlobalBatchAndBatchesThatDoNotDivide) {
   EXPECT_NO_THROW(make(65, 1, 1));
   EXPECT_THAT(message_of<DataError>([&] { make(66, 1, 1); }),
               HasSubstr("65 samples of 16 tokens, less than one global batch of 66"));
+  const auto grows_to = [](int64_t largest) {
+    BatchLoader(two_sources(), {.global_sequences = 8, .largest_step = largest},
+                two_sources().start());
+  };
+  EXPECT_NO_THROW(grows_to(65));
+  EXPECT_THAT(message_of<DataError>([&] { grows_to(66); }), HasSubstr("one global batch of 66"));
   EXPECT_THAT(message_of<ConfigError>([&] { make(8, 3, 1); }), HasSubstr("accumulation (3)"));
   EXPECT_THAT(message_of<ConfigError>([&] { make(8, 4, 4); }), HasSubstr("data ranks (4)"));
 }
