@@ -23,6 +23,7 @@ namespace fs = std::filesystem;
 
 constexpr std::string_view kStepPrefix = "step_";
 constexpr std::string_view kReplaced = ".replaced-";
+constexpr std::string_view kAbandoned = ".abandoned-";
 constexpr std::string_view kTemporary = ".tmp-";
 constexpr uint64_t kMaxManifestBytes = uint64_t{512} << 20;
 constexpr uint64_t kMaxConfigBytes = uint64_t{16} << 20;
@@ -41,10 +42,20 @@ std::optional<StepFolder> parse_step_name(std::string_view name) {
   return step;
 }
 
+// What is there. Any answer of the system but that and "nothing" is an error: a folder that cannot
+// be read just now must not look like one without checkpoints.
+fs::file_type type_of(const std::string& path) {
+  std::error_code error;
+  const fs::file_type type = fs::status(path, error).type();
+  if (error && type != fs::file_type::not_found)
+    throw StorageError(fmt::format("look at {}: {}", path, error.message()));
+  return type;
+}
+
 std::vector<std::string> names_in(const std::string& folder) {
   std::vector<std::string> names;
+  if (type_of(folder) == fs::file_type::not_found) return names;
   std::error_code error;
-  if (!fs::exists(folder, error)) return names;
   for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
     names.push_back(it->path().filename().string());
   }
@@ -160,8 +171,7 @@ std::vector<StepFolder> committed_steps(const std::string& folder) {
     auto step = parse_step_name(name);
     if (!step) continue;
     step->path = folder + "/" + name;
-    std::error_code ignored;
-    if (fs::is_regular_file(step->path + "/" + kCommitFile, ignored)) steps.push_back(*step);
+    if (type_of(step->path + "/" + kCommitFile) == fs::file_type::regular) steps.push_back(*step);
   }
   std::ranges::sort(steps, [](const StepFolder& a, const StepFolder& b) {
     return std::tuple(-a.step, a.is_replaced, a.path) < std::tuple(-b.step, b.is_replaced, b.path);
@@ -219,6 +229,21 @@ void remove_old_steps(const FileSystem& files, const std::string& folder, int64_
       ++kept;
     }
   }
+}
+
+std::vector<std::string> abandon_later_steps(const FileSystem& files, const std::string& folder,
+                                             int64_t step) {
+  std::vector<std::string> abandoned;
+  for (const StepFolder& later : committed_steps(folder)) {
+    if (later.step <= step) continue;
+    int number = 1;
+    const auto name = [&] { return fmt::format("{}{}{}", later.path, kAbandoned, number); };
+    while (type_of(name()) != fs::file_type::not_found) ++number;
+    files.rename(later.path, name());
+    abandoned.push_back(fs::path(name()).filename().string());
+  }
+  if (!abandoned.empty()) files.sync_directory(folder);
+  return abandoned;
 }
 
 void remove_leftovers(const FileSystem& files, const std::string& folder) {

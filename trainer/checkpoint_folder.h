@@ -5,6 +5,7 @@
 //   step_<N>/               committed if it holds COMMIT
 //   step_<N>.tmp-<id>/      being written or removed: never read
 //   step_<N>.replaced-<id>/ an earlier save of the same step, until the new one has its name
+//   step_<N>.abandoned-<n>/ of a branch that the run went back from: kept, but never chosen
 //   LATEST                  the name of the newest, for people
 
 #include <cstdint>
@@ -26,7 +27,7 @@ struct StepFolder {
 
 std::string step_path(const std::string& folder, int64_t step);
 
-// Newest first. Empty if `folder` does not exist.
+// Newest first. Empty if `folder` does not exist; StorageError if that cannot be told.
 std::vector<StepFolder> committed_steps(const std::string& folder);
 
 // Reads the manifest of a step folder and holds it against COMMIT and the files: their digests
@@ -42,6 +43,11 @@ void write_latest(const FileSystem& files, const std::string& folder, int64_t st
 // Removes steps older than the newest `keep` intact ones, of which `saved`, just committed, is the
 // first. Steps beyond `saved`, from before the run went back to an earlier step, are left alone.
 void remove_old_steps(const FileSystem& files, const std::string& folder, int64_t saved, int keep);
+
+// Takes their names from all steps after `step`, to which the run went back: else the next start
+// would choose the newest of them. Returns the new names, newest first.
+std::vector<std::string> abandon_later_steps(const FileSystem& files, const std::string& folder,
+                                             int64_t step);
 
 // Removes what dead runs left behind. Requires: nobody is saving.
 void remove_leftovers(const FileSystem& files, const std::string& folder);

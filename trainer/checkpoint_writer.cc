@@ -1,4 +1,5 @@
 #include <filesystem>
+#include <functional>
 #include <random>
 #include <system_error>
 
@@ -127,15 +128,19 @@ void commit(const FileSystem& files, const std::string& temporary, const std::st
   files.sync_directory(std::filesystem::path(target).parent_path().string());
 }
 
-// The step is safe by now, so no failure here is worth the run.
+// The step is safe by now, so no failure here is worth the run. Old steps go first, since a full
+// disk then has room again, and each part is tried whatever became of the one before.
 void tidy_up(const FileSystem& files, const std::string& folder, int64_t step, int keep) {
-  try {
-    write_latest(files, folder, step);
-    remove_old_steps(files, folder, step, keep);
-    remove_leftovers(files, folder);
-  } catch (const Error& error) {
-    warn("step {} is saved, but tidying up {} failed: {}", step, folder, error.what());
-  }
+  const auto attempt = [&](const char* what, const std::function<void()>& part) {
+    try {
+      part();
+    } catch (const Error& error) {
+      warn("step {} is saved, but {} in {} failed: {}", step, what, folder, error.what());
+    }
+  };
+  attempt("removing old steps", [&] { remove_old_steps(files, folder, step, keep); });
+  attempt("removing leftovers", [&] { remove_leftovers(files, folder); });
+  attempt("writing LATEST", [&] { write_latest(files, folder, step); });
 }
 
 void remove_quietly(const FileSystem& files, const std::string& path) {

@@ -77,7 +77,7 @@ ExitCode Trainer::run() {
     show_progress();
     if (is_due(config_.log().every()) || is_last()) log(result);
     if (is_due(config_.eval().every())) evaluate_now();
-    if (is_due(config_.checkpoint().every())) save();
+    if (is_due(config_.checkpoint().every())) save_unless_skipping();
     if (result.stop_requested && !is_last()) {
       save();
       say(fmt::format("stopped at step {} and saved; run again to go on", state_.step));

@@ -79,6 +79,8 @@ class Trainer {
   void log(StepResult& result);
   void evaluate_now();
   void save();
+  void save_unless_skipping();
+  void abandon_branch();  // **collective**
   bool is_due(int64_t every) const;
   // Whether the step's predictions are as good as train.stop_below_error asks; then the run is
   // over.
@@ -105,7 +107,8 @@ class Trainer {
   Speedometer speed_;
   StopSignals signals_;
   int64_t last_saved_ = -1, last_evaluated_ = -1;
-  bool is_over_ = false;  // before its last step
+  int64_t branch_from_ = -1;  // the step that was resumed, until the first save after it; -1: none
+  bool is_over_ = false;      // before its last step
 };
 
 }  // namespace switchyard::trainer

@@ -1,15 +1,24 @@
 // What a run reports and saves. See trainer/trainer.h.
 
 #include <algorithm>
+#include <limits>
 #include <span>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "models/moe/stats.h"
+#include "trainer/agreement.h"
+#include "trainer/checkpoint_folder.h"
 #include "trainer/evaluate.h"
 #include "trainer/trainer.h"
 
 namespace switchyard::trainer {
+namespace {
+
+constexpr int kKeepAll = std::numeric_limits<int>::max();
+
+}  // namespace
 
 void Trainer::agree_on_activity() {
   for (auto& layer : state_.last_active) {
@@ -53,14 +62,36 @@ void Trainer::evaluate_now() {
   speed_.restart();
 }
 
+// What made a step unfit may be in the weights already, and the steps before it must not go for it.
+void Trainer::save_unless_skipping() {
+  if (state_.skipped_in_a_row == 0) return save();
+  say(fmt::format("not saved: the last {} step(s) were skipped; earlier checkpoints stay",
+                  state_.skipped_in_a_row));
+}
+
+// After going back to an earlier step: what followed it is another branch from here on.
+void Trainer::abandon_branch() {
+  std::vector<std::string> abandoned;
+  agree(world_, "abandoned steps", [&] {
+    if (world_.rank() == 0)
+      abandoned = abandon_later_steps(FileSystem(), folder_.checkpoints(), branch_from_);
+    return std::string();
+  });
+  if (!abandoned.empty())
+    say(fmt::format("went back to step {}: what was saved after it is kept as {}", branch_from_,
+                    fmt::join(abandoned, ", ")));
+  branch_from_ = -1;
+}
+
 void Trainer::save() {
   if (last_saved_ == state_.step) return;
   last_saved_ = state_.step;
+  if (branch_from_ >= 0) abandon_branch();
   agree_on_activity();
   state_.optimizer_steps = optimizer_->num_steps();
   save_checkpoint(FileSystem(), folder_.checkpoints(),
                   {config_, instance_.parameters, *optimizer_, state_}, instance_.mesh,
-                  config_.checkpoint().keep());
+                  state_.skipped_in_a_row > 0 ? kKeepAll : config_.checkpoint().keep());
   say(fmt::format("saved: {}/step_{}", folder_.checkpoints(), state_.step));
   speed_.restart();
 }

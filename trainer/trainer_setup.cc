@@ -165,7 +165,7 @@ void Trainer::restore(const CheckpointReader& checkpoint) {
   const std::string processor = state_.processor;
   state_ = saved;
   state_.processor = processor;
-  last_saved_ = state_.step;
+  last_saved_ = branch_from_ = state_.step;
   // A checkpoint is written after the evaluation of its step.
   const bool was_last = checkpoint.config().train().steps() == state_.step;
   if (was_last || is_due(config_.eval().every())) last_evaluated_ = state_.step;

@@ -17,6 +17,18 @@ std::string folder_of(const std::string& prefix) {
   return folder.empty() ? "." : folder.string();
 }
 
+// The two files replace what has their names, which must be nothing or files.
+void refuse_folders(const std::string& prefix) {
+  for (const char* suffix : {".bin", ".idx"}) {
+    std::error_code ignored;
+    if (std::filesystem::is_directory(prefix + suffix, ignored))
+      throw StorageError(
+          fmt::format("{}{} is a folder, and the token file needs its name; choose another prefix "
+                      "or remove it",
+                      prefix, suffix));
+  }
+}
+
 }  // namespace
 
 void TokenFileWriter::Output::put(const void* bytes, size_t size) {
@@ -40,7 +52,7 @@ TokenFileWriter::TokenFileWriter(const std::string& prefix, int64_t vocab_size)
     : prefix_(prefix),
       vocab_size_(vocab_size),
       type_(vocab_size < 65500 ? TokenType::kUInt16 : TokenType::kInt32),
-      bin_(create(".bin")) {}
+      bin_((refuse_folders(prefix), create(".bin"))) {}
 
 TokenFileWriter::~TokenFileWriter() {
   std::error_code ignored;  // nothing to be done about it here
@@ -89,6 +101,7 @@ void TokenFileWriter::finish() {
   write_index(index);
   index.close();
   bin_.close();
+  refuse_folders(prefix_);
   files_.remove_all(prefix_ + ".idx");  // an index of earlier tokens must not meet the new ones
   for (const char* suffix : {".bin", ".idx"}) files_.rename(temporary(suffix), prefix_ + suffix);
   files_.sync_directory(folder_of(prefix_));

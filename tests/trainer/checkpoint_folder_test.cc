@@ -76,11 +76,46 @@ TEST(LatestCheckpoint, IgnoresNamesThatOnlyLookLikeSteps) {
   EXPECT_EQ(latest_checkpoint(folder.path()), folder.file("step_1"));
 }
 
+// A loop of links stands for every answer that is neither "there" nor "not there".
+TEST(LatestCheckpoint, IsAnErrorWhereTheFolderCannotBeRead) {
+  TempFolder folder;
+  std::filesystem::create_symlink("loop", folder.file("loop"));
+  EXPECT_THROW(latest_checkpoint(folder.file("loop")), StorageError);
+  save_steps(folder.path(), {1});
+  std::filesystem::create_directories(folder.file("step_2"));
+  std::filesystem::create_symlink("COMMIT", folder.file("step_2/COMMIT"));
+  EXPECT_THROW(latest_checkpoint(folder.path()), StorageError);
+}
+
+TEST(AbandonLaterSteps, KeepsThemUnderNamesThatAreNeverChosen) {
+  TempFolder folder;
+  save_steps(folder.path(), {1, 2});
+  const FileSystem files;
+  EXPECT_THAT(abandon_later_steps(files, folder.path(), 2), testing::IsEmpty());
+  EXPECT_THAT(abandon_later_steps(files, folder.path(), 1), ElementsAre("step_2.abandoned-1"));
+  EXPECT_EQ(latest_checkpoint(folder.path()), folder.file("step_1"));
+  save_steps(folder.path(), {2});
+  EXPECT_THAT(abandon_later_steps(files, folder.path(), 0),
+              ElementsAre("step_2.abandoned-2", "step_1.abandoned-1"));
+  save_steps(folder.path(), {5, 6, 7});  // pruning leaves them alone
+  EXPECT_TRUE(std::filesystem::exists(folder.file("step_2.abandoned-1/COMMIT")));
+  EXPECT_TRUE(std::filesystem::exists(folder.file("step_2.abandoned-2/COMMIT")));
+}
+
 TEST(RemoveOldSteps, KeepsTheNewestTwo) {
   TempFolder folder;
   save_steps(folder.path(), {1, 2, 3, 4});
   EXPECT_THAT(names_in(folder.path()), ElementsAre("LATEST", "step_3", "step_4"));
   EXPECT_EQ(read_text_file(folder.file("LATEST"), 100), "step_4\n");
+}
+
+TEST(RemoveOldSteps, GoesOnWhereLatestCannotBeWritten) {
+  TempFolder folder;
+  std::filesystem::create_directories(folder.file("LATEST/precious"));
+  save_steps(folder.path(), {1, 2, 3});
+  EXPECT_FALSE(std::filesystem::exists(folder.file("step_1")));
+  EXPECT_TRUE(std::filesystem::exists(folder.file("step_3")));
+  EXPECT_TRUE(std::filesystem::exists(folder.file("LATEST/precious")));
 }
 
 TEST(RemoveOldSteps, DoesNotCountADamagedStep) {

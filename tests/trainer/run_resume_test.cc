@@ -111,6 +111,26 @@ TEST_F(Resume, OfAFinishedRunChangesNothing) {
   expect_same_end("b", "a", kSteps);
 }
 
+TEST_F(Resume, GoesOnFromTheBranchThatItWentBackTo) {
+  for (const int ranks : {1, 2}) {
+    const std::string whole = fmt::format("whole{}", ranks), run = fmt::format("back{}", ranks);
+    expect_trained({.run = whole, .ranks = ranks});
+    const Arguments every{"checkpoint.every=5", "checkpoint.keep=4"};
+    expect_trained({.run = run, .ranks = ranks, .set = every});
+    const Arguments stop{"checkpoint.every=5", "checkpoint.keep=4", "train.stop_after_steps=13"};
+    EXPECT_THAT(train({.run = run,
+                       .ranks = ranks,
+                       .set = stop,
+                       .extra = {"--resume", file(run + "/checkpoints/step_10")}}),
+                EndsWithCode(kPreempted,
+                             "went back to step 10: what was saved after it is kept as "
+                             "step_20.abandoned-1, step_15.abandoned-1"));
+    EXPECT_THAT(train({.run = run, .ranks = ranks}), EndsWithCode(0, "resumed at step 13"));
+    expect_same_end(run, whole, kSteps);
+    EXPECT_TRUE(std::filesystem::exists(file(run + "/checkpoints/step_15.abandoned-1/COMMIT")));
+  }
+}
+
 TEST_F(Resume, TakesTheCheckpointBeforeADamagedOne) {
   expect_trained({.run = "whole"});
   EXPECT_THAT(train({.run = "damaged", .set = {"checkpoint.every=5", "train.stop_after_steps=10"}}),

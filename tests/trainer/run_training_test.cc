@@ -136,6 +136,22 @@ TEST_F(Training, GivesUpOnLossesThatAreNoNumbers) {
   EXPECT_THAT(outcome, EndsWithCode(6, "3 steps in a row had a non-finite loss"));
 }
 
+// The rate ruins the weights in step 6, which is saved; every step after it is skipped.
+TEST_F(Training, KeepsTheCheckpointsBeforeAStreakOfSkippedSteps) {
+  const Outcome outcome =
+      train({.run = "nan",
+             .set = {"optimizer.schedule=CONSTANT", "optimizer.clip_norm=0", "checkpoint.every=1",
+                     "train.max_skipped_steps=4", "schedule[0].field=optimizer.lr",
+                     "schedule[0].point[0].step=5", "schedule[0].point[0].value=1e30"}});
+  EXPECT_THAT(outcome, EndsWithCode(6, "5 steps in a row had a non-finite loss"));
+  EXPECT_NE(outcome.output.find("not saved: the last 4 step(s) were skipped"), std::string::npos);
+  EXPECT_TRUE(std::filesystem::exists(file("nan/checkpoints/step_5/COMMIT")));
+  EXPECT_THAT(train({.run = "nan",
+                     .set = {"optimizer.clip_norm=0", "optimizer.schedule=CONSTANT"},
+                     .extra = {"--resume", file("nan/checkpoints/step_5")}}),
+              EndsWithCode(0, "resumed at step 5"));
+}
+
 // What a terminal shows in the end of a line on which the bar was drawn and wiped.
 std::string after_wiping(const std::string& line) {
   const size_t wiped = line.rfind("\r\033[2K");

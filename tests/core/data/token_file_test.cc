@@ -218,6 +218,28 @@ TEST(TokenFileWriter, LeavesNothingBehindUnlessFinished) {
   EXPECT_TRUE(std::filesystem::is_empty(folder));
 }
 
+TEST(TokenFileWriter, LeavesFoldersThatHaveItsNamesAsTheyAre) {
+  for (const std::string suffix : {".bin", ".idx"}) {
+    const std::string name = suffix.substr(1), old = suffix == ".bin" ? ".idx" : ".bin";
+    const std::string prefix = test_folder() + name;
+    const std::filesystem::path inside = prefix + suffix + "/precious";
+    const auto expect_all_there = [&] {
+      EXPECT_TRUE(std::filesystem::exists(inside));
+      EXPECT_TRUE(std::filesystem::exists(prefix + old));
+    };
+    std::filesystem::create_directories(inside);
+    write_file(name + old, "x");
+    EXPECT_THAT(message_of<StorageError>([&] { TokenFileWriter(prefix, 10); }),
+                HasSubstr(suffix + " is a folder"));
+    expect_all_there();
+    std::filesystem::remove_all(prefix + suffix);  // and one that comes while it writes
+    TokenFileWriter writer(prefix, 10);
+    std::filesystem::create_directories(inside);
+    EXPECT_THAT(message_of<StorageError>([&] { writer.finish(); }), HasSubstr("is a folder"));
+    expect_all_there();
+  }
+}
+
 TEST(TokenFileWriter, RefusesAFolderThatCannotBe) {
   const std::string file = write_file("file", "x");
   EXPECT_THAT(message_of<StorageError>([&] { TokenFileWriter(file + "/sub/tokens", 10); }),
