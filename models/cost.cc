@@ -65,8 +65,7 @@ std::vector<FlopTerm> forward_flops(const config::Model& model, const SequenceLe
       terms.push_back({"attention_scores", model.num_layers() * score_flops(model, lengths)});
   }
   const double output = 2.0 * model.d_model() * model.vocab_size();
-  const bool has_embedding = model.architecture() != config::LOCAL_EXPERTS;
-  if (has_embedding && model.tie_embeddings())
+  if (config::has_embedding(model) && model.tie_embeddings())
     terms.push_back({"output", lengths.target > 0 ? target_share * output : output});
   if (model.has_mtp())
     terms.push_back({"mtp", 2.0 * static_cast<double>(counts.training_only.multiplied) +

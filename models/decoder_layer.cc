@@ -65,7 +65,7 @@ at::Tensor DecoderLayer::forward(const at::Tensor& x_TD, const AttentionInput& i
 at::Tensor DecoderLayer::forward_attention(const at::Tensor& x_TD, const AttentionInput& input,
                                            const StepContext& context, RoutingDecision& decision,
                                            KvCache* cache) const {
-  const AttentionDropout dropout = attention_dropout(attention_dropout_, context, number_);
+  const InnerDropout dropout = inner_dropout(attention_dropout_, context, number_);
   return residual(x_TD, attention_norms_, [&](const at::Tensor& normed_TD) {
     if (latent_) return latent_->forward(normed_TD, input, cache, dropout);
     if (!projections_) return attention_->forward(normed_TD, input, cache, dropout);
@@ -78,13 +78,13 @@ at::Tensor DecoderLayer::forward_ffn(const at::Tensor& x_TD, const StepContext& 
                                      RoutingDecision& decision) const {
   return residual(x_TD, ffn_norms_, [&](const at::Tensor& normed_TD) {
     if (moe_) return moe_->forward(normed_TD, context, decision);
-    return dense_->forward(normed_TD, hidden_dropout(ffn_dropout_, context, number_));
+    return dense_->forward(normed_TD, inner_dropout(ffn_dropout_, context, number_));
   });
 }
 
 at::Tensor DecoderLayer::forward_extra(const at::Tensor& x_TD, const StepContext& context) const {
   return residual(x_TD, *extra_norms_, [&](const at::Tensor& normed_TD) {
-    return extra_->forward(normed_TD, hidden_dropout(ffn_dropout_, context, number_));
+    return extra_->forward(normed_TD, inner_dropout(ffn_dropout_, context, number_));
   });
 }
 

@@ -105,12 +105,12 @@ at::Tensor T5Layer::drop(const at::Tensor& y_TD, const Input& input, uint32_t pa
   return dropout(y_TD, model_.dropout(), input.context, number_ * kParts + part);
 }
 
-AttentionDropout T5Layer::drop_weights(const Input& input, uint32_t part) const {
-  return attention_dropout(model_.attention().dropout(), input.context, number_ * kParts + part);
+InnerDropout T5Layer::drop_weights(const Input& input, uint32_t part) const {
+  return inner_dropout(model_.attention().dropout(), input.context, number_ * kParts + part);
 }
 
-HiddenDropout T5Layer::drop_hidden(const Input& input) const {
-  return hidden_dropout(model_.ffn_dropout(), input.context, number_);
+InnerDropout T5Layer::drop_hidden(const Input& input) const {
+  return inner_dropout(model_.ffn_dropout(), input.context, number_);
 }
 
 at::Tensor T5Layer::forward_extra(const at::Tensor& h_TD, const Input& input) const {

@@ -61,8 +61,8 @@ class T5Layer {
   at::Tensor feed_forward(const at::Tensor& h_TD, const Input& input,
                           RoutingDecision& decision) const;
   at::Tensor drop(const at::Tensor& y_TD, const Input& input, uint32_t part) const;
-  AttentionDropout drop_weights(const Input& input, uint32_t part) const;
-  HiddenDropout drop_hidden(const Input& input) const;
+  InnerDropout drop_weights(const Input& input, uint32_t part) const;
+  InnerDropout drop_hidden(const Input& input) const;
 
   config::Model model_;
   uint32_t number_;

@@ -58,6 +58,8 @@ class CheckpointReader {
   // As it was saved: complete, and valid for the number of ranks it ran on.
   const config::RunConfig& config() const { return config_; }
   const TrainingState& state() const;
+  // Says so where an earlier build wrote it, which computed some numbers otherwise.
+  void warn_if_earlier_build() const;
   const Manifest& manifest() const { return *manifest_; }
 
   // Fills the table's master weights and refreshes the compute values. Strict: throws

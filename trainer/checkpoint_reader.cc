@@ -270,6 +270,12 @@ CheckpointReader::~CheckpointReader() = default;
 
 const TrainingState& CheckpointReader::state() const { return manifest_->state; }
 
+void CheckpointReader::warn_if_earlier_build() const {
+  if (state().processor.empty())  // which earlier builds did not note
+    warn("{} was saved by an earlier build of this program, which computed some numbers otherwise",
+         path_);
+}
+
 void CheckpointReader::load_weights(ParameterTable& table) const {
   fill(path_, manifest_->inventory, stored_weights(table), /*of_optimizer=*/false);
   const at::NoGradGuard no_grad;

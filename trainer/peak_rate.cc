@@ -66,7 +66,7 @@ struct Peak {
   double rate = 0;   // FLOP/s; 0: not known
   int64_t time = 0;  // of the last measurement, seconds since 1970
 
-  bool is_fresh() const { return rate > 0 && std::abs(now() - time) < kFreshSeconds; }
+  bool is_fresh() const { return rate > 0 && time <= now() && time > now() - kFreshSeconds; }
 };
 
 // An object of {"flops_per_second", "measured_at"} by key; whatever cannot be read counts as empty.

@@ -175,10 +175,8 @@ void Trainer::restore(const CheckpointReader& checkpoint) {
 void Trainer::warn_of_other_bits(const CheckpointReader& checkpoint) const {
   if (world_.rank() > 0) return;
   const std::string& before = checkpoint.state().processor;
-  if (before.empty())
-    warn("{} was saved by an earlier build of this program, which computed some numbers otherwise",
-         checkpoint.path());
-  else if (before != state_.processor)
+  checkpoint.warn_if_earlier_build();
+  if (!before.empty() && before != state_.processor)
     warn("{} was saved on another kind of processor ({}, here {}); the last bits will differ",
          checkpoint.path(), before, state_.processor);
 }

@@ -97,7 +97,7 @@ void default_router(const Model& model, Router& router) {
   SY_DEFAULT(router, noise, NO_NOISE);
   if (router.noise() == FIXED_NOISE && moe.num_experts() > 0)
     SY_DEFAULT(router, noise_std, 1.0 / moe.num_experts());
-  if (router.weighting() != EQUAL) SY_DEFAULT(router, precision, ROUTER_FP32);
+  SY_DEFAULT(router, precision, ROUTER_FP32);
   SY_DEFAULT(router, init_std, declared_init_std(model));
   SY_DEFAULT(router, initializer, AS_MODEL);
   SY_DEFAULT(router, weight_norm, 1.0);

@@ -58,14 +58,6 @@ const std::vector<std::string>& schedulable_fields() {
   return kFields;
 }
 
-bool has_weight_decay(const RunConfig& config) {
-  const auto& schedules = config.schedule();
-  return config.optimizer().weight_decay() > 0 ||
-         std::any_of(schedules.begin(), schedules.end(), [](const ValueSchedule& schedule) {
-           return schedule.field() == "optimizer.weight_decay";
-         });
-}
-
 double value_at(const ValueSchedule& schedule, double start, const Progress& progress) {
   const bool by_tokens = schedule.point_size() > 0 && schedule.point(0).has_tokens();
   const auto here = static_cast<double>(by_tokens ? progress.tokens : progress.step);

@@ -19,9 +19,6 @@ struct Progress {
 // Paths of the fields that may have a schedule.
 const std::vector<std::string>& schedulable_fields();
 
-// Whether weights decay in some step.
-bool has_weight_decay(const RunConfig& config);
-
 // The schedule's value there, for a field that says `start`. Requires: points as validation demands
 // them.
 double value_at(const ValueSchedule& schedule, double start, const Progress& progress);

@@ -7,7 +7,6 @@
 
 #include "core/config/fields.h"
 #include "core/config/layers.h"
-#include "core/config/schedule.h"
 
 namespace switchyard::config {
 namespace {
@@ -288,10 +287,12 @@ const Use kUses[] = {
     {"optimizer.min_lr", [](const RunConfig& c) { return c.optimizer().schedule() != CONSTANT; },
      "schedule CONSTANT stays at lr"},
     {"optimizer.decay_norms",
-     [](const RunConfig& c) { return has_norms(c.model()) && has_weight_decay(c); },
+     [](const RunConfig& c) { return has_norms(c.model()) && is_on(c, "optimizer.weight_decay"); },
      "only the norms of transformers are decayed, by a weight_decay above 0"},
     {"optimizer.decay_embeddings",
-     [](const RunConfig& c) { return has_embedding(c.model()) && has_weight_decay(c); },
+     [](const RunConfig& c) {
+       return has_embedding(c.model()) && is_on(c, "optimizer.weight_decay");
+     },
      "only the embeddings of texts are decayed, by a weight_decay above 0"},
     {"optimizer.adafactor.least_scale",
      [](const RunConfig& c) { return c.optimizer().adafactor().scale_by_parameter(); },
@@ -315,6 +316,7 @@ void drop_unused_fields(RunConfig& config) {
   const RunConfig filled = config;
   for (const Use& use : kUses)
     if (has_at(filled, use.path) && !use.is_read(filled)) clear_at(config, use.path);
+  for (Source& source : *config.mutable_data()->mutable_validation()) source.clear_weight();
 }
 
 std::vector<std::string> unused_fields(const RunConfig& config) {

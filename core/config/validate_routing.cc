@@ -93,11 +93,6 @@ void check_noise(const Router& router, Findings& findings) {
 }
 
 void check_precision(const Router& router, Findings& findings) {
-  if (router.has_precision() && router.weighting() == EQUAL)
-    findings.add(
-        "model.moe.router.precision ({}) must not be set with weighting EQUAL, which needs no "
-        "logits; leave it out",
-        RouterPrecision_Name(router.precision()));
   if (router.precision() == ROUTER_BF16 && router.hierarchy() > ONE_LEVEL)
     findings.add(
         "model.moe.router.precision (ROUTER_BF16) must be used with hierarchy ONE_LEVEL, got {}; "

@@ -17,14 +17,6 @@ bool may_be_scheduled(const std::string& field) {
   return std::find(fields.begin(), fields.end(), field) != fields.end();
 }
 
-// Whether the config has a use for the field's value.
-bool is_in_use(const RunConfig& config, const std::string& field) {
-  if (field == "model.moe.router.bias_update_rate" &&
-      !config.model().moe().router().selection_bias())
-    return false;
-  return has_at(config, field);
-}
-
 // Whether the schedule's field can have one; its values are worth a look only then.
 bool check_field(const RunConfig& config, const std::string& field, const std::string& path,
                  Findings& findings) {
@@ -33,7 +25,7 @@ bool check_field(const RunConfig& config, const std::string& field, const std::s
                  quote(field), suggestion(field, schedulable_fields()));
     return false;
   }
-  if (!is_in_use(config, field)) {
+  if (!has_at(config, field)) {  // a field that nothing reads is unset
     findings.add(
         "{}.field ({}) has no meaning in this config, whose model has nothing of the kind; leave "
         "the schedule out, or set what it is a part of",
@@ -107,9 +99,8 @@ std::vector<std::string> rules_broken_by(const RunConfig& config) {
 }
 
 // With every value in its field the config must be as sound as it is without.
-void try_values(const ValueSchedule& schedule, RunConfig config, const std::string& path,
+void try_values(const ValueSchedule& schedule, const RunConfig& config, const std::string& path,
                 Findings& findings) {
-  config.mutable_optimizer()->clear_min_lr();  // not of a constant rate
   const std::vector<std::string> before = rules_broken_by(config);
   for (int i = 0; i < schedule.point_size(); ++i) {
     if (!schedule.point(i).has_value()) continue;

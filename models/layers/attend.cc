@@ -21,7 +21,7 @@ at::Tensor attend_plainly(const at::Tensor& query, const at::Tensor& key, const 
   at::Tensor score = at::matmul(query * options.scale, key.transpose(-1, -2));
   if (options.cap > 0) score = at::tanh(score / options.cap) * options.cap;
   if (mask.defined()) score = score + mask;
-  return at::matmul(options.dropout.apply(score.softmax(-1)), value);
+  return at::matmul(options.dropout.drop_weights(score.softmax(-1)), value);
 }
 
 }  // namespace

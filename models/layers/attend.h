@@ -12,7 +12,7 @@ namespace switchyard::models {
 struct ScoreOptions {
   double scale = 1;
   double cap = 0;  // scores become cap * tanh(score / cap) before the mask (Grok); 0: they stay
-  AttentionDropout dropout = {};
+  InnerDropout dropout = {};
 };
 
 // softmax(q k^T scale + mask) v. query [B, H, S, d], key [B, KV, S', d], value [B, KV, S', v]: each

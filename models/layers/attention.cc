@@ -97,13 +97,13 @@ at::Tensor Attention::mask(const AttentionInput& input) const {
 }
 
 at::Tensor Attention::forward(const at::Tensor& x_TD, const AttentionInput& input, KvCache* cache,
-                              const AttentionDropout& dropout) const {
+                              const InnerDropout& dropout) const {
   const ProfiledPart part("sy::attention");
   return forward_projected(linear(x_TD, *qkv_), input, cache, dropout);
 }
 
 at::Tensor Attention::forward_projected(const at::Tensor& qkv_TD, const AttentionInput& input,
-                                        KvCache* cache, const AttentionDropout& dropout) const {
+                                        KvCache* cache, const InnerDropout& dropout) const {
   const at::Tensor qkv = refine(qkv_TD).view(
       {input.sequences, input.length, num_heads_ + 2 * num_kv_heads_, head_dim_});
   const auto parts = qkv.split_with_sizes({num_heads_ + num_kv_heads_, num_kv_heads_}, 2);

@@ -50,11 +50,11 @@ class Attention {
   // x [B*S, D] -> [B*S, D]. cache (may be null): keys and values are appended to it and all of it
   // is attended.
   at::Tensor forward(const at::Tensor& x_TD, const AttentionInput& input, KvCache* cache,
-                     const AttentionDropout& dropout = {}) const;
+                     const InnerDropout& dropout = {}) const;
 
   // The same from queries, keys and values [B*S, (H + 2 KV) d].
   at::Tensor forward_projected(const at::Tensor& qkv_TD, const AttentionInput& input,
-                               KvCache* cache, const AttentionDropout& dropout = {}) const;
+                               KvCache* cache, const InnerDropout& dropout = {}) const;
 
  private:
   at::Tensor refine(at::Tensor qkv) const;  // bias, norm and clip where the config asks

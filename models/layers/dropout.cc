@@ -39,18 +39,13 @@ at::Tensor dropout(const at::Tensor& x_TN, double rate, const StepContext& conte
                     factors_of(random, rate, x_TN.size(0), x_TN.size(1), context.first_token));
 }
 
-at::Tensor HiddenDropout::factors(int64_t tokens, int64_t width) const {
+at::Tensor InnerDropout::hidden_factors(int64_t tokens, int64_t width) const {
   if (rate == 0) return {};
   const Random random(seed, Stream::kFfnDropout, static_cast<uint64_t>(step), layer);
   return factors_of(random, rate, tokens, width, first_token);
 }
 
-HiddenDropout hidden_dropout(double rate, const StepContext& context, uint32_t layer) {
-  if (!context.training) return {};
-  return {rate, context.seed, context.step, layer, context.first_token};
-}
-
-at::Tensor AttentionDropout::apply(const at::Tensor& weight_BHSS) const {
+at::Tensor InnerDropout::drop_weights(const at::Tensor& weight_BHSS) const {
   if (rate == 0) return weight_BHSS;
   const Random random(seed, Stream::kAttentionDropout, static_cast<uint64_t>(step), layer);
   const int64_t heads = weight_BHSS.size(1), queries = weight_BHSS.size(2),
@@ -73,7 +68,7 @@ at::Tensor AttentionDropout::apply(const at::Tensor& weight_BHSS) const {
   return multiplied(weight_BHSS, factor_BHSS);
 }
 
-AttentionDropout attention_dropout(double rate, const StepContext& context, uint32_t layer) {
+InnerDropout inner_dropout(double rate, const StepContext& context, uint32_t layer) {
   if (!context.training) return {};
   return {rate, context.seed, context.step, layer, context.first_token};
 }

@@ -14,34 +14,24 @@ namespace switchyard::models {
 // differ between the uses of one model.
 at::Tensor dropout(const at::Tensor& x_TN, double rate, const StepContext& context, uint32_t layer);
 
-// Dropout on the hidden layer of a dense FFN, after the activation: what stays is divided by 1 -
-// rate. Drawn by (seed, step, layer, global token, feature).
-struct HiddenDropout {
+// Dropout inside a layer, where the step's context is not at hand: what stays is divided by 1 -
+// rate. Drawn by (seed, step, layer, global token) and the place within the token.
+struct InnerDropout {
   double rate = 0;  // 0: none
   uint64_t seed = 0;
   int64_t step = 0;
   uint32_t layer = 0;
   int64_t first_token = 0;
 
-  // Factors of the hidden layer [tokens, width], float32; undefined where nothing is dropped.
-  at::Tensor factors(int64_t tokens, int64_t width) const;
+  // Of the hidden layer of a dense FFN [tokens, width], after the activation: factors, float32, by
+  // feature; undefined where nothing is dropped.
+  at::Tensor hidden_factors(int64_t tokens, int64_t width) const;
+  // Of attention's weights after the softmax, [B, H, S, S'] of B sequences of S queries, by head
+  // and key; the token is the query's.
+  at::Tensor drop_weights(const at::Tensor& weight_BHSS) const;
 };
-// Of the one dense FFN of a layer; none outside of training.
-HiddenDropout hidden_dropout(double rate, const StepContext& context, uint32_t layer);
-
-// Dropout of attention's weights, after the softmax: those that stay are divided by 1 - rate. Drawn
-// by (seed, step, layer, global token of the query, head, key).
-struct AttentionDropout {
-  double rate = 0;  // 0: none
-  uint64_t seed = 0;
-  int64_t step = 0;
-  uint32_t layer = 0;
-  int64_t first_token = 0;
-
-  // weight [B, H, S, S'] of B sequences of S queries.
-  at::Tensor apply(const at::Tensor& weight_BHSS) const;
-};
-// Of one attention, which `layer` names among those of the model; none outside of training.
-AttentionDropout attention_dropout(double rate, const StepContext& context, uint32_t layer);
+// `layer` names the one dense FFN, or the one attention, among those of the model. None outside of
+// training.
+InnerDropout inner_dropout(double rate, const StepContext& context, uint32_t layer);
 
 }  // namespace switchyard::models

@@ -69,9 +69,9 @@ DenseFfn::DenseFfn(const Scope& scope, const config::Model& model, config::Ffn k
             return scope.parameter(name, std::move(shape), init, decay);
           })) {}
 
-at::Tensor DenseFfn::forward(const at::Tensor& x_TD, const HiddenDropout& dropout) const {
+at::Tensor DenseFfn::forward(const at::Tensor& x_TD, const InnerDropout& dropout) const {
   const ProfiledPart part("sy::experts");
-  const at::Tensor mask_TF = dropout.factors(x_TD.size(0), weights_.out->shape.back());
+  const at::Tensor mask_TF = dropout.hidden_factors(x_TD.size(0), weights_.out->shape.back());
   return ffn_experts(x_TD, weights_, activation_, {0, x_TD.size(0)}, mask_TF);
 }
 

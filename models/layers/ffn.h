@@ -25,7 +25,7 @@ class DenseFfn {
  public:
   DenseFfn(const Scope& scope, const config::Model& model, config::Ffn kind, int64_t d_ff);
   // x [T, d_model] -> [T, d_model].
-  at::Tensor forward(const at::Tensor& x_TD, const HiddenDropout& dropout = {}) const;
+  at::Tensor forward(const at::Tensor& x_TD, const InnerDropout& dropout = {}) const;
 
  private:
   Activation activation_;

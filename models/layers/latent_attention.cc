@@ -53,7 +53,7 @@ at::Tensor LatentAttention::queries(const at::Tensor& x_TD, const AttentionInput
 }
 
 at::Tensor LatentAttention::forward(const at::Tensor& x_TD, const AttentionInput& input,
-                                    KvCache* cache, const AttentionDropout& dropout) const {
+                                    KvCache* cache, const InnerDropout& dropout) const {
   const ProfiledPart part("sy::attention");
   const at::Tensor down = linear(x_TD, kv_down_).view({input.sequences, input.length, 1, -1});
   const auto parts = down.split_with_sizes({sizes_.kv_rank(), sizes_.rope_dim()}, 3);

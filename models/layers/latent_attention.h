@@ -25,7 +25,7 @@ class LatentAttention {
 
   // As Attention::forward().
   at::Tensor forward(const at::Tensor& x_TD, const AttentionInput& input, KvCache* cache,
-                     const AttentionDropout& dropout = {}) const;
+                     const InnerDropout& dropout = {}) const;
 
  private:
   at::Tensor queries(const at::Tensor& x_TD, const AttentionInput& input) const;

@@ -44,8 +44,7 @@ void T5Attention::extend(const at::Tensor& key_value_TE, int64_t sequences, KvCa
 }
 
 at::Tensor T5Attention::attend_to(const KvCache& cache, const at::Tensor& query_TQ,
-                                  const at::Tensor& mask_BHSM,
-                                  const AttentionDropout& dropout) const {
+                                  const at::Tensor& mask_BHSM, const InnerDropout& dropout) const {
   ScoreOptions options = scores_;
   options.dropout = dropout;
   const at::Tensor query = heads(query_TQ, cache.key_BHSd.size(0));
@@ -55,7 +54,7 @@ at::Tensor T5Attention::attend_to(const KvCache& cache, const at::Tensor& query_
 
 at::Tensor T5Attention::forward(const at::Tensor& query_TQ, const at::Tensor& key_value_TE,
                                 int64_t sequences, const at::Tensor& mask_BHSM,
-                                const AttentionDropout& dropout) const {
+                                const InnerDropout& dropout) const {
   const ProfiledPart part("sy::attention");
   KvCache all;
   extend(key_value_TE, sequences, all);

@@ -31,9 +31,7 @@ Loaded load(parallel::World& world, const std::string& path) {
   const trainer::CheckpointReader reader(folder, trainer::CheckpointReader::Contents::kWeights);
   Loaded loaded{reader.config(), nullptr, nullptr};
   loaded.config.clear_mesh();  // the ranks at hand need not be those of the training
-  if (reader.state().processor.empty() && world.communicator->rank() == 0)
-    warn("{} was saved by an earlier build of this program, which computed some numbers otherwise",
-         folder);
+  if (world.communicator->rank() == 0) reader.warn_if_earlier_build();
   const config::Runtime kept = loaded.config.runtime();
   loaded.config.mutable_runtime()->clear_float32_products();
   loaded.config.mutable_runtime()->clear_bfloat16_products();

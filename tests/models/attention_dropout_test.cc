@@ -2,25 +2,17 @@
 
 #include "core/tensor/aten.h"
 #include "models/layers/dropout.h"
+#include "tests/models/dropout_context.h"
 
 namespace switchyard::models {
 namespace {
-
-StepContext training_from(int64_t first_token) {
-  StepContext context;
-  context.training = true;
-  context.seed = 3;
-  context.step = 7;
-  context.first_token = first_token;
-  return context;
-}
 
 constexpr int64_t kSequences = 4, kHeads = 3, kQueries = 8, kKeys = 10;
 
 at::Tensor ones() { return at::ones({kSequences, kHeads, kQueries, kKeys}, at::kDouble); }
 
 TEST(AttentionDropout, DropsTheRateAndScalesTheRest) {
-  const at::Tensor dropped = attention_dropout(0.25, training_from(0), 2).apply(ones());
+  const at::Tensor dropped = inner_dropout(0.25, training_from(0), 2).drop_weights(ones());
   const at::Tensor is_zero = dropped.eq(0);
   const at::Tensor kept = dropped.masked_select(is_zero.logical_not());
   EXPECT_NEAR(kept.min().item<double>(), 1 / 0.75, 1e-6);
@@ -29,26 +21,26 @@ TEST(AttentionDropout, DropsTheRateAndScalesTheRest) {
 }
 
 TEST(AttentionDropout, DependsOnTheTokenNotOnWhereItsSequenceIs) {
-  const at::Tensor all = attention_dropout(0.5, training_from(0), 2).apply(ones());
+  const at::Tensor all = inner_dropout(0.5, training_from(0), 2).drop_weights(ones());
   const at::Tensor rest =
-      attention_dropout(0.5, training_from(kQueries), 2).apply(ones().narrow(0, 1, 3));
+      inner_dropout(0.5, training_from(kQueries), 2).drop_weights(ones().narrow(0, 1, 3));
   EXPECT_TRUE(at::equal(all.narrow(0, 1, 3), rest));
   EXPECT_FALSE(at::equal(all[0], all[1]));
   EXPECT_FALSE(at::equal(all.select(1, 0), all.select(1, 1)));
 }
 
 TEST(AttentionDropout, DiffersBetweenLayersAndSteps) {
-  const at::Tensor one = attention_dropout(0.5, training_from(0), 2).apply(ones());
-  EXPECT_FALSE(at::equal(attention_dropout(0.5, training_from(0), 3).apply(ones()), one));
+  const at::Tensor one = inner_dropout(0.5, training_from(0), 2).drop_weights(ones());
+  EXPECT_FALSE(at::equal(inner_dropout(0.5, training_from(0), 3).drop_weights(ones()), one));
   StepContext later = training_from(0);
   ++later.step;
-  EXPECT_FALSE(at::equal(attention_dropout(0.5, later, 2).apply(ones()), one));
+  EXPECT_FALSE(at::equal(inner_dropout(0.5, later, 2).drop_weights(ones()), one));
 }
 
 TEST(AttentionDropout, IsOffInEvaluation) {
   StepContext context = training_from(0);
   context.training = false;
-  EXPECT_TRUE(at::equal(attention_dropout(0.5, context, 2).apply(ones()), ones()));
+  EXPECT_TRUE(at::equal(inner_dropout(0.5, context, 2).drop_weights(ones()), ones()));
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "models/moe/expert_dropout.h"
 #include "parallel/single.h"
 #include "tests/models/decoder_fixture.h"
+#include "tests/models/dropout_context.h"
 #include "tests/testing/near.h"
 
 namespace switchyard::models {
@@ -18,15 +19,6 @@ using switchyard::testing::is_near;
 
 constexpr double kRate = 0.1;
 constexpr double kAccuracy = 1e-4;  // of a mean; the factor rounded by itself is off by 1.7e-3
-
-StepContext training_from(int64_t first_token) {
-  StepContext context;
-  context.training = true;
-  context.seed = 3;
-  context.step = 7;
-  context.first_token = first_token;
-  return context;
-}
 
 // A million values between 1 and 2, which round up as often as down.
 at::Tensor values() {
@@ -52,7 +44,7 @@ TEST(Dropout, KeepsTheMeanInBFloat16) {
 
 TEST(Dropout, OfAttentionKeepsTheMeanInBFloat16) {
   const at::Tensor weight = values().view({1, 4, 1024, 256});
-  const at::Tensor dropped = attention_dropout(kRate, training_from(0), 2).apply(weight);
+  const at::Tensor dropped = inner_dropout(kRate, training_from(0), 2).drop_weights(weight);
   EXPECT_NEAR(mean_factor(dropped, weight), 1 / (1 - kRate), kAccuracy);
 }
 
@@ -85,7 +77,7 @@ TEST(Dropout, OfHiddenLayersKeepsTheMeanInBFloat16) {
   for (int64_t t = 0; t < x.size(0); ++t) order.slot.push_back(t);
   const auto plan = parallel::make_plan(order, *world, 1);
   for (const at::Tensor& mask :
-       {hidden_dropout(kRate, training_from(0), 2).factors(x.size(0), x.size(1)),
+       {inner_dropout(kRate, training_from(0), 2).hidden_factors(x.size(0), x.size(1)),
         expert_dropout_mask(moe, training_from(0), 2, plan, 0)}) {
     x.mutable_grad() = at::Tensor();
     Identity identity(256);
@@ -97,21 +89,21 @@ TEST(Dropout, OfHiddenLayersKeepsTheMeanInBFloat16) {
 }
 
 TEST(HiddenDropout, IsDrawnByTokenFeatureLayerAndStep) {
-  const at::Tensor all = hidden_dropout(0.25, training_from(0), 2).factors(40, 50);
+  const at::Tensor all = inner_dropout(0.25, training_from(0), 2).hidden_factors(40, 50);
   EXPECT_NEAR(all.eq(0).to(at::kDouble).mean().item<double>(), 0.25, 0.04);
   EXPECT_EQ(all.max().item<float>(), static_cast<float>(1 / 0.75));
-  const at::Tensor rest = hidden_dropout(0.25, training_from(30), 2).factors(10, 50);
+  const at::Tensor rest = inner_dropout(0.25, training_from(30), 2).hidden_factors(10, 50);
   EXPECT_TRUE(at::equal(all.narrow(0, 30, 10), rest));
   EXPECT_FALSE(at::equal(all.narrow(0, 0, 10), rest));
-  EXPECT_FALSE(at::equal(hidden_dropout(0.25, training_from(0), 3).factors(40, 50), all));
+  EXPECT_FALSE(at::equal(inner_dropout(0.25, training_from(0), 3).hidden_factors(40, 50), all));
   StepContext later = training_from(0);
   ++later.step;
-  EXPECT_FALSE(at::equal(hidden_dropout(0.25, later, 2).factors(40, 50), all));
+  EXPECT_FALSE(at::equal(inner_dropout(0.25, later, 2).hidden_factors(40, 50), all));
   // Another stream than that of dropout on a layer's output.
   EXPECT_FALSE(at::equal(dropout(at::ones({40, 50}), 0.25, training_from(0), 2), all));
   StepContext evaluation = training_from(0);
   evaluation.training = false;
-  EXPECT_FALSE(hidden_dropout(0.25, evaluation, 2).factors(40, 50).defined());
+  EXPECT_FALSE(inner_dropout(0.25, evaluation, 2).hidden_factors(40, 50).defined());
 }
 
 TEST(HiddenDropout, MultipliesTheHiddenLayerOfADenseFfn) {
@@ -127,11 +119,11 @@ TEST(HiddenDropout, MultipliesTheHiddenLayerOfADenseFfn) {
                                         table.parameters()[1].master.unsqueeze(0),
                                         {},
                                         {}};
-    const HiddenDropout dropout = hidden_dropout(0.25, training_from(5), 1);
+    const InnerDropout dropout = inner_dropout(0.25, training_from(5), 1);
     const Activation activation = kind == config::RELU ? Activation::kRelu : Activation::kSwiglu;
     EXPECT_TRUE(is_near(ffn.forward(x, dropout),
                         reference::ffn_experts(x, weights, activation, {0, 24},
-                                               dropout.factors(24, 20).to(at::kDouble))));
+                                               dropout.hidden_factors(24, 20).to(at::kDouble))));
     EXPECT_TRUE(
         is_near(ffn.forward(x), reference::ffn_experts(x, weights, activation, {0, 24}, {})));
   }

@@ -168,8 +168,11 @@ TEST_F(UnusedFields, OfAStoredConfigAreLeftOut) {
   stored.mutable_model()->mutable_moe()->mutable_router()->set_group_top_k(1);
   stored.mutable_model()->mutable_moe()->mutable_capacity()->set_group_sequences(2);
   stored.mutable_data()->set_tokenizer("bytes");
+  stored.mutable_data()->add_validation()->set_weight(1);
   EXPECT_EQ(unused_fields(stored).size(), 4u);
   drop_unused_fields(stored);
+  EXPECT_FALSE(stored.data().validation(0).has_weight());
+  stored.mutable_data()->clear_validation();
   apply_defaults(stored);
   EXPECT_THAT(differences(stored, now), testing::IsEmpty());
 }

@@ -125,7 +125,7 @@ TEST_F(ValidateRouting, ChecksThePrecision) {
                       "router.group_top_k=2", "z_loss_coefficient=0"}),
               HasSubstr("precision (ROUTER_BF16) must be used with hierarchy ONE_LEVEL"));
   EXPECT_THAT(broken({coarse, "router.selection=HASH"}),
-              HasSubstr("precision (ROUTER_BF16) must not be set with weighting EQUAL"));
+              HasSubstr("precision (ROUTER_BF16) is set, but weighting EQUAL has no router"));
 }
 
 TEST_F(ValidateRouting, ChecksThatLossesCanMoveSomething) {
