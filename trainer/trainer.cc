@@ -76,7 +76,8 @@ ExitCode Trainer::run() {
     speed_.count_step(tokens_of_step());
     show_progress();
     if (is_due(config_.log().every()) || is_last()) log(result);
-    if (is_due(config_.eval().every())) evaluate_now();
+    // Before the step is saved: a checkpoint stands for the step's evaluation too.
+    if (is_due(config_.eval().every()) || is_last()) evaluate_now();
     if (is_due(config_.checkpoint().every())) save_unless_skipping();
     if (result.stop_requested && !is_last()) {
       save();

@@ -55,6 +55,13 @@ TEST_F(Resume, SurvivesKillsOfTwoRanks) {
   expect_survives_kills({.run = "killed", .ranks = 2, .set = {"checkpoint.every=2"}}, {0, 9, 15});
 }
 
+// A run killed between the two would be resumed at its end and never evaluate it.
+TEST_F(Resume, FindsTheLastStepEvaluatedBecauseThatComesBeforeItsSave) {
+  const Outcome outcome = train({.run = "run", .set = {"checkpoint.every=10"}});
+  ASSERT_THAT(outcome, EndsWithCode(0, "checkpoints/step_20"));
+  EXPECT_LT(outcome.output.find("eval: step 20"), outcome.output.find("checkpoints/step_20"));
+}
+
 TEST_F(Resume, GoesOnAfterASignalThatStoppedIt) {
   for (const int ranks : {1, 2}) {
     const std::string whole = fmt::format("whole{}", ranks), run = fmt::format("stopped{}", ranks);
