@@ -1,9 +1,14 @@
 #include "parallel/world.h"
 
+#include <unistd.h>
+
+#include <climits>
 #include <cstdlib>
 #include <string>
+#include <vector>
 
 #include "core/base/errors.h"
+#include "core/base/threads.h"
 #include "parallel/single.h"
 
 namespace switchyard::parallel {
@@ -45,6 +50,21 @@ World start_world(double timeout_seconds) {
   world.local_size = world.session->local_size();
   world.communicator = world.session->make_world({.timeout_seconds = timeout_seconds});
   return world;
+}
+
+int fair_threads(Communicator& world) {
+  char host[HOST_NAME_MAX + 1] = {};
+  ::gethostname(host, HOST_NAME_MAX);
+  // A blank ends the host's name; none holds one.
+  const std::string prefix = std::string(host) + ' ';
+  const auto places = world.all_gather_text(prefix + own_core_mask(), "cores of each rank");
+  std::vector<CoreMask> masks;  // of this machine
+  size_t own = 0;
+  for (size_t rank = 0; rank < places.size(); ++rank) {
+    if (static_cast<int>(rank) == world.rank()) own = masks.size();
+    if (places[rank].starts_with(prefix)) masks.push_back(places[rank].substr(prefix.size()));
+  }
+  return switchyard::fair_threads(masks, own, core_quota());
 }
 
 }  // namespace switchyard::parallel

@@ -22,4 +22,8 @@ bool launched_by_mpi();
 // when the launcher belongs to another MPI.
 World start_world(double timeout_seconds);
 
+// **Collective** over all ranks of the job. Threads for this rank: its part of the cores that the
+// ranks of its machine may use together (core/base/threads.h).
+int fair_threads(Communicator& world);
+
 }  // namespace switchyard::parallel

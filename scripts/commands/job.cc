@@ -6,7 +6,6 @@
 #include <fmt/format.h>
 
 #include "core/base/log.h"
-#include "core/base/threads.h"
 #include "core/config/print.h"
 #include "core/config/reader.h"
 #include "core/tensor/runtime.h"
@@ -88,15 +87,15 @@ config::RunConfig load_run_or_model(const ConfigOptions& options, int ranks) {
 void start_runtime(const parallel::World& world, const config::Runtime& kept,
                    config::RunConfig& config) {
   const int asked = config.runtime().threads();
-  const int fair = threads_per_rank(world.local_size);
+  const int fair = parallel::fair_threads(*world.communicator);
   configure_tensor_runtime(asked > 0 ? asked : fair);
   *config.mutable_runtime() =
       trainer::agree_on_products(config.runtime(), kept, *world.communicator);
   if (asked > fair) {
     warn(
-        "runtime.threads ({}) on {} ranks of this machine are more than its {} cores; this is far "
-        "slower than {} each",
-        asked, world.local_size, available_cores(), fair);
+        "runtime.threads ({}) are more than this rank's part of the cores, with {} rank(s) on this "
+        "machine; this is far slower than {}",
+        asked, world.local_size, fair);
   }
 }
 

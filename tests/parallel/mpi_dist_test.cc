@@ -1,10 +1,16 @@
 #include "parallel/mpi/mpi.h"
 
+#include <sched.h>
+
+#include <algorithm>
+
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "core/base/errors.h"
+#include "core/base/threads.h"
+#include "parallel/world.h"
 #include "tests/parallel/communicator_suite.h"
 #include "tests/testing/dist.h"
 
@@ -59,6 +65,29 @@ TEST(Mpi, RefusesSizesThatRanksDoNotAgreeOn) {
     EXPECT_THAT(text, HasSubstr("all_gather #1 'eval' of world, 16 B out"));
   }
   world().barrier("all have failed");
+}
+
+void pin(const CoreMask& cores) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  for (size_t core = 0; core < cores.size(); ++core) {
+    if (cores[core] == '1') CPU_SET(core, &set);
+  }
+  ASSERT_EQ(sched_setaffinity(0, sizeof set, &set), 0);
+}
+
+// Ranks bound to one core by mpirun, and one that has the machine.
+TEST(Mpi, DividesTheCoresThatSeveralRanksMayUse) {
+  const CoreMask all = own_core_mask(), first = all.substr(0, all.find('1') + 1);
+  std::vector<CoreMask> masks(world().size(), all);
+  const auto expected = [&] {
+    return switchyard::fair_threads(masks, world().rank(), core_quota());
+  };
+  EXPECT_EQ(fair_threads(world()), expected());
+  std::fill(masks.begin() + 1, masks.end(), first);
+  pin(masks[world().rank()]);
+  EXPECT_EQ(fair_threads(world()), expected());
+  pin(all);
 }
 
 TEST(Mpi, CountsTheRanksOfThisMachine) { EXPECT_EQ(session().local_size(), world().size()); }
