@@ -34,6 +34,7 @@ void add_train(CLI::App& app, Command& command) {
   add_config(sub, options->config);
   sub.add_option("--resume", options->resume, "auto, never, or a checkpoint")
       ->capture_default_str();
+  sub.add_option("--inject", options->faults)->allow_extra_args(false)->group("");  // hidden
   sub.callback([&command, options] { command = [options] { return commands::train(*options); }; });
 }
 

@@ -93,6 +93,7 @@ ExitCode Trainer::run() {
 }
 
 Trainer::StepResult Trainer::train_step() {
+  faults_.begin_step(state_.step + 1);
   now_ = config::in_force(config_, {state_.step, state_.tokens});
   StepResult result;
   result.stats.resize(config::num_routers(config_.model()));
@@ -138,7 +139,8 @@ void Trainer::reduce(StepResult& result) {
 
 double Trainer::forward_backward(const std::vector<Batch>& batches, StepResult& result) {
   const StepTokens tokens = count_tokens(batches, world_);
-  const double scale = 1.0 / static_cast<double>(std::max<int64_t>(1, tokens.all_targets));
+  const double scale = faults_.loss_factor(state_.step + 1) /
+                       static_cast<double>(std::max<int64_t>(1, tokens.all_targets));
   const bool recompute = config_.train().recompute() == config::RECOMPUTE_LAYER;
   std::vector<models::LoadTotals> load_totals(result.stats.size());
   double loss_share = 0;

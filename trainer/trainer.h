@@ -14,6 +14,7 @@
 #include "optim/optimizer.h"
 #include "trainer/checkpoint.h"
 #include "trainer/data_sources.h"
+#include "trainer/inject.h"
 #include "trainer/metrics_log.h"
 #include "trainer/model_instance.h"
 #include "trainer/run_folder.h"
@@ -37,7 +38,9 @@ class Trainer {
  public:
   // **Collective** over `world`, which must outlive it. The config is resolved and the same on all
   // ranks. Opens data and the run folder, builds the model, loads the checkpoint to resume from.
-  Trainer(const config::RunConfig& config, parallel::Communicator& world, const Resume& resume);
+  // faults: those that this rank shows on order.
+  Trainer(const config::RunConfig& config, parallel::Communicator& world, const Resume& resume,
+          FaultInjector faults = {});
 
   // **Collective.** Trains to the last step. kPreempted: stopped early by a signal (or
   // train.stop_after_steps), saved.
@@ -106,6 +109,7 @@ class Trainer {
   std::unique_ptr<MetricsLog> metrics_;  // rank 0
   Speedometer speed_;
   StopSignals signals_;
+  FaultInjector faults_;
   int64_t last_saved_ = -1, last_evaluated_ = -1;
   int64_t branch_from_ = -1;  // the step that was resumed, until the first save after it; -1: none
   bool is_over_ = false;      // before its last step

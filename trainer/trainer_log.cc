@@ -89,7 +89,7 @@ void Trainer::save() {
   if (branch_from_ >= 0) abandon_branch();
   agree_on_activity();
   state_.optimizer_steps = optimizer_->num_steps();
-  save_checkpoint(FileSystem(), folder_.checkpoints(),
+  save_checkpoint(FileSystem(faults_.during_save(state_.step)), folder_.checkpoints(),
                   {config_, instance_.parameters, *optimizer_, state_}, instance_.mesh,
                   state_.skipped_in_a_row > 0 ? kKeepAll : config_.checkpoint().keep());
   say(fmt::format("saved: {}/step_{}", folder_.checkpoints(), state_.step));

@@ -76,7 +76,7 @@ bool must_stay(const std::string& difference) {
 }  // namespace
 
 Trainer::Trainer(const config::RunConfig& config, parallel::Communicator& world,
-                 const Resume& resume)
+                 const Resume& resume, FaultInjector faults)
     : config_(config),
       world_(world),
       folder_(config),
@@ -86,7 +86,8 @@ Trainer::Trainer(const config::RunConfig& config, parallel::Communicator& world,
           optim::make_optimizer(config.optimizer(), instance_.parameters.groups(), instance_.mesh)),
       data_(open_data(config, tokenizer_.get())),
       blend_(data_.train, data_.maker->sample_tokens(), config.seed()),
-      speed_(config, instance_.mesh) {
+      speed_(config, instance_.mesh),
+      faults_(std::move(faults)) {
   if (world.rank() == 0) {
     const FileSystem files;
     files.create_directory(folder_.checkpoints());

@@ -18,7 +18,8 @@ struct ConfigOptions {
 
 struct TrainOptions {
   ConfigOptions config;
-  std::string resume = "auto";  // auto, never, or a checkpoint folder
+  std::string resume = "auto";      // auto, never, or a checkpoint folder
+  std::vector<std::string> faults;  // --inject, for drills; see trainer/inject.h
 };
 
 struct EvalOptions {

@@ -1,5 +1,7 @@
 // switchyard train
 
+#include <cstdlib>
+
 #include "core/base/log.h"
 #include "scripts/commands/job.h"
 #include "trainer/products.h"
@@ -14,22 +16,52 @@ trainer::Resume parse_resume(const std::string& text) {
   return {trainer::Resume::kPath, find_checkpoint(text)};
 }
 
+// scripts/launch --max-restarts says how often it has started this job again.
+struct Restarts {
+  bool are_allowed = false;
+  int so_far = 0;
+};
+
+Restarts restarts_of_job() {
+  const char* text = std::getenv("SWITCHYARD_RESTARTS");
+  return text == nullptr ? Restarts{} : Restarts{true, std::atoi(text)};
+}
+
+// A restart goes on from the run's newest checkpoint, and no fault is injected twice.
+TrainOptions after_restarts(TrainOptions options) {
+  const Restarts restarts = restarts_of_job();
+  if (restarts.are_allowed && options.resume != "auto" && options.resume != "never") {
+    throw ConfigError(fmt::format(
+        "--resume {} with scripts/launch --max-restarts: each restart would go back to that "
+        "checkpoint; begin without --max-restarts, and add it when the run has saved a step",
+        options.resume));
+  }
+  if (restarts.so_far > 0) {
+    options.resume = "auto";
+    options.faults.clear();
+  }
+  return options;
+}
+
 }  // namespace
 
-ExitCode train(const TrainOptions& options) {
+ExitCode train(const TrainOptions& asked) {
   // The deadline is in the config, which only arrives by a collective: that one gets the default.
   constexpr double kTimeoutSeconds = 600;
   return run_job(kTimeoutSeconds, [&](parallel::World& world) {
+    const TrainOptions options = after_restarts(asked);
+    const int rank = world.communicator->rank();
+    const trainer::FaultInjector faults(
+        trainer::parse_faults(options.faults, world.communicator->size()), rank);
     config::RunConfig config = load_for_all(*world.communicator, options.config);
     const trainer::Resume resume = parse_resume(options.resume);
-    const bool decides = world.communicator->rank() == 0;
-    start_runtime(world, decides ? trainer::products_of_run(config, resume) : config::Runtime(),
+    start_runtime(world, rank == 0 ? trainer::products_of_run(config, resume) : config::Runtime(),
                   config);
     if (world.session) {  // now that the deadline is known
       world.communicator =
           world.session->make_world({static_cast<double>(config.runtime().timeout_seconds())});
     }
-    trainer::Trainer trainer(config, *world.communicator, resume);
+    trainer::Trainer trainer(config, *world.communicator, resume, faults);
     return trainer.run();
   });
 }

@@ -41,10 +41,12 @@ std::string RunTest::project(const std::string& path) {
   return fs::absolute(environment("SY_TEST_ROOT") + "/" + path).string();
 }
 
-std::unique_ptr<Process> RunTest::start(const Arguments& arguments, int ranks) {
+std::unique_ptr<Process> RunTest::start(const Arguments& arguments, int ranks,
+                                        const Arguments& launch) {
   Arguments command;
-  if (ranks > 1) {
+  if (ranks > 1 || !launch.empty()) {
     command = {project("scripts/launch"), "-n", std::to_string(ranks), "--oversubscribe"};
+    command.insert(command.end(), launch.begin(), launch.end());
   }
   command.push_back(fs::absolute(environment("SY_TEST_BUILD") + "/switchyard").string());
   command.insert(command.end(), arguments.begin(), arguments.end());
@@ -66,7 +68,7 @@ std::unique_ptr<Process> RunTest::start_training(const TrainCall& call) {
     arguments.push_back(assignment);
   }
   arguments.insert(arguments.end(), call.extra.begin(), call.extra.end());
-  return start(arguments, call.ranks);
+  return start(arguments, call.ranks, call.launch);
 }
 
 Outcome RunTest::train(const TrainCall& call) { return start_training(call)->finish(); }

@@ -24,6 +24,7 @@ struct TrainCall {
   Arguments set = {};       // "path=value"
   Arguments extra = {};     // other arguments
   std::string config = {};  // a file; default: configs/debug.textproto, 20 steps
+  Arguments launch = {};    // further options of scripts/launch; with one, one rank is under it too
 };
 
 class RunTest : public ::testing::Test {
@@ -34,8 +35,10 @@ class RunTest : public ::testing::Test {
   // A path in the project.
   static std::string project(const std::string& path);
 
-  // switchyard with these arguments, on so many ranks under scripts/launch (1: by itself).
-  std::unique_ptr<Process> start(const Arguments& arguments, int ranks = 1);
+  // switchyard with these arguments, on so many ranks under scripts/launch (1: by itself, unless
+  // there are options for it).
+  std::unique_ptr<Process> start(const Arguments& arguments, int ranks = 1,
+                                 const Arguments& launch = {});
   Outcome call(const Arguments& arguments, int ranks = 1);
 
   std::unique_ptr<Process> start_training(const TrainCall& call);
