@@ -4,6 +4,7 @@
 
 #include "core/base/errors.h"
 #include "core/base/fingerprint.h"
+#include "core/data/sentencepiece_check.h"
 #include "core/data/tokenizer.h"
 #include "core/data/utf8.h"
 
@@ -37,6 +38,7 @@ class SentencePieceTokenizer final : public Tokenizer {
 
 SentencePieceTokenizer::SentencePieceTokenizer(std::string_view model, const std::string& name)
     : fingerprint_(Fingerprint().add(model).value()) {
+  check_sentencepiece_model(model, name);
   const auto status = processor_.LoadFromSerializedProto({model.data(), model.size()});
   if (!status.ok())
     throw DataError(fmt::format("{}: not a usable SentencePiece model ({} bytes): {}", name,

@@ -40,6 +40,27 @@ function(switchyard_sources name)
   endif()
 endfunction()
 
+# switchyard_proto(LIBRARY PATH TARGET): the code generated from PATH.proto as a part of a library; TARGET makes it. It lies
+# in the build tree and is included as "PATH.pb.h". Its symbols are hidden because LibTorch and SentencePiece carry Protobuf
+# copies of their own. One library alone may have it: a second image would register it twice.
+function(switchyard_proto library path target)
+  set(outputs ${SY_GENERATED_DIR}/${path}.pb.cc ${SY_GENERATED_DIR}/${path}.pb.h)
+  get_filename_component(folder ${SY_GENERATED_DIR}/${path} DIRECTORY)
+  get_filename_component(name ${path} NAME)
+  file(MAKE_DIRECTORY ${folder})
+  add_custom_command(
+    OUTPUT ${outputs}
+    COMMAND ${SY_PROTOC} --proto_path=${CMAKE_SOURCE_DIR} --cpp_out=${SY_GENERATED_DIR} ${path}.proto
+    DEPENDS ${CMAKE_SOURCE_DIR}/${path}.proto
+    COMMENT "Generating ${name}.pb.cc" VERBATIM)
+  add_custom_target(${target} DEPENDS ${outputs})
+  add_dependencies(switchyard_${library} ${target})
+  target_include_directories(switchyard_${library} SYSTEM PUBLIC ${SY_GENERATED_DIR})
+  switchyard_sources(${library} TORCH_FREE ${SY_GENERATED_DIR}/${path}.pb.cc)
+  set_source_files_properties(${SY_GENERATED_DIR}/${path}.pb.cc TARGET_DIRECTORY switchyard_${library} PROPERTIES
+    GENERATED ON COMPILE_OPTIONS "-fvisibility=hidden;-w;$<$<CONFIG:Release>:-O1>" OBJECT_DEPENDS "")
+endfunction()
+
 function(switchyard_use_torch target)
   target_link_libraries(${target} PUBLIC switchyard_torch)
   target_precompile_headers(${target} REUSE_FROM switchyard_pch)
