@@ -1,11 +1,11 @@
 #include "core/data/text_reader.h"
 
 #include <algorithm>
-
-#include <nlohmann/json.hpp>
+#include <optional>
 
 #include "core/base/errors.h"
 #include "core/data/utf8.h"
+#include "core/io/json_events.h"
 
 namespace switchyard {
 namespace {
@@ -18,21 +18,70 @@ bool is_blank(std::string_view line) {
   return line.find_first_not_of(" \t\v\f\r") == std::string_view::npos;
 }
 
-// The "text" of a record, or why there is none.
-struct Record {
-  std::string text;
-  std::string problem;
+// Takes the string "text" out of a record and keeps nothing else of it, so that memory stays within
+// a few times the line's size whatever the line holds.
+class RecordEvents : public JsonEvents {
+ public:
+  explicit RecordEvents(const std::string& where) : JsonEvents(where, raise<DataError>) {}
+
+  bool null() { return pass(); }
+  bool boolean(bool) { return pass(); }
+  bool number_integer(int64_t) { return pass(); }
+  bool number_unsigned(uint64_t) { return pass(); }
+  bool number_float(double, const std::string&) { return pass(); }
+  bool start_object(size_t) { return open(); }
+  bool start_array(size_t) { return is_object_ ? open() : pass(); }
+  bool end_object() { return close(); }
+  bool end_array() { return close(); }
+
+  bool key(std::string& name) {
+    if (depth_ == 1) is_text_ = name == "text";
+    return true;
+  }
+
+  bool string(std::string& value) {
+    if (depth_ != 1 || !is_text_) return pass();
+    if (text_) fail("two fields \"text\"");
+    text_ = std::move(value);
+    return true;
+  }
+
+  std::string take_text() {
+    if (!text_) fail(kExpected);
+    return std::move(*text_);
+  }
+
+ private:
+  static constexpr int kMaxDepth = 64;
+  static constexpr const char* kExpected = "expected an object with a string field \"text\"";
+
+  // A value that is not the text: within the record it does not matter.
+  bool pass() {
+    if (!is_object_ || (depth_ == 1 && is_text_)) fail(kExpected);
+    return true;
+  }
+  bool open() {
+    if (is_object_) pass();
+    is_object_ = true;
+    if (++depth_ > kMaxDepth) fail(fmt::format("nested deeper than {} levels", kMaxDepth));
+    return true;
+  }
+  bool close() {
+    --depth_;
+    return true;
+  }
+
+  bool is_object_ = false;  // the record itself
+  bool is_text_ = false;    // the record's present field
+  int depth_ = 0;
+  std::optional<std::string> text_;
 };
 
-Record parse_record(const std::string& line) {
-  try {
-    const auto json = nlohmann::json::parse(line);
-    if (!json.is_object() || !json.contains("text") || !json["text"].is_string())
-      return {"", "expected an object with a string field \"text\""};
-    return {json["text"].get<std::string>(), ""};
-  } catch (const nlohmann::json::exception& error) {
-    return {"", error.what()};
-  }
+// The "text" of a record; DataError if it has none.
+std::string text_of(const std::string& line, const std::string& where) {
+  RecordEvents events(where);
+  parse_json_events(line, events);
+  return events.take_text();
 }
 
 }  // namespace
@@ -149,12 +198,14 @@ bool TextReader::next_record(std::string& document) {
   std::string line;
   while (pending_.empty()) {
     if (!read_record(line)) return false;
-    Record record = parse_record(line);
-    if (!record.problem.empty() && counts_.documents == 0)
-      throw DataError(fmt::format("{}:{}: the first record is not usable as JSON lines: {}",
-                                  file_.path(), line_number_, record.problem));
-    if (!record.problem.empty()) ++counts_.skipped_records;
-    pending_ = std::move(record.text);
+    try {
+      pending_ = text_of(line, fmt::format("{}:{}", file_.path(), line_number_));
+    } catch (const DataError& error) {
+      if (counts_.documents == 0)
+        throw DataError(
+            fmt::format("{}; the first record is not usable as JSON lines", error.what()));
+      ++counts_.skipped_records;
+    }
   }
   const size_t limit = std::min(pending_.size(), static_cast<size_t>(options_.max_document_bytes));
   const size_t cut = utf8_cut(pending_, limit);

@@ -1,5 +1,10 @@
 #include "core/data/text_reader.h"
 
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <fstream>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -113,10 +118,46 @@ TEST(TextReader, SurvivesDeeplyNestedJson) {
             1);
 }
 
+TEST(TextReader, TakesNoTextButTheRecordsOwn) {
+  const auto read = read_text(
+      "{\"text\": \"a\", \"more\": {\"text\": 1, \"deep\": [[{\"text\": \"no\"}]]}}\n"
+      "{\"more\": {\"text\": \"no\"}}\n{\"text\": {\"text\": \"no\"}}\n{\"text\": [\"no\"]}\n"
+      "[{\"text\": \"no\"}]\n{\"text\": \"b\", \"text\": \"c\"}\n\"text\"\n{\"text\": "
+      "\"a\\u0000b\"}\n",
+      TextFormat::kJsonLines);
+  EXPECT_THAT(read.documents, ElementsAre("a", std::string("a\0b", 3)));
+  EXPECT_EQ(read.counts.skipped_records, 6);
+}
+
+#ifndef __SANITIZE_ADDRESS__  // which takes address space for itself
+int64_t address_space() {
+  int64_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  return pages * sysconf(_SC_PAGESIZE);
+}
+
+// Millions of values on a line of 24 MB that is read with 160 MB to spare.
+TEST(TextReader, KeepsNoValueOfARecordButItsText) {
+  std::string list = "[";
+  for (int i = 0; i < 8'000'000; ++i) list += "[],";
+  const auto path = write_file("wide", "{\"text\":\"a\"}\n{\"list\":" + list + "[]]}\n" + list);
+  const auto skips_two = [&] {
+    const auto limit = static_cast<rlim_t>(address_space() + (int64_t{160} << 20));
+    const struct rlimit limits { limit, limit };
+    setrlimit(RLIMIT_AS, &limits);
+    TextReader reader(path, {.format = TextFormat::kJsonLines});
+    for (std::string document; reader.next(document);) continue;
+    return reader.counts().skipped_records == 2;
+  };
+  EXPECT_EXIT(_exit(skips_two() ? 0 : 1), testing::ExitedWithCode(0), "");
+}
+#endif
+
 TEST(TextReader, RefusesAFileWhoseFirstRecordIsNoJson) {
   const std::string message =
       message_of<DataError>([] { read_text("\nplain text\n", TextFormat::kJsonLines); });
-  EXPECT_THAT(message, HasSubstr("text:2: the first record"));
+  EXPECT_THAT(message,
+              AllOf(HasSubstr("text:2: not JSON"), HasSubstr("the first record is not usable")));
 }
 
 TEST(TextReader, NamesAFileThatIsNotThere) {
