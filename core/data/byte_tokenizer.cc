@@ -25,6 +25,7 @@ class ByteTokenizer final : public Tokenizer {
     return text;
   }
 
+  std::string name() const override { return "bytes"; }
   uint64_t fingerprint() const override { return Fingerprint().add("bytes-264").value(); }
 };
 

@@ -81,9 +81,9 @@ void PairSource::segments(int64_t first, std::span<int32_t> numbers) const {
   }
 }
 
-uint64_t PairSource::fingerprint() const {
+uint64_t PairSource::print_of(uint64_t file) const {
   return Fingerprint()
-      .add(file_->fingerprint())
+      .add(file)
       .add(static_cast<uint64_t>(lengths_.source))
       .add(static_cast<uint64_t>(lengths_.target))
       .value();

@@ -21,6 +21,7 @@ class SentencePieceTokenizer final : public Tokenizer {
   int32_t end_of_document() const override { return processor_.eos_id(); }
   std::vector<int32_t> encode(std::string_view text) const override;
   std::string decode(std::span<const int32_t> tokens) const override;
+  std::string name() const override { return name_; }
   uint64_t fingerprint() const override { return fingerprint_; }
 
  private:
@@ -33,11 +34,12 @@ class SentencePieceTokenizer final : public Tokenizer {
   std::array<int32_t, 256> byte_piece_{};
   std::vector<std::string> piece_text_;  // what each id decodes to, in exact mode
   bool exact_ = false;                   // byte pieces for all bytes, no leading space
+  std::string name_;
   uint64_t fingerprint_;
 };
 
 SentencePieceTokenizer::SentencePieceTokenizer(std::string_view model, const std::string& name)
-    : fingerprint_(Fingerprint().add(model).value()) {
+    : name_(name), fingerprint_(Fingerprint().add(model).value()) {
   check_sentencepiece_model(model, name);
   const auto status = processor_.LoadFromSerializedProto({model.data(), model.size()});
   if (!status.ok())

@@ -9,18 +9,41 @@
 #include "core/base/errors.h"
 #include "core/base/fingerprint.h"
 #include "core/base/log.h"
+#include "core/io/checksum.h"
 
 namespace switchyard {
 
-std::shared_ptr<const TokenFile> TokenFile::open(const std::string& prefix, int64_t vocab_size) {
+namespace {
+
+constexpr int64_t kEdgeBytes = 4096;
+constexpr int64_t kSampleBytes = 8192, kSamples = 512;
+
+uint32_t checksum_of(const std::string& path) {
+  constexpr size_t kPieceBytes = 1 << 20;
+  InputFile file(path);
+  std::vector<std::byte> piece(kPieceBytes);
+  uint32_t checksum = 0;
+  while (const size_t count = file.read(piece))
+    checksum = crc32c(std::span(piece).first(count), checksum);
+  return checksum;
+}
+
+}  // namespace
+
+void require_token_file(const std::string& prefix) {
   for (const char* suffix : {".bin", ".idx"}) {
     std::error_code unknown;  // left to whoever opens it
-    if (std::filesystem::exists(prefix + suffix, unknown) || unknown) continue;
-    throw DataError(fmt::format(
-        "{0}{1}: there is no such file; a token file is the pair {0}.bin and {0}.idx, which "
-        "`switchyard tokenize --out {0}` writes, and is named without the ending",
-        prefix, suffix));
+    const bool exists = std::filesystem::exists(prefix + suffix, unknown);
+    if (unknown || (exists && std::filesystem::is_regular_file(prefix + suffix, unknown))) continue;
+    throw DataError(
+        fmt::format("{0}{1}: {2}; a token file is the pair {0}.bin and {0}.idx, which "
+                    "`switchyard tokenize --out {0}` writes, and is named without the ending",
+                    prefix, suffix, exists ? "this is no regular file" : "there is no such file"));
   }
+}
+
+std::shared_ptr<const TokenFile> TokenFile::open(const std::string& prefix, int64_t vocab_size) {
+  require_token_file(prefix);
   return std::shared_ptr<const TokenFile>(new TokenFile(prefix, vocab_size));
 }
 
@@ -28,12 +51,29 @@ TokenFile::TokenFile(const std::string& prefix, int64_t vocab_size)
     : prefix_(prefix),
       vocab_size_(vocab_size),
       bin_(prefix + ".bin"),
-      index_(prefix + ".idx", static_cast<int64_t>(bin_.size())) {
+      index_(prefix + ".idx", static_cast<int64_t>(bin_.size())),
+      meta_(read_token_file_meta(prefix)) {
   SY_CHECK(vocab_size > 0 && vocab_size <= std::numeric_limits<int32_t>::max(),
            "vocabulary of {} for {}", vocab_size, prefix);
   if (const auto size = static_cast<int64_t>(bin_.size()); size > bytes_used())
     warn("{}: has {} bytes, the index describes {}; the rest is not used", bin_.path(), size,
          bytes_used());
+  if (!meta_) return;
+  check_meta();
+  is_checked_ = std::make_unique<std::atomic<bool>[]>(meta_->bin_crc32c.size());
+}
+
+void TokenFile::check_meta() const {
+  const auto check = [&](const std::string& path, const char* what, int64_t found,
+                         int64_t expected) {
+    if (found != expected)
+      throw DataError(fmt::format(
+          "{}: its {} is {}, but was {} when it was written, as {} says; it is damaged, "
+          "or not the file that was written: copy all three files, or tokenize again",
+          path, what, found, expected, token_file_meta_path(prefix_)));
+  };
+  check(bin_.path(), "size", static_cast<int64_t>(bin_.size()), meta_->bin_bytes);
+  check(prefix_ + ".idx", "checksum", checksum_of(prefix_ + ".idx"), meta_->idx_crc32c);
 }
 
 int64_t TokenFile::document_at(int64_t token) const {
@@ -68,7 +108,31 @@ void TokenFile::widen(int64_t first, std::span<const std::byte> raw,
   }
 }
 
+// All blocks that hold a part of the bytes. Two threads may check the same block.
+void TokenFile::check_blocks(int64_t begin, int64_t end) const {
+  const int64_t block_bytes = meta_->block_bytes;
+  std::vector<std::byte> bytes;
+  for (int64_t first = begin / block_bytes * block_bytes; first < end; first += block_bytes) {
+    const auto block = static_cast<size_t>(first / block_bytes);
+    if (is_checked_[block].load(std::memory_order_relaxed)) continue;
+    bytes.resize(static_cast<size_t>(std::min(block_bytes, meta_->bin_bytes - first)));
+    read_raw(first, bytes);
+    if (crc32c(bytes) != meta_->bin_crc32c[block])
+      throw DataError(
+          fmt::format("{}: bytes {} to {} are not those that were written, by the checksum in {}; "
+                      "the file is damaged: copy it again, or tokenize the text again",
+                      bin_.path(), first, first + static_cast<int64_t>(bytes.size()) - 1,
+                      token_file_meta_path(prefix_)));
+    is_checked_[block].store(true, std::memory_order_relaxed);
+  }
+}
+
 void TokenFile::read_bytes(int64_t offset, std::span<std::byte> bytes) const {
+  if (meta_) check_blocks(offset, offset + static_cast<int64_t>(bytes.size()));
+  read_raw(offset, bytes);
+}
+
+void TokenFile::read_raw(int64_t offset, std::span<std::byte> bytes) const {
   const size_t got = bin_.read_at(bytes, static_cast<uint64_t>(offset));
   if (got < bytes.size())
     throw DataError(
@@ -111,11 +175,26 @@ void TokenFile::segments(int64_t first, std::span<int32_t> numbers) const {
 }
 
 uint64_t TokenFile::fingerprint() const {
-  const int64_t edge = std::min<int64_t>(bytes_used(), 4096);
+  Fingerprint print;
+  print.add(early_fingerprint());
+  std::vector<std::byte> sample(static_cast<size_t>(std::min(kSampleBytes, bytes_used())));
+  const int64_t last = bytes_used() - static_cast<int64_t>(sample.size());
+  const int64_t samples = std::min(kSamples, last / kSampleBytes + 2);  // the last two may overlap
+  for (int64_t i = 0; i < samples; ++i) {
+    // In floating point, as the product may be large; the same everywhere.
+    const double share = static_cast<double>(i) / static_cast<double>(samples - 1);
+    read_raw(static_cast<int64_t>(share * static_cast<double>(last)), sample);
+    print.add(crc32c(sample));
+  }
+  return print.value();
+}
+
+uint64_t TokenFile::early_fingerprint() const {
+  const int64_t edge = std::min(bytes_used(), kEdgeBytes);
   std::string bytes(static_cast<size_t>(2 * edge), '\0');
   const auto raw = std::as_writable_bytes(std::span(bytes));
-  read_bytes(0, raw.first(static_cast<size_t>(edge)));
-  read_bytes(bytes_used() - edge, raw.last(static_cast<size_t>(edge)));
+  read_raw(0, raw.first(static_cast<size_t>(edge)));
+  read_raw(bytes_used() - edge, raw.last(static_cast<size_t>(edge)));
   Fingerprint print;
   print.add(static_cast<uint64_t>(num_tokens())).add(static_cast<uint64_t>(num_documents()));
   return print.add(static_cast<uint64_t>(type())).add(bytes).value();

@@ -69,6 +69,7 @@ class Job {
  public:
   Job(const TokenizeOptions& options, const Tokenizer& tokenizer, const TokenizeProgress& progress)
       : options_(options),
+        tokenizer_(tokenizer),
         progress_(progress),
         encoder_(tokenizer, std::max(1, options.threads)),
         writer_(options.out, tokenizer.vocab_size()) {
@@ -81,7 +82,7 @@ class Job {
     if (result_.text.documents == 0)
       throw DataError(fmt::format("no document in {} input files of {} bytes; expected text",
                                   options_.inputs.size(), total_bytes_));
-    writer_.finish();
+    writer_.finish(&tokenizer_);
     return result_;
   }
 
@@ -114,6 +115,7 @@ class Job {
   }
 
   const TokenizeOptions& options_;
+  const Tokenizer& tokenizer_;
   const TokenizeProgress& progress_;
   Encoder encoder_;
   TokenFileWriter writer_;

@@ -16,7 +16,7 @@ struct TokenizeOptions {
   std::vector<std::string> inputs;
   std::optional<TextFormat> format{};  // unset: guessed for each file by its name
   int64_t max_document_bytes = 1 << 20;
-  std::string out;  // prefix of the .bin and .idx
+  std::string out;  // prefix of the .bin, .idx and .meta.json
   int threads = 1;  // that encode; one more reads and writes
 };
 

@@ -24,6 +24,8 @@ class Tokenizer {
   // Special tokens become nothing. Requires ids in [0, vocab_size).
   virtual std::string decode(std::span<const int32_t> tokens) const = 0;
 
+  // What data.tokenizer says for it: "bytes", or the path that its model was read from.
+  virtual std::string name() const = 0;
   // Same fingerprint, same tokens; for refusing to resume with another tokenizer.
   virtual uint64_t fingerprint() const = 0;
 };
@@ -32,7 +34,7 @@ class Tokenizer {
 // vocabulary up to 264, a multiple of 8.
 std::unique_ptr<Tokenizer> make_byte_tokenizer();
 
-// A SentencePiece model, as the bytes of its file; `name` is for messages. DataError if it is
+// A SentencePiece model, as the bytes of its file; `name` is its path. DataError if it is
 // damaged or has no end-of-sentence piece.
 //
 // A model with all 256 byte pieces and no added leading space (such as train_sentencepiece writes)

@@ -70,12 +70,6 @@ class ByteReader {
     return UnalignedArray<T>(take(sizeof(T), field))[0];
   }
 
-  // The next `count` numbers, not copied; `count` may be any value that a file claims.
-  template <typename T>
-  UnalignedArray<T> read_array(uint64_t count, std::string_view field) {
-    return UnalignedArray<T>(take_array(count, sizeof(T), field));
-  }
-
   // Rejects the value of the field that was read last: "FILE: FIELD at offset N: expected E, got
   // V".
   template <typename Value>
@@ -85,8 +79,6 @@ class ByteReader {
   }
 
  private:
-  std::span<const std::byte> take_array(uint64_t count, uint64_t element_bytes,
-                                        std::string_view field);
   [[noreturn]] void fail(uint64_t offset, std::string_view field, const std::string& problem) const;
 
   std::span<const std::byte> bytes_;

@@ -36,9 +36,10 @@ std::string advice(const std::string& path, int error, uint64_t needed_bytes) {
     case EDQUOT: {
       struct statvfs info;
       if (::statvfs(path.c_str(), &info) != 0) return "; free some space";
-      return fmt::format(
-          "; needed {} bytes, {} bytes are free; free some space or choose another folder",
-          needed_bytes, uint64_t{info.f_bavail} * info.f_frsize);
+      const std::string needed =
+          needed_bytes > 0 ? fmt::format("needed {} bytes, ", needed_bytes) : "";
+      return fmt::format("; {}{} bytes are free; free some space or choose another folder", needed,
+                         uint64_t{info.f_bavail} * info.f_frsize);
     }
     case EMFILE: {
       struct rlimit limit {};
@@ -191,7 +192,7 @@ MappedFile::MappedFile(std::string path, Access access) : path_(std::move(path))
   }
   bytes_ = {static_cast<const std::byte*>(address), size};
   if (access != Access::kNormal) {  // advice only: a refusal costs speed, nothing else
-    ::madvise(address, size, access == Access::kSequential ? MADV_SEQUENTIAL : MADV_RANDOM);
+    ::madvise(address, size, MADV_SEQUENTIAL);
   }
 }
 

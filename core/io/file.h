@@ -88,7 +88,7 @@ class OutputFile {
 // pages raises SIGBUS.
 class MappedFile {
  public:
-  enum class Access { kNormal, kSequential, kRandom };
+  enum class Access { kNormal, kSequential };
   explicit MappedFile(std::string path, Access access = Access::kNormal);
   MappedFile(MappedFile&& other) noexcept;
   MappedFile& operator=(MappedFile&& other) noexcept;

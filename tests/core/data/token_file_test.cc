@@ -3,7 +3,11 @@
 #include <cstring>
 #include <filesystem>
 #include <functional>
+#include <limits>
 #include <random>
+
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -179,6 +183,41 @@ TEST(TokenFile, ReportsABinThatShrinksWhileItIsOpen) {
               HasSubstr("ends at byte 6, but the index describes 18 bytes"));
 }
 
+TEST(TokenFile, KnowsItsDocumentsWhateverHappensToTheIndexLater) {
+  const std::string prefix = write_tokens(kDocuments, 10);
+  const auto file = TokenFile::open(prefix, 10);
+  std::vector<int32_t> numbers(9);
+  const auto expect_as_it_was = [&] {
+    file->segments(0, numbers);
+    EXPECT_THAT(numbers, ElementsAre(0, 0, 0, 1, 2, 2, 2, 2, 2));
+    EXPECT_EQ(file->document_begin(5), 4);
+  };
+  std::filesystem::resize_file(prefix + ".idx", 0);
+  expect_as_it_was();
+  std::ofstream(prefix + ".idx") << std::string(kIndexSize, '\xFF');
+  expect_as_it_was();
+}
+
+TEST(TokenIndex, CountsTokensBeyond32Bits) {
+  const int32_t length = std::numeric_limits<int32_t>::max();
+  constexpr int64_t kSequences = 9;
+  std::string index(34 + 4 * kSequences + 8 * kSequences + 8 * 7, '\0');
+  index.replace(0, kTokenIndexMagic.size(), kTokenIndexMagic);
+  put(index, 9, uint64_t{1});
+  put(index, 17, TokenType::kUInt8);
+  put(index, 18, kSequences);
+  put(index, 26, uint64_t{7});
+  for (int64_t i = 0; i < kSequences; ++i) {
+    put(index, 34 + 4 * static_cast<size_t>(i), length);
+    put(index, 34 + 4 * kSequences + 8 * static_cast<size_t>(i), i * length);
+  }
+  const std::vector<int64_t> first_sequences = {0, 2, 3, 3, 7, 9, 9};
+  for (size_t i = 0; i < 7; ++i) put(index, 34 + 12 * kSequences + 8 * i, first_sequences[i]);
+  const TokenIndex read(write_file("large.idx", index), kSequences * length);
+  for (size_t i = 0; i < 7; ++i)
+    EXPECT_EQ(read.document_begin(static_cast<int64_t>(i)), first_sequences[i] * length) << i;
+}
+
 // Any damaged index is either refused or still describes only bytes that exist.
 TEST(TokenFile, SurvivesAnyDamageToTheIndex) {
   const std::string prefix = write_tokens(kDocuments, 10), good = read_file(prefix + ".idx");
@@ -202,6 +241,120 @@ TEST(TokenFile, SurvivesAnyDamageToTheIndex) {
   EXPECT_GT(refused, 250);
 }
 
+// Of 300,000 tokens, of a vocabulary that is made of bytes; with a meta file.
+std::string write_large() {
+  const std::string prefix = test_folder() + "large";
+  TokenFileWriter writer(prefix, 264);
+  for (int i = 0; i < 300; ++i) writer.add_document(std::vector<int32_t>(1000, i % 256));
+  writer.finish(make_byte_tokenizer().get());
+  return prefix;
+}
+
+void overwrite(const std::string& path, int64_t offset, size_t size) {
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(offset);
+  file << std::string(size, '\0');
+}
+
+TEST(TokenFile, KnowsWhoMadeIt) {
+  const auto file = TokenFile::open(write_large(), 264);
+  ASSERT_TRUE(file->meta());
+  EXPECT_EQ(file->meta()->tokenizer, "bytes");
+  EXPECT_EQ(file->meta()->tokenizer_fingerprint, make_byte_tokenizer()->fingerprint());
+  EXPECT_EQ(file->meta()->bin_crc32c.size(), 3u);
+  EXPECT_THAT(read_tokens(*file, 0, file->num_tokens()), testing::Contains(255));
+  write_tokens(kDocuments, 10);
+  EXPECT_FALSE(TokenFile::open(test_folder() + "tokens", 10)->meta());
+}
+
+TEST(TokenFile, ANewFileOfUnknownOriginReplacesTheMetaFileToo) {
+  const std::string prefix = write_large();
+  TokenFileWriter(prefix, 10).finish();
+  EXPECT_FALSE(TokenFile::open(prefix, 10)->meta());
+}
+
+TEST(TokenFile, RefusesABlockThatWasOverwritten) {
+  const std::string prefix = write_large();
+  overwrite(prefix + ".bin", 250'000, 100'000);
+  const auto file = TokenFile::open(prefix, 264);
+  const auto refusal_at = [&](int64_t token) {
+    return message_of<DataError>([&] { read_tokens(*file, token, 10); });
+  };
+  EXPECT_THAT(refusal_at(131'070), HasSubstr("large.bin: bytes 0 to 262143 are not those"));
+  EXPECT_THAT(refusal_at(140'000), HasSubstr("bytes 262144 to 524287"));
+  EXPECT_THAT(read_tokens(*file, 299'999, 1), ElementsAre(299 % 256));
+}
+
+TEST(TokenFile, RefusesFilesThatAreNotThoseOfTheMetaFile) {
+  const auto open = [](const std::string& prefix) {
+    return message_of<DataError>([&] { TokenFile::open(prefix, 264); });
+  };
+  std::string prefix = write_large();
+  std::filesystem::resize_file(prefix + ".bin", 600'002);
+  EXPECT_THAT(open(prefix), HasSubstr("its size is 600002, but was 600000 when it was written"));
+  prefix = write_large();
+  // One document less, and a longer one before it: a sound index, but another.
+  TokenFileWriter other(test_folder() + "other", 264);
+  other.add_document(std::vector<int32_t>(2000, 0));
+  for (int i = 2; i < 300; ++i) other.add_document(std::vector<int32_t>(1000, 0));
+  other.finish();
+  std::filesystem::rename(test_folder() + "other.idx", prefix + ".idx");
+  EXPECT_THAT(open(prefix), HasSubstr("large.idx: its checksum is"));
+}
+
+TEST(TokenFile, RefusesADamagedMetaFile) {
+  const std::string prefix = write_large(), good = read_file(prefix + ".meta.json");
+  for (const auto& [from, to] : std::vector<std::pair<std::string, std::string>>{
+           {"{", "["},
+           {"\"version\": 1", "\"version\": 2"},
+           {"\"tokenizer\": \"bytes\"", "\"tokenizer\": 3"},
+           {"\"bin_bytes\": 600000", "\"bin_bytes\": 18446744073709551615"},
+           {"\"bin_bytes\": 600000", "\"bin_bytes\": 9223372036854775807"},
+           {"\"block_bytes\": 262144", "\"block_bytes\": 0"},
+           {"\"idx_crc32c\": \"", "\"idx_crc32c\": \"x"},
+           {"\"bin_crc32c\": \"", "\"bin_crc32c\": \"00000000"}}) {
+    std::string json = good;
+    ASSERT_NE(json.find(from), std::string::npos) << from;
+    write_file("large.meta.json", json.replace(json.find(from), from.size(), to));
+    EXPECT_THAT(message_of<DataError>([&] { TokenFile::open(prefix, 264); }),
+                HasSubstr("large.meta.json"))
+        << to;
+  }
+}
+
+// The model's path holds from wherever both are moved to together, and from any folder.
+TEST(TokenFileMeta, NamesTheModelAsSeenFromTheTokenFile) {
+  const std::string folder = std::filesystem::canonical(test_folder()).string();
+  std::filesystem::create_directories(folder + "/tokens");
+  TokenFileMeta meta;
+  meta.tokenizer = folder + "/my.model";
+  meta.vocab_size = meta.block_bytes = 1;
+  const auto json = to_json(meta, folder + "/tokens/de");
+  EXPECT_THAT(json, HasSubstr("\"../my.model\""));
+  write_file("tokens/de.meta.json", json);
+  EXPECT_EQ(read_token_file_meta(folder + "/tokens/de"), meta);
+  std::filesystem::remove_all(folder + "/moved");
+  std::filesystem::rename(folder + "/tokens", folder + "/moved");
+  EXPECT_EQ(read_token_file_meta(folder + "/moved/de"), meta);
+  const std::string relative = std::filesystem::relative(folder + "/moved/de").string();
+  EXPECT_EQ(read_token_file_meta(relative)->tokenizer,
+            std::filesystem::relative(folder + "/my.model").string());
+}
+
+TEST(TokenFile, FingerprintSees100KilobytesInTheMiddle) {
+  std::string prefix = test_folder() + "tokens";
+  TokenFileWriter writer(prefix, 264);
+  for (int i = 0; i < 12'000; ++i) writer.add_document(std::vector<int32_t>(1000, i % 255 + 1));
+  writer.finish();
+  const auto print = [&] { return TokenFile::open(prefix, 264)->fingerprint(); };
+  const uint64_t before = print(), early = TokenFile::open(prefix, 264)->early_fingerprint();
+  for (const int64_t offset : {100'000, 7'654'321, 12'000'001, 23'800'000}) {
+    overwrite(prefix + ".bin", offset, 100'000);
+    EXPECT_NE(print(), before) << offset;
+  }
+  EXPECT_EQ(TokenFile::open(prefix, 264)->early_fingerprint(), early);
+}
+
 TEST(TokenFile, FingerprintFollowsTokensAndDocumentBounds) {
   const auto print = [](const Documents& documents) {
     return TokenFile::open(write_tokens(documents, 10), 10)->fingerprint();
@@ -218,8 +371,26 @@ TEST(TokenFileWriter, LeavesNothingBehindUnlessFinished) {
   EXPECT_TRUE(std::filesystem::is_empty(folder));
 }
 
+TEST(TokenFileWriter, RemovesWhatAKilledWriterLeft) {
+  const pid_t child = fork();
+  if (child == 0) _exit(0);
+  waitpid(child, nullptr, 0);
+  const auto gone = [&](const char* name) { return fmt::format("{}.tmp-{}", name, child); };
+  std::vector<std::string> kept;
+  for (const std::string& name :
+       {fmt::format("mine.bin.tmp-{}", getppid()), gone("other.bin"), gone("mine.bin") + "x",
+        gone("mine.txt"), std::string("mine.bin.tmp-")})
+    kept.push_back(write_file(name, "x"));
+  std::vector<std::string> removed;
+  for (const char* name : {"mine.bin", "mine.idx", "mine.meta.json"})
+    removed.push_back(write_file(gone(name), "x"));
+  TokenFileWriter(test_folder() + "mine", 10).finish();
+  for (const std::string& path : kept) EXPECT_TRUE(std::filesystem::exists(path)) << path;
+  for (const std::string& path : removed) EXPECT_FALSE(std::filesystem::exists(path)) << path;
+}
+
 TEST(TokenFileWriter, LeavesFoldersThatHaveItsNamesAsTheyAre) {
-  for (const std::string suffix : {".bin", ".idx"}) {
+  for (const std::string suffix : {".bin", ".idx", ".meta.json"}) {
     const std::string name = suffix.substr(1), old = suffix == ".bin" ? ".idx" : ".bin";
     const std::string prefix = test_folder() + name;
     const std::filesystem::path inside = prefix + suffix + "/precious";

@@ -88,6 +88,7 @@ class FailingTokenizer final : public Tokenizer {
     return {2};
   }
   std::string decode(std::span<const int32_t>) const override { return ""; }
+  std::string name() const override { return "failing"; }
   uint64_t fingerprint() const override { return 0; }
 };
 

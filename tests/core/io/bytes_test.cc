@@ -30,24 +30,6 @@ TEST(ByteReader, ReadsLittleEndianNumbersAtAnyAlignment) {
   EXPECT_EQ(reader.remaining(), 0u);
 }
 
-TEST(ByteReader, GivesArraysWithoutCopying) {
-  const std::string bytes("x\x01\x00\x02\x00", 5);
-  ByteReader reader(as_byte_span(bytes), "f", raise<DataError>);
-  reader.take(1, "skip");
-  const auto numbers = reader.read_array<uint16_t>(2, "numbers");
-  ASSERT_EQ(numbers.size(), 2u);
-  EXPECT_EQ(numbers[0], 1);
-  EXPECT_EQ(numbers[1], 2);
-}
-
-TEST(ByteReader, RefusesAnArrayWhoseSizeWraps) {
-  const std::string bytes(16, '\0');
-  for (const uint64_t count : {uint64_t{3}, uint64_t{1} << 60, uint64_t{1} << 61, kMax}) {
-    ByteReader reader(as_byte_span(bytes), "f", raise<DataError>);
-    EXPECT_THROW(static_cast<void>(reader.read_array<uint64_t>(count, "a")), DataError) << count;
-  }
-}
-
 template <typename Error, typename Action>
 std::string message_of(Action action) {
   try {

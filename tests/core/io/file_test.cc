@@ -136,7 +136,7 @@ TEST(MappedFile, GivesTheBytesWhereverItIsMovedTo) {
   TempFolder folder;
   const std::string path = folder.file("f");
   write_text(path, "abcdef");
-  MappedFile first(path, MappedFile::Access::kRandom);
+  MappedFile first(path, MappedFile::Access::kSequential);
   MappedFile file = std::move(first);
   EXPECT_EQ(text_of(file.bytes()), "abcdef");
 }
