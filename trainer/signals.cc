@@ -1,6 +1,9 @@
 #include "trainer/signals.h"
 
 #include <csignal>
+#include <cstring>
+
+#include <fmt/format.h>
 
 namespace switchyard::trainer {
 namespace {
@@ -27,6 +30,13 @@ StopSignals::StopSignals() {
 
 StopSignals::~StopSignals() {
   for (const int signal : kStopSignals) std::signal(signal, SIG_DFL);
+}
+
+std::string StopSignals::names() {
+  std::string text;
+  for (const int signal : kStopSignals)
+    text += fmt::format("{}SIG{}", text.empty() ? "" : ", ", sigabbrev_np(signal));
+  return text;
 }
 
 bool StopSignals::is_requested() const { return stop_requested != 0; }

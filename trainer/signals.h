@@ -3,6 +3,8 @@
 // leave; a second one ends it. SIGUSR1 is the one that mpirun hands on: to the others it answers by
 // killing the ranks a second later.
 
+#include <string>
+
 namespace switchyard::trainer {
 
 // Installs the handlers while it lives, and the default ones after.
@@ -14,6 +16,8 @@ class StopSignals {
   StopSignals& operator=(const StopSignals&) = delete;
 
   bool is_requested() const;
+  // Their names, for people: "SIGTERM, SIGINT, SIGUSR1".
+  static std::string names();
 };
 
 }  // namespace switchyard::trainer

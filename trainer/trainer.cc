@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "core/base/log.h"
+#include "core/base/seconds.h"
 #include "core/config/layers.h"
 #include "core/config/schedule.h"
 #include "core/tensor/aten.h"
@@ -78,7 +79,7 @@ ExitCode Trainer::run() {
     if (is_due(config_.log().every()) || is_last()) log(result);
     // Before the step is saved: a checkpoint stands for the step's evaluation too.
     if (is_due(config_.eval().every()) || is_last()) evaluate_now();
-    if (is_due(config_.checkpoint().every())) save_unless_skipping();
+    if (is_due(config_.checkpoint().every()) || result.save_is_due) save_unless_skipping();
     if (result.stop_requested && !is_last()) {
       save();
       say(fmt::format("stopped at step {} and saved; run again to go on", state_.step));
@@ -107,18 +108,20 @@ Trainer::StepResult Trainer::train_step() {
   const bool stop =
       signals_.is_requested() || state_.step + 1 == config_.train().stop_after_steps();
   models::CaseStats& cases = result.cases;
-  double sums[7] = {loss_share,
+  double sums[8] = {loss_share,
                     stop ? 1.0 : 0.0,
                     cases.squared_error,
                     static_cast<double>(cases.correct),
                     static_cast<double>(cases.count),
                     result.output.z_loss,
-                    result.output.mtp_loss};
+                    result.output.mtp_loss,
+                    is_time_to_save() ? 1.0 : 0.0};
   world_.all_reduce(std::span<double>(sums), parallel::ReduceOp::kSum, "step loss");
   result.loss = sums[0];
   result.stop_requested = sums[1] > 0;
   cases = {sums[2], static_cast<int64_t>(sums[3]), static_cast<int64_t>(sums[4])};
   result.output = {sums[5], sums[6]};
+  result.save_is_due = sums[7] > 0;
   return result;
 }
 
@@ -259,6 +262,11 @@ bool Trainer::reached_goal(const StepResult& result) {
 }
 
 bool Trainer::is_due(int64_t every) const { return every > 0 && state_.step % every == 0; }
+
+bool Trainer::is_time_to_save() const {
+  const double minutes = config_.checkpoint().every_minutes();
+  return world_.rank() == 0 && minutes > 0 && seconds_since(saved_at_) >= 60 * minutes;
+}
 
 void Trainer::show_progress() {
   const int64_t steps = config_.train().steps();

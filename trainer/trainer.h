@@ -2,6 +2,7 @@
 // The training run: data, forward and backward, reduction, update; now and then a log line, an
 // evaluation, a checkpoint.
 
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
@@ -52,6 +53,7 @@ class Trainer {
     double gradient_norm = 0;
     double learning_rate = 0;
     bool stop_requested = false;
+    bool save_is_due = false;  // by rank 0's clock
     models::CaseStats cases;                  // of all ranks; none but for a table
     models::OutputStats output;               // of all ranks
     std::vector<models::RoutingStats> stats;  // of this rank
@@ -85,6 +87,8 @@ class Trainer {
   void save_unless_skipping();
   void abandon_branch();  // **collective**
   bool is_due(int64_t every) const;
+  // Rank 0's clock decides for all.
+  bool is_time_to_save() const;
   // Whether the step's predictions are as good as train.stop_below_error asks; then the run is
   // over.
   bool reached_goal(const StepResult& result);
@@ -108,6 +112,7 @@ class Trainer {
   std::unique_ptr<BatchLoader> loader_;
   std::unique_ptr<MetricsLog> metrics_;  // rank 0
   Speedometer speed_;
+  std::chrono::steady_clock::time_point saved_at_ = std::chrono::steady_clock::now();
   StopSignals signals_;
   FaultInjector faults_;
   int64_t last_saved_ = -1, last_evaluated_ = -1;

@@ -93,6 +93,7 @@ void Trainer::save() {
                   {config_, instance_.parameters, *optimizer_, state_}, instance_.mesh,
                   state_.skipped_in_a_row > 0 ? kKeepAll : config_.checkpoint().keep());
   say(fmt::format("saved: {}/step_{}", folder_.checkpoints(), state_.step));
+  saved_at_ = std::chrono::steady_clock::now();
   speed_.restart();
 }
 

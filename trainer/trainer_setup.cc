@@ -54,6 +54,15 @@ std::string summary(const config::RunConfig& config) {
       changes.empty() ? "" : "in the course of the run\n" + changes);
 }
 
+// When the run saves, for the banner.
+std::string describe_saving(const config::Checkpoint& checkpoint) {
+  std::string text = "saves: ";
+  if (checkpoint.every() > 0) text += fmt::format("every {} step(s), ", checkpoint.every());
+  if (checkpoint.every_minutes() > 0)
+    text += fmt::format("every {} minute(s), ", checkpoint.every_minutes());
+  return text + "at the end, and before it leaves on " + StopSignals::names();
+}
+
 // As the loader asks for them.
 std::function<int64_t(int64_t, int64_t)> micro_batches(const config::RunConfig& config) {
   const int64_t size = config.train().global_batch() / config.train().accumulation();
@@ -168,8 +177,9 @@ void Trainer::restore(const CheckpointReader& checkpoint) {
   state_.processor = processor;
   last_saved_ = branch_from_ = state_.step;
   // A checkpoint is written after the evaluation of its step.
-  const bool was_last = checkpoint.config().train().steps() == state_.step;
-  if (was_last || is_due(config_.eval().every())) last_evaluated_ = state_.step;
+  const config::RunConfig& before = checkpoint.config();
+  const bool was_last = before.train().steps() == state_.step;
+  if (was_last || is_due(before.eval().every())) last_evaluated_ = state_.step;
 }
 
 // The run goes on, but not as it would have gone on where it was saved.
@@ -188,6 +198,7 @@ void Trainer::print_banner() {
   for (const std::string& line : config::warnings(config_)) say("warning: " + line);
   say(describe_products(config_.runtime()));
   say(instance_.mesh.describe());
+  say(describe_saving(config_.checkpoint()));
   say(fmt::format(
       "run: {}  seed: {}  {}", folder_.path, config_.seed(),
       state_.step > 0 ? fmt::format("resumed at step {}", state_.step) : "from the start"));

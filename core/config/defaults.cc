@@ -361,6 +361,19 @@ void default_train(Train& train) {
   SY_DEFAULT(train, stop_below_error, 0.0);
 }
 
+void default_eval(const RunConfig& config, Eval& eval) {
+  const int64_t tenth = std::max<int64_t>(1, config.train().steps() / 10);
+  SY_DEFAULT(eval, every, has_validation(config.data()) ? tenth : 0);
+  SY_DEFAULT(eval, sequences, 256);
+}
+
+// A run that nobody told when to save must not lose more than half an hour.
+void default_checkpoint(Checkpoint& checkpoint) {
+  SY_DEFAULT(checkpoint, every, 0);
+  SY_DEFAULT(checkpoint, every_minutes, checkpoint.every() == 0 ? 30.0 : 0.0);
+  SY_DEFAULT(checkpoint, keep, 2);
+}
+
 }  // namespace
 
 void apply_defaults(RunConfig& config) {
@@ -373,10 +386,8 @@ void apply_defaults(RunConfig& config) {
   default_train(*config.mutable_train());
   default_optimizer(config.train().steps(), *config.mutable_optimizer());
   config.mutable_mesh();
-  SY_DEFAULT(*config.mutable_eval(), every, 0);
-  SY_DEFAULT(*config.mutable_eval(), sequences, 256);
-  SY_DEFAULT(*config.mutable_checkpoint(), every, 0);
-  SY_DEFAULT(*config.mutable_checkpoint(), keep, 2);
+  default_eval(config, *config.mutable_eval());
+  default_checkpoint(*config.mutable_checkpoint());
   SY_DEFAULT(*config.mutable_log(), every, 10);
   SY_DEFAULT(*config.mutable_log(), dead_after_steps, 100);
   SY_DEFAULT(*config.mutable_runtime(), compute, FP32);

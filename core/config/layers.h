@@ -1,5 +1,5 @@
 #pragma once
-// Which layers of a model are MoE layers, and what else follows from a model's config alone.
+// Which layers of a model are MoE layers, and what else follows from one group of the config alone.
 
 #include "core/config/run_config.pb.h"
 
@@ -64,6 +64,11 @@ inline bool decoder_chooses_by_token(const Model& model) {
 
 inline bool has_attention(const Model& model) {
   return model.architecture() != LSTM_LM && model.architecture() != LOCAL_EXPERTS;
+}
+
+// Whether there is text, or are cases, to evaluate on.
+inline bool has_validation(const Data& data) {
+  return data.has_synthetic() || data.has_table() || data.validation_size() > 0;
 }
 
 inline bool has_norms(const Model& model) { return has_attention(model); }

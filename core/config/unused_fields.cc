@@ -90,10 +90,7 @@ bool divides_weights(const RunConfig& config) {
   return weighting == RENORMALIZE || weighting == RENORMALIZE_KEPT;
 }
 
-bool has_validation(const RunConfig& config) {
-  const Data& data = config.data();
-  return data.has_synthetic() || data.has_table() || data.validation_size() > 0;
-}
+bool evaluates(const RunConfig& config) { return has_validation(config.data()); }
 
 bool has_rms_norm(const RunConfig& config) {
   const Attention& attention = config.model().attention();
@@ -297,8 +294,8 @@ const Use kUses[] = {
     {"optimizer.adafactor.least_scale",
      [](const RunConfig& c) { return c.optimizer().adafactor().scale_by_parameter(); },
      "only scale_by_parameter scales the rate"},
-    {"eval.every", has_validation, "there is no validation source", {}, "0"},
-    {"eval.sequences", has_validation, "there is no validation source"},
+    {"eval.every", evaluates, "there is no validation source", {}, "0"},
+    {"eval.sequences", evaluates, "there is no validation source"},
     {"log.dead_after_steps", [](const RunConfig& c) { return c.model().has_moe(); },
      "only experts can be without tokens"},
 };

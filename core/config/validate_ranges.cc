@@ -148,6 +148,7 @@ constexpr RealRange kReals[] = {
     not_negative("model.moe.dead_expert_noise"),
     not_negative("model.moe.importance_loss_coefficient"),
     not_negative("model.moe.load_loss_coefficient"),
+    not_negative("checkpoint.every_minutes"),
     above_zero("optimizer.lr"),
     not_negative("optimizer.min_lr"),
     {"optimizer.decay_fraction", 0, Bound::kClosed, 1, Bound::kClosed},

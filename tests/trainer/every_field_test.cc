@@ -160,6 +160,7 @@ const std::map<std::string, std::string> kElsewhere = {
     {"mesh.expert", "the layout of ranks: architectures_test"},
     {"eval.every", "when to evaluate: run_resume_test"},
     {"checkpoint.every", "when to save: run_resume_test"},
+    {"checkpoint.every_minutes", "when to save: run_resume_test"},
     {"checkpoint.keep", "how many to keep: checkpoint_folder_test"},
     {"log.every", "when to print: run_training_test"},
     {"runtime.threads", "speed: run_training_test"},

@@ -21,7 +21,7 @@ model {{ {} }}
 data {{ {} }}
 train {{ steps: {} global_batch: 8 }}
 optimizer {{ lr: 1e-2 warmup_steps: 5 }}
-eval {{ sequences: 16 }}
+eval {{ every: 0 sequences: 16 }}
 log {{ every: 1 }}
 )",
                                  model, data, steps));
@@ -139,6 +139,7 @@ data {{
 }}
 train {{ steps: 400 global_batch: 64 stop_below_error: 0.08 }}
 optimizer {{ kind: SGD lr: 2 schedule: CONSTANT warmup_steps: 0 }}
+eval {{ every: 0 }}
 log {{ every: 1 }}
 runtime {{ compute: FP64 }}
 )",

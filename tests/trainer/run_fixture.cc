@@ -139,7 +139,7 @@ data {{
 }}
 train {{ steps: 60 global_batch: 8 }}
 optimizer {{ lr: 1e-2 warmup_steps: 5 }}
-eval {{ sequences: 16 }}
+eval {{ every: 0 sequences: 16 }}
 )",
                                prefix));
   return path;

@@ -62,6 +62,21 @@ TEST_F(Resume, FindsTheLastStepEvaluatedBecauseThatComesBeforeItsSave) {
   EXPECT_LT(outcome.output.find("eval: step 20"), outcome.output.find("checkpoints/step_20"));
 }
 
+// Every step takes longer than a millionth of a minute, so that the clock says the same each time.
+TEST_F(Resume, SavesByTheClockToo) {
+  const Arguments set{"train.steps=5", "eval.every=2"};
+  expect_trained({.run = "whole", .ranks = 2, .set = set});
+  Arguments timed = set;
+  timed.insert(timed.end(), {"checkpoint.every_minutes=1e-6", "checkpoint.keep=9"});
+  EXPECT_THAT(train({.run = "run", .ranks = 2, .set = timed}),
+              EndsWithCode(0,
+                           "saves: every 1e-06 minute(s), at the end, and before it leaves on "
+                           "SIGTERM, SIGINT"));
+  for (int step = 1; step <= 5; ++step)
+    EXPECT_TRUE(std::filesystem::exists(file(fmt::format("run/checkpoints/step_{}/COMMIT", step))));
+  expect_same_end("run", "whole", 5);
+}
+
 TEST_F(Resume, GoesOnAfterASignalThatStoppedIt) {
   for (const int ranks : {1, 2}) {
     const std::string whole = fmt::format("whole{}", ranks), run = fmt::format("stopped{}", ranks);

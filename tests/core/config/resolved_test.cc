@@ -117,6 +117,18 @@ TEST_F(Resolved, DerivesDefaultsFromWhatIsSet) {
   EXPECT_EQ(config.model().attention().head_dim(), 16);
   EXPECT_EQ(config.optimizer().warmup_steps(), 20);
   EXPECT_EQ(config.optimizer().min_lr(), 5e-5);
+  EXPECT_EQ(config.eval().every(), 100);
+  EXPECT_EQ(config.checkpoint().every_minutes(), 30);
+}
+
+TEST_F(Resolved, SavesAndEvaluatesByDefaultUnlessToldOtherwise) {
+  const auto load = [&](const std::vector<std::string>& set) {
+    return load_config(run(edited("steps: 10", "steps: 3")), set);
+  };
+  EXPECT_EQ(load({}).eval().every(), 1);
+  EXPECT_EQ(load({"eval.every=0"}).eval().every(), 0);
+  EXPECT_EQ(load({"checkpoint.every=5"}).checkpoint().every_minutes(), 0);
+  EXPECT_EQ(load({"checkpoint.every_minutes=0"}).checkpoint().every_minutes(), 0);
 }
 
 TEST_F(Resolved, PrintsTextThatLoadsToTheSameConfig) {
