@@ -17,14 +17,19 @@ namespace {
 using namespace switchyard;
 using Command = std::function<ExitCode()>;
 
-void add_overrides(CLI::App& app, commands::ConfigOptions& options) {
-  app.add_option("--set", options.overrides, "Overrides a field: --set model.moe.top_k=1")
+void add_overrides(CLI::App& app, std::vector<std::string>& overrides) {
+  app.add_option("--set", overrides, "Overrides a field: --set model.moe.top_k=1")
       ->allow_extra_args(false);
 }
 
 void add_config(CLI::App& app, commands::ConfigOptions& options) {
   app.add_option("config", options.path, "The run's config, text format")->required();
-  add_overrides(app, options);
+  add_overrides(app, options.overrides);
+}
+
+void add_checkpoint(CLI::App& app, commands::CheckpointOptions& options) {
+  app.add_option("checkpoint", options.path, "A checkpoint or a run's folder")->required();
+  add_overrides(app, options.overrides);
 }
 
 void add_train(CLI::App& app, Command& command) {
@@ -35,13 +40,15 @@ void add_train(CLI::App& app, Command& command) {
   sub.add_option("--resume", options->resume, "auto, never, or a checkpoint")
       ->capture_default_str();
   sub.add_option("--inject", options->faults)->allow_extra_args(false)->group("");  // hidden
+  sub.add_option("--init-from,--init_from", options->init_from,
+                 "A checkpoint or a run's folder whose weights a new run starts from");
   sub.callback([&command, options] { command = [options] { return commands::train(*options); }; });
 }
 
 void add_eval(CLI::App& app, Command& command) {
   CLI::App& sub = *app.add_subcommand("eval", "Loss, bits per byte and routing on held-out text");
   const auto options = std::make_shared<commands::EvalOptions>();
-  sub.add_option("checkpoint", options->checkpoint, "A checkpoint or a run's folder")->required();
+  add_checkpoint(sub, options->checkpoint);
   sub.add_option("--data", options->data,
                  "Token files (without .bin); default: the run's validation sources");
   sub.add_option("--sequences", options->sequences, "At most so many per source; 0 is all")
@@ -53,7 +60,7 @@ void add_eval(CLI::App& app, Command& command) {
 void add_generate(CLI::App& app, Command& command) {
   CLI::App& sub = *app.add_subcommand("generate", "Continues a text");
   const auto options = std::make_shared<commands::GenerateOptions>();
-  sub.add_option("checkpoint", options->checkpoint, "A checkpoint or a run's folder")->required();
+  add_checkpoint(sub, options->checkpoint);
   sub.add_option("--prompt", options->prompt, "The beginning; may be empty");
   sub.add_option("--max-tokens", options->sampling.max_tokens)
       ->check(CLI::NonNegativeNumber)
@@ -135,7 +142,7 @@ void add_inspect(CLI::App& app, Command& command) {
   add_inspect_routing(sub, command);
   sub.add_option("config", options->config.path,
                  "A run's config, or the name of a model, such as mixtral_8x7b");
-  add_overrides(sub, options->config);
+  add_overrides(sub, options->config.overrides);
   sub.add_flag("--list", options->list,
                "Shows all models with their sizes and sources, and all recipes");
   sub.add_option("-n,--ranks", options->ranks, "Ranks that the mesh is shown for")

@@ -53,7 +53,7 @@ class Trainer {
     double gradient_norm = 0;
     double learning_rate = 0;
     bool stop_requested = false;
-    bool save_is_due = false;  // by rank 0's clock
+    bool save_is_due = false;                 // by rank 0's clock
     models::CaseStats cases;                  // of all ranks; none but for a table
     models::OutputStats output;               // of all ranks
     std::vector<models::RoutingStats> stats;  // of this rank
@@ -66,6 +66,7 @@ class Trainer {
 
  private:
   void start_from(const Resume& resume);
+  void start_anew();
   void restore(const CheckpointReader& checkpoint);
   void warn_of_other_bits(const CheckpointReader& checkpoint) const;
   void print_banner();

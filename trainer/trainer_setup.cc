@@ -72,16 +72,6 @@ std::function<int64_t(int64_t, int64_t)> micro_batches(const config::RunConfig& 
   };
 }
 
-// What must not change under a run that goes on; the rest may, and is reported.
-bool must_stay(const std::string& difference) {
-  for (const char* prefix :
-       {"model.", "seed:", "data.sequence_length", "data.synthetic", "data.table", "data.objective",
-        "data.spans", "data.target_length", "runtime.compute", "optimizer.kind"}) {
-    if (difference.starts_with(prefix)) return true;
-  }
-  return false;
-}
-
 }  // namespace
 
 Trainer::Trainer(const config::RunConfig& config, parallel::Communicator& world,
@@ -136,10 +126,7 @@ void Trainer::start_from(const Resume& resume) {
     return;
   }
   const auto newest = open_newest_valid(folder_.checkpoints(), world_);
-  if (!newest) {
-    instance_.parameters.initialize(config_.seed());
-    return;
-  }
+  if (!newest) return start_anew();
   if (resume.kind == Resume::kNever) {
     throw CheckpointError(
         fmt::format("{} already holds a checkpoint of step {}, and --resume never asks for a new "
@@ -150,11 +137,16 @@ void Trainer::start_from(const Resume& resume) {
   restore(*newest);
 }
 
+void Trainer::start_anew() {
+  if (!config_.has_init_from()) return instance_.parameters.initialize(config_.seed());
+  const CheckpointReader source(config_.init_from(), CheckpointReader::Contents::kWeights);
+  source.load_weights(instance_.parameters);
+}
+
 void Trainer::restore(const CheckpointReader& checkpoint) {
   std::vector<std::string> refused, changed;
-  for (const std::string& difference : config::differences(checkpoint.config(), config_)) {
-    (must_stay(difference) ? refused : changed).push_back(difference);
-  }
+  for (const config::Difference& difference : config::differences(checkpoint.config(), config_))
+    (difference.may_change ? changed : refused).push_back(difference.text());
   const TrainingState& saved = checkpoint.state();
   if (saved.data_fingerprint != state_.data_fingerprint) {
     refused.push_back(
@@ -164,11 +156,11 @@ void Trainer::restore(const CheckpointReader& checkpoint) {
     refused.push_back("data.tokenizer: another vocabulary");
   if (!refused.empty()) {
     throw CheckpointError(fmt::format(
-        "{} cannot be resumed with this config:\n  {}\nuse the run's own config.textproto, "
-        "or start a new run with another name",
+        "{0} cannot be resumed with this config:\n  {1}\nuse the run's own config.textproto, "
+        "or start a new run from these weights: --set name=... --init-from {0}",
         checkpoint.path(), fmt::join(refused, "\n  ")));
   }
-  for (const std::string& difference : changed) info("not as in the checkpoint: {}", difference);
+  for (const std::string& difference : changed) info("changed since the save: {}", difference);
   checkpoint.load_weights(instance_.parameters);
   checkpoint.load_optimizer(*optimizer_);
   warn_of_other_bits(checkpoint);
@@ -199,9 +191,11 @@ void Trainer::print_banner() {
   say(describe_products(config_.runtime()));
   say(instance_.mesh.describe());
   say(describe_saving(config_.checkpoint()));
-  say(fmt::format(
-      "run: {}  seed: {}  {}", folder_.path, config_.seed(),
-      state_.step > 0 ? fmt::format("resumed at step {}", state_.step) : "from the start"));
+  say(fmt::format("run: {}  seed: {}  {}", folder_.path, config_.seed(),
+                  state_.step > 0 ? fmt::format("resumed at step {}", state_.step)
+                  : config_.has_init_from()
+                      ? "from the start, with the weights of " + config_.init_from()
+                      : "from the start"));
 }
 
 }  // namespace switchyard::trainer

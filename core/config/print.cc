@@ -24,19 +24,19 @@ std::string value_text(const Message& message, const FieldDescriptor* field, int
 
 // Appends the scalars of `to` that differ from `from`; both have the same type.
 void compare(const Message& from, const Message& to, const std::string& prefix,
-             std::vector<std::string>& lines);
+             std::vector<Difference>& found);
 
 void compare_singular(const Message& from, const Message& to, const FieldDescriptor* field,
-                      const std::string& path, std::vector<std::string>& lines) {
+                      const std::string& path, std::vector<Difference>& found) {
   const Reflection& reflection = *from.GetReflection();
   // An absent group compares as an empty one, so that its scalars show as unset.
   if (is_group(*field)) {
     compare(reflection.GetMessage(from, field), reflection.GetMessage(to, field), path + ".",
-            lines);
+            found);
     if (reflection.HasField(from, field) != reflection.HasField(to, field))
-      lines.push_back(fmt::format("{}: {} -> {}", path,
-                                  reflection.HasField(from, field) ? "present" : "absent",
-                                  reflection.HasField(to, field) ? "present" : "absent"));
+      found.push_back({path, reflection.HasField(from, field) ? "present" : "absent",
+                       reflection.HasField(to, field) ? "present" : "absent",
+                       may_change_on_resume(*field)});
     return;
   }
   const auto text = [&](const Message& message) {
@@ -44,7 +44,7 @@ void compare_singular(const Message& from, const Message& to, const FieldDescrip
                                                : std::string("unset");
   };
   if (text(from) != text(to))
-    lines.push_back(fmt::format("{}: {} -> {}", path, text(from), text(to)));
+    found.push_back({path, text(from), text(to), may_change_on_resume(*field)});
 }
 
 // All values of a list of scalars.
@@ -56,11 +56,11 @@ std::string list_text(const Message& message, const FieldDescriptor* field) {
 }
 
 void compare_list(const Message& from, const Message& to, const FieldDescriptor* field,
-                  const std::string& path, std::vector<std::string>& lines) {
+                  const std::string& path, std::vector<Difference>& found) {
   const Reflection& reflection = *from.GetReflection();
   if (!is_group(*field)) {
     const std::string before = list_text(from, field), after = list_text(to, field);
-    if (before != after) lines.push_back(fmt::format("{}: {} -> {}", path, before, after));
+    if (before != after) found.push_back({path, before, after, may_change_on_resume(*field)});
     return;
   }
   const int from_size = reflection.FieldSize(from, field);
@@ -71,20 +71,20 @@ void compare_list(const Message& from, const Message& to, const FieldDescriptor*
   for (int i = 0; i < std::max(from_size, to_size); ++i) {
     const Message& a = i < from_size ? reflection.GetRepeatedMessage(from, field, i) : *empty;
     const Message& b = i < to_size ? reflection.GetRepeatedMessage(to, field, i) : *empty;
-    compare(a, b, fmt::format("{}[{}].", path, i), lines);
+    compare(a, b, fmt::format("{}[{}].", path, i), found);
   }
 }
 
 void compare(const Message& from, const Message& to, const std::string& prefix,
-             std::vector<std::string>& lines) {
+             std::vector<Difference>& found) {
   const Descriptor& group = *from.GetDescriptor();
   for (int i = 0; i < group.field_count(); ++i) {
     const FieldDescriptor* field = group.field(i);
     const std::string path = prefix + field->name();
     if (field->is_repeated())
-      compare_list(from, to, field, path, lines);
+      compare_list(from, to, field, path, found);
     else
-      compare_singular(from, to, field, path, lines);
+      compare_singular(from, to, field, path, found);
   }
 }
 
@@ -107,10 +107,15 @@ RunConfig parse(const std::string& bytes) {
   return config;
 }
 
-std::vector<std::string> differences(const RunConfig& from, const RunConfig& to) {
-  std::vector<std::string> lines;
-  compare(from, to, "", lines);
-  return lines;
+bool may_change_on_resume(const FieldDescriptor& field) {
+  if (field.options().HasExtension(may_change)) return field.options().GetExtension(may_change);
+  return field.containing_type()->options().GetExtension(fields_may_change);
+}
+
+std::vector<Difference> differences(const RunConfig& from, const RunConfig& to) {
+  std::vector<Difference> found;
+  compare(from, to, "", found);
+  return found;
 }
 
 }  // namespace switchyard::config

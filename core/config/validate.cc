@@ -261,6 +261,7 @@ std::vector<std::string> missing_fields(const RunConfig& config) {
 void check_values(const RunConfig& config, int num_ranks, Findings& findings) {
   check_name("name", config.name(), findings);
   check_file_path("output_dir", config.output_dir(), findings);
+  if (config.has_init_from()) check_file_path("init_from", config.init_from(), findings);
   check_ranges(config, findings);
   check_model(config.model(), findings);
   check_architecture(config, findings);

@@ -19,18 +19,25 @@ struct ConfigOptions {
 struct TrainOptions {
   ConfigOptions config;
   std::string resume = "auto";      // auto, never, or a checkpoint folder
+  std::string init_from;            // a checkpoint's or a run's folder; empty: as the config says
   std::vector<std::string> faults;  // --inject, for drills; see trainer/inject.h
 };
 
+// A trained model, with some of its config's fields otherwise.
+struct CheckpointOptions {
+  std::string path;                    // a checkpoint folder or a run's folder
+  std::vector<std::string> overrides;  // --set; of fields that a resumed run may change
+};
+
 struct EvalOptions {
-  std::string checkpoint;         // a checkpoint folder or a run's folder
+  CheckpointOptions checkpoint;
   std::vector<std::string> data;  // token files; none: the run's validation sources
   int64_t sequences = 0;          // per source; 0: all
   bool json = false;
 };
 
 struct GenerateOptions {
-  std::string checkpoint;
+  CheckpointOptions checkpoint;
   std::string prompt;
   trainer::SamplingOptions sampling;
 };

@@ -1,6 +1,7 @@
 // switchyard train
 
 #include <cstdlib>
+#include <filesystem>
 
 #include "core/base/log.h"
 #include "scripts/commands/job.h"
@@ -43,6 +44,12 @@ TrainOptions after_restarts(TrainOptions options) {
   return options;
 }
 
+// The named checkpoint, or a run's newest. What is not there stays as it is: a run that goes on
+// does not read it.
+std::string weights_at(const std::string& path) {
+  return std::filesystem::exists(path) ? find_checkpoint(path) : path;
+}
+
 }  // namespace
 
 ExitCode train(const TrainOptions& asked) {
@@ -53,7 +60,10 @@ ExitCode train(const TrainOptions& asked) {
     const int rank = world.communicator->rank();
     const trainer::FaultInjector faults(
         trainer::parse_faults(options.faults, world.communicator->size()), rank);
-    config::RunConfig config = load_for_all(*world.communicator, options.config);
+    ConfigOptions source = options.config;
+    if (!options.init_from.empty())
+      source.overrides.push_back("init_from=" + weights_at(options.init_from));
+    config::RunConfig config = load_for_all(*world.communicator, source);
     const trainer::Resume resume = parse_resume(options.resume);
     start_runtime(world, rank == 0 ? trainer::products_of_run(config, resume) : config::Runtime(),
                   config);

@@ -8,6 +8,8 @@
 
 #include "core/base/log.h"
 #include "core/config/layers.h"
+#include "core/config/print.h"
+#include "core/config/reader.h"
 #include "scripts/commands/job.h"
 #include "trainer/checkpoint.h"
 #include "trainer/evaluate.h"
@@ -26,10 +28,26 @@ struct Loaded {
   std::unique_ptr<trainer::ModelInstance> instance;
 };
 
-Loaded load(parallel::World& world, const std::string& path) {
-  const std::string folder = find_checkpoint(path);
+// The checkpoint's config with the overrides. ConfigError, the same on all ranks, for one that no
+// rule allows or that would be another model.
+config::RunConfig with_overrides(const trainer::CheckpointReader& reader,
+                                 const std::vector<std::string>& overrides) {
+  if (overrides.empty()) return reader.config();
+  const std::string file = reader.path() + "/config.textproto";
+  const auto config = config::load_config_text(config::to_text(reader.config()), file, overrides);
+  for (const config::Difference& difference : config::differences(reader.config(), config)) {
+    if (!difference.may_change)
+      throw ConfigError(fmt::format(
+          "--set: {}, but the weights in {} are of a model with the former; leave it out",
+          difference.text(), reader.path()));
+  }
+  return config;
+}
+
+Loaded load(parallel::World& world, const CheckpointOptions& options) {
+  const std::string folder = find_checkpoint(options.path);
   const trainer::CheckpointReader reader(folder, trainer::CheckpointReader::Contents::kWeights);
-  Loaded loaded{reader.config(), nullptr, nullptr};
+  Loaded loaded{with_overrides(reader, options.overrides), nullptr, nullptr};
   loaded.config.clear_mesh();  // the ranks at hand need not be those of the training
   if (world.communicator->rank() == 0) reader.warn_if_earlier_build();
   const config::Runtime kept = loaded.config.runtime();
@@ -89,6 +107,10 @@ nlohmann::ordered_json to_json(const std::vector<trainer::SourceResult>& results
 
 ExitCode eval(const EvalOptions& options) {
   return run_job(kTimeoutSeconds, [&](parallel::World& world) {
+    for (const std::string& set : options.checkpoint.overrides)
+      if (set.starts_with("eval.sequences="))
+        throw ConfigError(
+            "eval: --set eval.sequences is of a run's own evaluations; give --sequences");
     Loaded loaded = load(world, options.checkpoint);
     const trainer::RunData data = data_for(loaded, options.data);
     if (data.validation.empty())

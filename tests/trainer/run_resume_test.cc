@@ -184,12 +184,37 @@ TEST_F(Resume, IsRefusedWhereItWouldNotBeTheSameRun) {
               EndsWithCode(kPreempted, ""));
   EXPECT_THAT(train({.run = "run", .extra = {"--resume", "never"}}),
               EndsWithCode(4, "already holds a checkpoint of step 2"));
-  EXPECT_THAT(train({.run = "run", .set = {"model.moe.d_ff=32", "seed=9"}}),
-              EndsWithCode(4, "model.moe.d_ff"));
+  const Outcome other = train({.run = "run", .set = {"model.moe.d_ff=32", "seed=9"}});
+  EXPECT_THAT(other, EndsWithCode(4, "model.moe.d_ff: 64 -> 32"));
+  EXPECT_THAT(other.output, ::testing::HasSubstr("--init-from"));
   EXPECT_THAT(train({.run = "run", .extra = {"--resume", file("nothing")}}),
               EndsWithCode(4, file("nothing")));
   EXPECT_THAT(train({.run = "other", .extra = {"--resume", file("run")}}),
               EndsWithCode(0, "step 2"));
+}
+
+TEST_F(Resume, TakesWhatIsNotInTheWeightsAsItIsNow) {
+  const Arguments set{"train.steps=5", "model.moe.capacity.policy=BY_POSITION"};
+  Arguments stop = set, changed = set;
+  stop.push_back("train.stop_after_steps=2");
+  const std::vector<std::pair<std::string, std::string>> changes{
+      {"model.moe.balance_loss.coefficient", "0.01 -> 0.5"},
+      {"model.moe.expert_dropout", "0 -> 0.1"},
+      {"model.moe.capacity.eval_factor", "2 -> 1.5"},
+      {"optimizer.weight_decay", "0.1 -> 0.2"}};
+  for (const auto& [path, values] : changes)
+    changed.push_back(path + "=" + values.substr(values.rfind(' ') + 1));
+  expect_trained({.run = "whole", .set = set});
+  EXPECT_THAT(train({.run = "run", .set = stop}), EndsWithCode(kPreempted, "saved"));
+  const Outcome outcome = train({.run = "run", .set = changed});
+  EXPECT_EQ(outcome.code, 0);
+  for (const auto& [path, values] : changes) {
+    const std::string line = "changed since the save: " + path + ": " + values + "\n";
+    EXPECT_THAT(outcome.output, ::testing::HasSubstr(line));
+    EXPECT_THAT(read_file(file("run/log.txt")), ::testing::HasSubstr(line));
+  }
+  EXPECT_EQ(losses("run").at(2), losses("whole").at(2));
+  EXPECT_NE(losses("run").at(5), losses("whole").at(5));
 }
 
 TEST_F(Resume, IsRefusedToASecondJobInOneFolder) {

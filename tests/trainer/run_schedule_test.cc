@@ -149,7 +149,7 @@ TEST_F(ScheduledRun, SaysWhatWillChangeAndWhatAResumeChanged) {
   EXPECT_THAT(train({.run = "run", .set = joined(decay("0.5"), {"train.stop_after_steps=2"})}),
               EndsWithCode(75, "optimizer.weight_decay = 0.1, 0.5 from step 5 on"));
   EXPECT_THAT(train({.run = "run", .set = decay("0.25")}),
-              EndsWithCode(0, "not as in the checkpoint: schedule[0].point[0].value: 0.5 -> 0.25"));
+              EndsWithCode(0, "changed since the save: schedule[0].point[0].value: 0.5 -> 0.25"));
 }
 
 }  // namespace

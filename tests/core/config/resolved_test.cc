@@ -46,8 +46,9 @@ TEST_F(Resolved, LeavesNothingUnsetButWhatIsUnsetOnPurpose) {
   collect_unset(config, "", unset);
   EXPECT_THAT(unset,
               UnorderedElementsAre(
-                  "model_preset", "data_preset", "recipe_preset", "model.attention.relative_bias",
-                  "model.mtp", "model.ffn_dropout", "mesh.data", "mesh.expert",
+                  "model_preset", "data_preset", "recipe_preset", "init_from",
+                  "model.attention.relative_bias", "model.mtp", "model.ffn_dropout", "mesh.data",
+                  "mesh.expert",
                   // groups and fields of other architectures and objectives
                   "model.lstm", "model.local_experts", "data.table", "data.spans",
                   "data.synthetic.num_domains", "data.target_length",
@@ -154,7 +155,9 @@ TEST_F(Resolved, NamesEveryDifference) {
   to.mutable_mesh()->set_expert(2);
   to.mutable_data()->clear_synthetic();
   to.mutable_data()->add_train()->set_path("x");
-  EXPECT_THAT(differences(from, to),
+  std::vector<std::string> lines;
+  for (const Difference& difference : differences(from, to)) lines.push_back(difference.text());
+  EXPECT_THAT(lines,
               ElementsAre("model.moe.top_k: 2 -> 1", "data.train[0].path: unset -> \"x\"",
                           "data.synthetic.num_tokens: 1048576 -> unset",
                           "data.synthetic.kind: NOISY_BIGRAMS -> unset",
