@@ -80,6 +80,11 @@ class Field {
     return static_cast<int32_t>(integer(minimum, std::numeric_limits<int32_t>::max()));
   }
 
+  double number() const {
+    expect(value_.is_number(), "a number");
+    return value_.get<double>();
+  }
+
   const std::string& text() const {
     expect(value_.is_string(), "a string");
     return value_.get_ref<const std::string&>();
@@ -183,6 +188,10 @@ Json state_json(const TrainingState& state) {
           {"optimizer_steps", state.optimizer_steps},
           {"skipped_in_a_row", state.skipped_in_a_row},
           {"skipped_steps", state.skipped_steps},
+          {"losses",
+           {{"mean", state.losses.mean},
+            {"variance", state.losses.variance},
+            {"steps", state.losses.steps}}},
           {"data_sequence", state.data.sequence},
           {"data_draws", state.data.draws},
           {"data_fingerprint", fmt::format("{:016x}", state.data_fingerprint)},
@@ -191,8 +200,17 @@ Json state_json(const TrainingState& state) {
           {"last_active", state.last_active}};
 }
 
+LossWindow read_losses(const Field& json) {
+  json.has_only({"mean", "variance", "steps"});
+  LossWindow losses;
+  losses.mean = json.member("mean").number();
+  losses.variance = json.member("variance").number();
+  losses.steps = json.member("steps").integer(0);
+  return losses;
+}
+
 TrainingState read_state(const Field& json) {
-  json.has_only({"step", "tokens", "optimizer_steps", "skipped_in_a_row", "skipped_steps",
+  json.has_only({"step", "tokens", "optimizer_steps", "skipped_in_a_row", "skipped_steps", "losses",
                  "data_sequence", "data_draws", "data_fingerprint", "tokenizer_fingerprint",
                  "processor", "last_active"});
   TrainingState state;
@@ -201,6 +219,7 @@ TrainingState read_state(const Field& json) {
   state.optimizer_steps = json.member("optimizer_steps").integer(0);
   state.skipped_in_a_row = json.member("skipped_in_a_row").int32(0);
   state.skipped_steps = json.member("skipped_steps").integer(0);
+  if (json.has("losses")) state.losses = read_losses(json.member("losses"));
   state.data.sequence = json.member("data_sequence").integer(0);
   state.data.draws = integers(json.member("data_draws"), 0);
   state.data_fingerprint = json.member("data_fingerprint").hexadecimal(16);

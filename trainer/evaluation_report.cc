@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include <fmt/format.h>
 
@@ -11,16 +10,6 @@
 
 namespace switchyard::trainer {
 namespace {
-
-// Share of a layer's slots that each expert got.
-std::vector<double> shares(const models::RoutingStats& stats) {
-  const auto total =
-      static_cast<double>(std::accumulate(stats.load.begin(), stats.load.end(), int64_t{0}));
-  std::vector<double> result;
-  for (const int64_t load : stats.load)
-    result.push_back(total > 0 ? static_cast<double>(load) / total : 0);
-  return result;
-}
 
 size_t name_width(const std::vector<SourceResult>& results) {
   size_t width = 8;
@@ -45,13 +34,13 @@ double mutual_information(const std::vector<SourceResult>& results, size_t layer
   const auto num_sources = static_cast<double>(results.size());
   std::vector<double> mean;
   for (const SourceResult& result : results) {
-    const auto share = shares(result.layers[layer]);
+    const auto share = expert_shares(result.layers[layer]);
     mean.resize(share.size());
     for (size_t e = 0; e < share.size(); ++e) mean[e] += share[e] / num_sources;
   }
   double bits = 0;
   for (const SourceResult& result : results) {
-    const auto share = shares(result.layers[layer]);
+    const auto share = expert_shares(result.layers[layer]);
     for (size_t e = 0; e < share.size(); ++e) {
       if (share[e] > 0) bits += share[e] / num_sources * std::log2(share[e] / mean[e]);
     }
@@ -85,7 +74,7 @@ std::string expert_table(const std::vector<SourceResult>& results) {
         layer, mutual_information(results, layer));
     for (const SourceResult& result : results) {
       text += fmt::format("  {:<{}}", result.name, width);
-      for (const double share : shares(result.layers[layer]))
+      for (const double share : expert_shares(result.layers[layer]))
         text += fmt::format(" {:>5.1f}", 100 * share);
       text += "\n";
     }

@@ -14,11 +14,7 @@ namespace {
 void append_layer(JsonLinesRecord& record, const std::string& prefix, const LayerHealth& health) {
   record.emplace_back(prefix + "aux", health.balance_loss);
   record.emplace_back(prefix + "z", health.z_loss);
-  record.emplace_back(prefix + "device", health.device_loss);
-  record.emplace_back(prefix + "communication", health.communication_loss);
-  record.emplace_back(prefix + "importance", health.importance_loss);
-  record.emplace_back(prefix + "load", health.load_loss);
-  record.emplace_back(prefix + "threshold", health.threshold_loss);
+  for (const auto& [name, loss] : health.other_losses) record.emplace_back(prefix + name, loss);
   record.emplace_back(prefix + "reject", health.reject_share);
   record.emplace_back(prefix + "drop", health.drop_share);
   record.emplace_back(prefix + "load_max_mean", health.load_max_mean);
@@ -26,36 +22,55 @@ void append_layer(JsonLinesRecord& record, const std::string& prefix, const Laye
   record.emplace_back(prefix + "load_entropy", health.load_entropy);
   record.emplace_back(prefix + "router_entropy", health.router_entropy);
   record.emplace_back(prefix + "dead", health.dead_experts);
+  if (!health.expert_load.empty()) record.emplace_back(prefix + "expert_load", health.expert_load);
+}
+
+std::vector<std::pair<std::string, double>> losses_that_are_on(const models::RoutingStats& stats,
+                                                               const config::Moe& moe) {
+  std::vector<std::pair<std::string, double>> losses;
+  const auto add = [&](bool is_on, const char* name, double value) {
+    if (is_on) losses.emplace_back(name, value);
+  };
+  const config::BalanceLoss& balance = moe.balance_loss();
+  add(balance.device_coefficient() > 0, "device_loss", stats.device_loss);
+  add(balance.communication_coefficient() > 0, "communication_loss", stats.communication_loss);
+  add(moe.importance_loss_coefficient() > 0, "importance_loss", stats.importance_loss);
+  add(moe.load_loss_coefficient() > 0, "load_loss", stats.load_loss);
+  add(moe.router().selection() == config::STRICTLY_BALANCED, "threshold_loss",
+      stats.threshold_loss);
+  return losses;
 }
 
 }  // namespace
 
-LayerHealth health_of(const models::RoutingStats& stats) {
+std::vector<double> expert_shares(const models::RoutingStats& stats) {
+  const auto total =
+      static_cast<double>(std::accumulate(stats.load.begin(), stats.load.end(), int64_t{0}));
+  std::vector<double> shares;
+  for (const int64_t load : stats.load)
+    shares.push_back(total > 0 ? static_cast<double>(load) / total : 0);
+  return shares;
+}
+
+LayerHealth health_of(const models::RoutingStats& stats, const config::Moe& moe) {
   LayerHealth health;
   health.balance_loss = stats.balance_loss;
   health.z_loss = stats.z_loss;
-  health.device_loss = stats.device_loss;
-  health.communication_loss = stats.communication_loss;
-  health.importance_loss = stats.importance_loss;
-  health.load_loss = stats.load_loss;
-  health.threshold_loss = stats.threshold_loss;
+  health.other_losses = losses_that_are_on(stats, moe);
   const auto ratio = [](double part, double whole) { return whole > 0 ? part / whole : 0.0; };
   health.drop_share = ratio(static_cast<double>(stats.dropped), static_cast<double>(stats.slots));
   health.reject_share =
       ratio(static_cast<double>(stats.rejected), static_cast<double>(stats.rejected + stats.slots));
   health.router_entropy = ratio(stats.router_entropy, static_cast<double>(stats.tokens));
-  const auto total =
-      static_cast<double>(std::accumulate(stats.load.begin(), stats.load.end(), int64_t{0}));
   const auto experts = static_cast<double>(stats.load.size());
   double variance = 0;  // of the shares, in units of the mean share
-  for (const int64_t load : stats.load) {
-    const double share = ratio(static_cast<double>(load), total);
+  for (const double share : expert_shares(stats)) {
     variance += (share * experts - 1) * (share * experts - 1) / experts;
     health.load_max_mean = std::max(health.load_max_mean, share * experts);
     if (share > 0)
       health.load_entropy -= share * std::log(share) / std::log(std::max(2.0, experts));
   }
-  health.load_cv = total > 0 ? std::sqrt(variance) : 0;
+  health.load_cv = health.load_max_mean > 0 ? std::sqrt(variance) : 0;
   return health;
 }
 
@@ -65,11 +80,11 @@ LayerHealth summary_of(const std::vector<LayerHealth>& layers) {
   for (const LayerHealth& layer : layers) {
     sum.balance_loss += layer.balance_loss / count;
     sum.z_loss += layer.z_loss / count;
-    sum.device_loss += layer.device_loss / count;
-    sum.communication_loss += layer.communication_loss / count;
-    sum.importance_loss += layer.importance_loss / count;
-    sum.load_loss += layer.load_loss / count;
-    sum.threshold_loss += layer.threshold_loss / count;
+    sum.other_losses.resize(layer.other_losses.size());  // the same of every router
+    for (size_t i = 0; i < layer.other_losses.size(); ++i) {
+      sum.other_losses[i].first = layer.other_losses[i].first;
+      sum.other_losses[i].second += layer.other_losses[i].second / count;
+    }
     sum.reject_share += layer.reject_share / count;
     sum.drop_share += layer.drop_share / count;
     sum.load_cv += layer.load_cv / count;
@@ -85,6 +100,7 @@ std::string console_line(const StepRecord& r) {
   const bool has_experts = !r.layers.empty();
   const LayerHealth moe = summary_of(r.layers);
   std::string line = fmt::format("step: {:>6}/{}  loss: {:>7.4f}", r.step, r.num_steps, r.loss);
+  if (r.spike) line += fmt::format("  spike: {:.1f} sigma", *r.spike);
   if (r.cases.count > 0) {
     line +=
         fmt::format("  error: {:.4f}  accuracy: {:.4f}", r.cases.mean_error(), r.cases.accuracy());
@@ -114,6 +130,7 @@ JsonLinesRecord metrics_of(const StepRecord& r) {
     record.emplace_back("error", r.cases.mean_error());
     record.emplace_back("accuracy", r.cases.accuracy());
   }
+  if (r.spike) record.emplace_back("spike", *r.spike);
   if (r.mtp_loss) record.emplace_back("mtp", *r.mtp_loss);
   if (r.output_z_loss) record.emplace_back("output_z", *r.output_z_loss);
   if (r.layers.empty()) return record;

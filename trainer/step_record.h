@@ -4,8 +4,10 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "core/config/run_config.pb.h"
 #include "core/io/json_lines.h"
 #include "models/moe/context.h"
 
@@ -15,12 +17,8 @@ namespace switchyard::trainer {
 struct LayerHealth {
   double balance_loss = 0;  // value without its coefficient; 1 when balanced
   double z_loss = 0;
-  // 0 where they are off.
-  double device_loss = 0;
-  double communication_loss = 0;
-  double importance_loss = 0;
-  double load_loss = 0;
-  double threshold_loss = 0;
+  // The router's other losses, those that are on, by their names in the metrics.
+  std::vector<std::pair<std::string, double>> other_losses;
   double reject_share = 0;    // later choices not let ask for a place, of all choices
   double drop_share = 0;      // dropped of the admitted slots
   double load_max_mean = 0;   // busiest expert's slots over the mean
@@ -28,10 +26,15 @@ struct LayerHealth {
   double load_entropy = 0;    // of the experts' shares, over ln(num_experts): 1 is even
   double router_entropy = 0;  // mean over tokens, nats: how undecided the router is
   int64_t dead_experts = 0;   // without a token for log.dead_after_steps steps
+  // Of each expert, of all slots; empty where the record is not to have it.
+  std::vector<double> expert_load;
 };
 
-// `stats` summed over the step and all ranks.
-LayerHealth health_of(const models::RoutingStats& stats);
+// `stats` summed over the step and all ranks; moe: with the coefficients in force.
+LayerHealth health_of(const models::RoutingStats& stats, const config::Moe& moe);
+
+// Share of a router's slots that each expert got; zeros without slots.
+std::vector<double> expert_shares(const models::RoutingStats& stats);
 
 struct StepRecord {
   // The same for every run of the same config and layout.
@@ -45,6 +48,7 @@ struct StepRecord {
   models::CaseStats cases;          // of the step, for a table
   // Values without their coefficients, where the config has these losses.
   std::optional<double> output_z_loss, mtp_loss;
+  std::optional<double> spike;  // the loss above the steps before, in their standard deviations
 
   // Of this process on this machine.
   double seconds = 0;  // of the step, mean since the last record

@@ -76,7 +76,7 @@ ExitCode Trainer::run() {
     update(result);
     speed_.count_step(tokens_of_step());
     show_progress();
-    if (is_due(config_.log().every()) || is_last()) log(result);
+    if (is_due(config_.log().every()) || is_last() || result.spike) log(result);
     // Before the step is saved: a checkpoint stands for the step's evaluation too.
     if (is_due(config_.eval().every()) || is_last()) evaluate_now();
     if (is_due(config_.checkpoint().every()) || result.save_is_due) save_unless_skipping();
@@ -122,6 +122,9 @@ Trainer::StepResult Trainer::train_step() {
   cases = {sums[2], static_cast<int64_t>(sums[3]), static_cast<int64_t>(sums[4])};
   result.output = {sums[5], sums[6]};
   result.save_is_due = sums[7] > 0;
+  const double sigmas = state_.losses.sigmas_above(result.loss),
+               limit = config_.log().spike_sigmas();
+  if (limit > 0 && sigmas > limit) result.spike = sigmas;
   return result;
 }
 
@@ -181,6 +184,12 @@ bool Trainer::StepResult::is_finite() const {
 }
 
 void Trainer::update(const StepResult& result) {
+  if (result.spike)
+    say(fmt::format(
+        "step {}: the loss {:.4f} is {:.1f} standard deviations above the mean {:.4f} "
+        "of the steps before; its batch: {}",
+        state_.step + 1, result.loss, *result.spike, state_.losses.mean, place_of_batch()));
+  state_.losses.add(result.loss);
   ++state_.step;
   state_.tokens += tokens_of_step();
   state_.data = loader_->cursor();

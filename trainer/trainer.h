@@ -53,7 +53,9 @@ class Trainer {
     double gradient_norm = 0;
     double learning_rate = 0;
     bool stop_requested = false;
-    bool save_is_due = false;                 // by rank 0's clock
+    bool save_is_due = false;  // by rank 0's clock
+    // Where the loss is above those of the steps before by log.spike_sigmas: by how many.
+    std::optional<double> spike;
     models::CaseStats cases;                  // of all ranks; none but for a table
     models::OutputStats output;               // of all ranks
     std::vector<models::RoutingStats> stats;  // of this rank
@@ -83,6 +85,7 @@ class Trainer {
   void agree_on_activity();
 
   void log(StepResult& result);
+  std::string place_of_batch() const;  // of the step under way
   void evaluate_now();
   void save();
   void save_unless_skipping();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <map>
 #include <span>
 
 #include <fmt/format.h>
@@ -38,16 +39,34 @@ void Trainer::log(StepResult& result) {
   record.cases = result.cases;
   if (now_.model().output_z_loss_coefficient() > 0) record.output_z_loss = result.output.z_loss;
   if (config_.model().has_mtp()) record.mtp_loss = result.output.mtp_loss;
+  record.spike = result.spike;
   record.tokens = state_.tokens;
   record.skipped_steps = state_.skipped_steps;
   for (size_t layer = 0; layer < result.stats.size(); ++layer) {
-    record.layers.push_back(health_of(result.stats[layer]));
+    record.layers.push_back(health_of(result.stats[layer], now_.model().moe()));
+    if (is_due(config_.log().load_every()))
+      record.layers.back().expert_load = expert_shares(result.stats[layer]);
     record.layers.back().dead_experts = std::ranges::count_if(
         state_.last_active[layer], [&](int64_t last) { return is_dead(last); });
   }
   speed_.fill(record, num_tokens_ - state_.tokens);
   if (metrics_) metrics_->log_step(record);
   speed_.restart();
+}
+
+// "sequences 8 to 15; a.bin at tokens 512, 0; b.bin at token 96", to look at the text.
+std::string Trainer::place_of_batch() const {
+  const int64_t last = loader_->cursor().sequence;
+  std::map<size_t, std::vector<int64_t>> places;  // by source, of the rows' first tokens
+  for (Cursor cursor = state_.data; cursor.sequence < last;) {
+    const Draw draw = blend_.next(cursor);
+    places[draw.source].push_back(draw.sample * blend_.length());
+  }
+  std::string text = fmt::format("sequences {} to {}", state_.data.sequence, last - 1);
+  for (const auto& [source, tokens] : places)
+    text +=
+        fmt::format("; {} at token(s) {}", blend_.source(source).name(), fmt::join(tokens, ", "));
+  return text;
 }
 
 void Trainer::evaluate_now() {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/data/sampler.h"
+#include "trainer/loss_window.h"
 
 namespace switchyard::trainer {
 
@@ -17,6 +18,7 @@ struct TrainingState {
   int32_t skipped_in_a_row = 0;
   int64_t skipped_steps = 0;
   Cursor data;
+  LossWindow losses;  // of the steps done
   uint64_t data_fingerprint = 0, tokenizer_fingerprint = 0;
   std::string
       processor;  // processors_of() when this was saved: bits depend on it; empty: not known

@@ -374,6 +374,15 @@ void default_checkpoint(Checkpoint& checkpoint) {
   SY_DEFAULT(checkpoint, keep, 2);
 }
 
+void default_log(Log& log) {
+  constexpr int64_t kLoadSteps = 100;
+  SY_DEFAULT(log, every, 10);
+  SY_DEFAULT(log, dead_after_steps, 100);
+  const int64_t every = std::max<int64_t>(1, log.every());
+  SY_DEFAULT(log, load_every, ((kLoadSteps - 1) / every + 1) * every);
+  SY_DEFAULT(log, spike_sigmas, 6.0);
+}
+
 }  // namespace
 
 void apply_defaults(RunConfig& config) {
@@ -388,8 +397,7 @@ void apply_defaults(RunConfig& config) {
   config.mutable_mesh();
   default_eval(config, *config.mutable_eval());
   default_checkpoint(*config.mutable_checkpoint());
-  SY_DEFAULT(*config.mutable_log(), every, 10);
-  SY_DEFAULT(*config.mutable_log(), dead_after_steps, 100);
+  default_log(*config.mutable_log());
   SY_DEFAULT(*config.mutable_runtime(), compute, FP32);
   SY_DEFAULT(*config.mutable_runtime(), threads, 0);
   SY_DEFAULT(*config.mutable_runtime(), timeout_seconds, 600);

@@ -298,6 +298,8 @@ const Use kUses[] = {
     {"eval.sequences", evaluates, "there is no validation source"},
     {"log.dead_after_steps", [](const RunConfig& c) { return c.model().has_moe(); },
      "only experts can be without tokens"},
+    {"log.load_every", [](const RunConfig& c) { return c.model().has_moe(); },
+     "only experts have a load"},
 };
 
 }  // namespace

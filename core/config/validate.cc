@@ -202,6 +202,14 @@ void check_mesh(const RunConfig& config, int num_ranks, Findings& findings) {
     findings.add("mesh.expert ({}) must divide mesh.data ({}); change one of them", expert, data);
 }
 
+void check_log(const Log& log, Findings& findings) {
+  if (log.every() > 0 && log.load_every() % log.every() != 0)
+    findings.add(
+        "log.load_every ({}) must be a multiple of log.every ({}), as the load stands in the log's "
+        "records, or 0; change one of them",
+        log.load_every(), log.every());
+}
+
 void need(const RunConfig& config, const char* path, const char* meaning, Findings& findings) {
   if (!has_at(config, path))
     findings.add("{} is not set, and has no default; set {}", path, meaning);
@@ -270,6 +278,7 @@ void check_values(const RunConfig& config, int num_ranks, Findings& findings) {
   check_optimizer(config, findings);
   check_batch(config, num_ranks, findings);
   check_mesh(config, num_ranks, findings);
+  check_log(config.log(), findings);
   check_sizes(config, findings);
   const std::vector<std::string> unused = unused_fields(config);
   findings.lines.insert(findings.lines.end(), unused.begin(), unused.end());

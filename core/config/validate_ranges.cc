@@ -79,6 +79,7 @@ constexpr LeastInteger kIntegers[] = {
     {"checkpoint.keep", 2},  // the newest may still be in the process of being written
     {"log.every", 1},
     {"log.dead_after_steps", 1},
+    {"log.load_every", 0},
     {"runtime.threads", 0},
     {"runtime.timeout_seconds", 1},
 };
@@ -149,6 +150,7 @@ constexpr RealRange kReals[] = {
     not_negative("model.moe.importance_loss_coefficient"),
     not_negative("model.moe.load_loss_coefficient"),
     not_negative("checkpoint.every_minutes"),
+    not_negative("log.spike_sigmas"),
     above_zero("optimizer.lr"),
     not_negative("optimizer.min_lr"),
     {"optimizer.decay_fraction", 0, Bound::kClosed, 1, Bound::kClosed},

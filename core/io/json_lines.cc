@@ -29,6 +29,11 @@ struct ValueText {
     return std::isfinite(value) ? fmt::format("{}", value) : "null";
   }
   std::string operator()(const std::string& value) const { return json_text(value); }
+  std::string operator()(const std::vector<double>& values) const {
+    std::string text;
+    for (const double value : values) text += (text.empty() ? "" : ", ") + (*this)(value);
+    return "[" + text + "]";
+  }
 };
 
 // `line` with its newline, if it has one.

@@ -1,6 +1,7 @@
 #pragma once
-// Records as JSON lines: one flat object per line, keys in the order given. The same values give
-// the same bytes, so that a resumed run's file can be compared with an uninterrupted run's.
+// Records as JSON lines: one object of numbers, texts and lists of numbers per line, keys in the
+// order given. The same values give the same bytes, so that a resumed run's file can be compared
+// with an uninterrupted run's.
 
 #include <cstdint>
 #include <string>
@@ -13,7 +14,7 @@
 
 namespace switchyard {
 
-using JsonLinesValue = std::variant<int64_t, double, std::string>;
+using JsonLinesValue = std::variant<int64_t, double, std::string, std::vector<double>>;
 using JsonLinesRecord = std::vector<std::pair<std::string, JsonLinesValue>>;
 
 // With its newline. Numbers have the fewest digits that read back as the same number; NaN and

@@ -128,7 +128,7 @@ def judge_lstm_sizes(results, runner):
 def judge_lstm_losses(results, runner):
     off, on = arms.LSTM_LOSSES[0], arms.LSTM_LOSSES[0.1]
     ratio = {arm: tails(results[arm.name], "moe/load_max_mean") for arm in (off, on)}
-    importance = [math.sqrt(value) for value in tails(results[on.name], "moe/importance")]
+    importance = [math.sqrt(value) for value in tails(results[on.name], "moe/importance_loss")]
     first = [run.first("moe/load_max_mean") for arm in (off, on) for run in results[arm.name]]
     rows = [[arm.label, *loss_row(results, arm)[1:], spread(ratio[arm], 2), spread(tails(results[arm.name], "moe/load_cv"), 2),
              spread(importance, 2) if arm is on else "-"] for arm in (off, on)]

@@ -58,6 +58,7 @@ TrainingState state_at(int64_t step) {
   state.optimizer_steps = step + 7;
   state.skipped_in_a_row = 3;
   state.skipped_steps = 5;
+  state.losses = {2.1, 0.0625, step};
   state.data = {8 * step, {6 * step, 2 * step}};
   state.data_fingerprint = 0xfedcba9876543210;
   state.tokenizer_fingerprint = 0x0000000000000042;

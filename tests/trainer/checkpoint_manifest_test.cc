@@ -46,7 +46,8 @@ TEST(Manifest, HasTheDocumentedText) {
             R"("format":"switchyard checkpoint","format_version":1,)"
             R"("mesh":{"data":4,"expert":2,"expert_data":2},"num_ranks":4,)"
             R"("state":{"data_draws":[72,24],"data_fingerprint":"fedcba9876543210",)"
-            R"("data_sequence":96,"last_active":[[12,0,11,-1],[]],"optimizer_steps":19,)"
+            R"("data_sequence":96,"last_active":[[12,0,11,-1],[]],)"
+            R"("losses":{"mean":2.1,"steps":12,"variance":0.0625},"optimizer_steps":19,)"
             R"("processor":"AuthenticAMD 25.17, AVX2",)"
             R"("skipped_in_a_row":3,"skipped_steps":5,"step":12,)"
             R"("tokenizer_fingerprint":"0000000000000042","tokens":12000},)"
@@ -56,10 +57,13 @@ TEST(Manifest, HasTheDocumentedText) {
             "\n");
 }
 
-TEST(Manifest, MayLackTheProcessor) {
+TEST(Manifest, MayLackTheProcessorAndTheLosses) {
   Json json = Json::parse(manifest_text(example()));
   json["state"].erase("processor");
-  EXPECT_EQ(parse_manifest(json.dump(), "f.json").state.processor, "");
+  json["state"].erase("losses");
+  const TrainingState state = parse_manifest(json.dump(), "f.json").state;
+  EXPECT_EQ(state.processor, "");
+  EXPECT_EQ(state.losses, LossWindow());
 }
 
 TEST(Manifest, SaysWhichMemberIsWrongAndHow) {
@@ -76,6 +80,7 @@ TEST(Manifest, SaysWhichMemberIsWrongAndHow) {
   EXPECT_THAT(with("/state/step", 1.5), HasSubstr("got \"1.5\""));
   EXPECT_THAT(with("/state/tokens", UINT64_MAX), HasSubstr("state.tokens: expected an integer"));
   EXPECT_THAT(with("/state/skipped_in_a_row", int64_t{1} << 31), HasSubstr("to 2147483647"));
+  EXPECT_THAT(with("/state/losses/mean", "2"), HasSubstr("state.losses.mean: expected a number"));
   EXPECT_THAT(with("/state/last_active", {1}),
               HasSubstr("state.last_active[0]: expected an array"));
   EXPECT_THAT(with("/state/data_fingerprint", "12"), HasSubstr("16 lower-case hexadecimal digits"));
@@ -95,7 +100,7 @@ TEST(Manifest, MissesEveryMember) {
     for (const auto& [name, value] : valid[at].items()) {
       Json json = valid;
       json[at].erase(name);
-      if (name == "processor") continue;
+      if (name == "processor" || name == "losses") continue;
       EXPECT_THAT(error_of(json), HasSubstr("\"" + name + "\" is missing"));
     }
   }

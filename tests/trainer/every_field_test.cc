@@ -163,6 +163,8 @@ const std::map<std::string, std::string> kElsewhere = {
     {"checkpoint.every_minutes", "when to save: run_resume_test"},
     {"checkpoint.keep", "how many to keep: checkpoint_folder_test"},
     {"log.every", "when to print: run_training_test"},
+    {"log.load_every", "when to record loads: run_metrics_test"},
+    {"log.spike_sigmas", "when to speak of a spike: run_metrics_test"},
     {"runtime.threads", "speed: run_training_test"},
     {"runtime.timeout_seconds", "how long to wait for a rank: mpi_dist_test"},
     {"runtime.float32_products", "the last bits: run_products_test"},

@@ -120,6 +120,9 @@ TEST_F(Resolved, DerivesDefaultsFromWhatIsSet) {
   EXPECT_EQ(config.optimizer().min_lr(), 5e-5);
   EXPECT_EQ(config.eval().every(), 100);
   EXPECT_EQ(config.checkpoint().every_minutes(), 30);
+  EXPECT_EQ(config.log().load_every(), 100);
+  EXPECT_EQ(load_config(run(kSmallRun), {"log.every=30"}).log().load_every(), 120);
+  EXPECT_EQ(load_config(run(kSmallRun), {"log.every=700"}).log().load_every(), 700);
 }
 
 TEST_F(Resolved, SavesAndEvaluatesByDefaultUnlessToldOtherwise) {

@@ -206,6 +206,13 @@ void expect_range_rules(Message& group, const std::string& prefix, RunConfig& co
   }
 }
 
+TEST_F(Validate, RefusesRecordsOfTheLoadBetweenTheLogsOwn) {
+  EXPECT_THAT(broken({"log.every=20", "log.load_every=50"}),
+              HasSubstr("log.load_every (50) must be a multiple of log.every (20)"));
+  EXPECT_EQ(broken({"log.every=20", "log.load_every=0"}), "");
+  EXPECT_THAT(broken({"init_from=-x"}), HasSubstr("init_from (\"-x\") must be a path"));
+}
+
 TEST_F(Validate, HasARangeForEveryNumberOfTheSchema) {
   RunConfig config;
   expect_range_rules(config, "", config);

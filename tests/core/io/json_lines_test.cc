@@ -24,6 +24,9 @@ TEST(ToJsonLine, KeepsTheOrderOfKeysAndEscapesText) {
   EXPECT_EQ(to_json_line({{"step", 3}, {"loss", 2.5}, {"a", "x\"\n"}}),
             "{\"step\": 3, \"loss\": 2.5, \"a\": \"x\\\"\\n\"}\n");
   EXPECT_EQ(to_json_line({}), "{}\n");
+  EXPECT_EQ(
+      to_json_line({{"load", std::vector<double>{0.25, NAN}}, {"none", std::vector<double>{}}}),
+      "{\"load\": [0.25, null], \"none\": []}\n");
 }
 
 TEST(ToJsonLine, NumbersReadBackAsTheSameNumber) {
