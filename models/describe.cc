@@ -211,6 +211,8 @@ LossTerm main_loss(const config::RunConfig& config) {
   if (model.architecture() == config::LOCAL_EXPERTS) return error_of_experts(model.local_experts());
   const char* given = model.architecture() == config::ENCODER_DECODER
                           ? "the source and the earlier tokens of the target"
+                      : config.data().attend_across_documents()
+                          ? "the earlier tokens of the row, other documents' too"
                           : "the earlier tokens of the document";
   LossTerm term{
       "lm",

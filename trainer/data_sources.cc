@@ -70,7 +70,7 @@ std::shared_ptr<const BatchMaker> text_batches(const config::RunConfig& config,
     default:
       return data.synthetic().kind() == config::DOMAIN_BIGRAMS
                  ? domain_batches(data.sequence_length())
-                 : next_token_batches(data.sequence_length());
+                 : next_token_batches(data.sequence_length(), data.attend_across_documents());
   }
 }
 

@@ -35,12 +35,14 @@ void MetricsLog::log_step(const StepRecord& record) {
   write(*timing_, record.step, timing_of(record));
 }
 
-void MetricsLog::log_evaluation(int64_t step, const std::vector<SourceResult>& results) {
-  JsonLinesRecord record{{"step", step}, {"eval/loss", mean_loss(results)}};
+void MetricsLog::log_evaluation(int64_t step, const std::vector<SourceResult>& results,
+                                const std::string& suffix) {
+  JsonLinesRecord record{{"step", step}, {"eval/loss" + suffix, mean_loss(results)}};
   for (const SourceResult& result : results) {
-    record.emplace_back("eval/" + result.name + "/loss", result.loss);
+    record.emplace_back("eval/" + result.name + "/loss" + suffix, result.loss);
     if (result.text_bytes > 0)
-      record.emplace_back("eval/" + result.name + "/bits_per_byte", result.bits_per_byte());
+      record.emplace_back("eval/" + result.name + "/bits_per_byte" + suffix,
+                          result.bits_per_byte());
     if (result.cases.count == 0) continue;
     record.emplace_back("eval/" + result.name + "/error", result.cases.mean_error());
     record.emplace_back("eval/" + result.name + "/accuracy", result.cases.accuracy());

@@ -20,7 +20,9 @@ class MetricsLog {
   MetricsLog(const RunFolder& folder, int64_t resumed_step);
 
   void log_step(const StepRecord& record);
-  void log_evaluation(int64_t step, const std::vector<SourceResult>& results);
+  // suffix: loss_suffix() of the run.
+  void log_evaluation(int64_t step, const std::vector<SourceResult>& results,
+                      const std::string& suffix);
   // A line of text for people, on the console and in the run's log.
   void say(const std::string& text);
   // After each step, logged or not: moves the progress bar on a terminal.

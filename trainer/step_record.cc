@@ -96,6 +96,10 @@ LayerHealth summary_of(const std::vector<LayerHealth>& layers) {
   return sum;
 }
 
+std::string loss_suffix(const config::Data& data) {
+  return data.attend_across_documents() ? "_across_documents" : "";
+}
+
 std::string console_line(const StepRecord& r) {
   const bool has_experts = !r.layers.empty();
   const LayerHealth moe = summary_of(r.layers);
@@ -123,7 +127,7 @@ std::string console_line(const StepRecord& r) {
 }
 
 JsonLinesRecord metrics_of(const StepRecord& r) {
-  JsonLinesRecord record{{"step", r.step},           {"loss", r.loss},
+  JsonLinesRecord record{{"step", r.step},           {"loss" + r.loss_suffix, r.loss},
                          {"grad_norm", r.grad_norm}, {"lr", r.lr},
                          {"tokens", r.tokens},       {"skipped_steps", r.skipped_steps}};
   if (r.cases.count > 0) {
@@ -131,7 +135,7 @@ JsonLinesRecord metrics_of(const StepRecord& r) {
     record.emplace_back("accuracy", r.cases.accuracy());
   }
   if (r.spike) record.emplace_back("spike", *r.spike);
-  if (r.mtp_loss) record.emplace_back("mtp", *r.mtp_loss);
+  if (r.mtp_loss) record.emplace_back("mtp" + r.loss_suffix, *r.mtp_loss);
   if (r.output_z_loss) record.emplace_back("output_z", *r.output_z_loss);
   if (r.layers.empty()) return record;
   append_layer(record, "moe/", summary_of(r.layers));

@@ -39,7 +39,8 @@ std::vector<double> expert_shares(const models::RoutingStats& stats);
 struct StepRecord {
   // The same for every run of the same config and layout.
   int64_t step = 0, num_steps = 0;
-  double loss = 0;  // language-model loss alone, mean over the step's targets
+  double loss = 0;          // language-model loss alone, mean over the step's targets
+  std::string loss_suffix;  // see loss_suffix()
   double grad_norm = 0;
   double lr = 0;
   int64_t tokens = 0;  // trained on so far
@@ -61,6 +62,10 @@ struct StepRecord {
 
 // Over the routers: means, but the largest load ratio and all dead experts.
 LayerHealth summary_of(const std::vector<LayerHealth>& layers);
+
+// What the names of losses end with in the metrics: nothing, but with data.attend_across_documents
+// "_across_documents", as a loss with the text before a document in sight is another quantity.
+std::string loss_suffix(const config::Data& data);
 
 // "step:    120/5000  loss:  3.2145  ..."; fields without experts are left out for a dense model.
 std::string console_line(const StepRecord& record);

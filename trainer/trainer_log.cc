@@ -34,6 +34,7 @@ void Trainer::log(StepResult& result) {
   record.step = state_.step;
   record.num_steps = config_.train().steps();
   record.loss = result.loss;
+  record.loss_suffix = loss_suffix(config_.data());
   record.grad_norm = result.gradient_norm;
   record.lr = result.learning_rate;
   record.cases = result.cases;
@@ -75,7 +76,7 @@ void Trainer::evaluate_now() {
   const auto results =
       evaluate(config_, instance_, data_, tokenizer_.get(), config_.eval().sequences());
   if (metrics_) {
-    metrics_->log_evaluation(state_.step, results);
+    metrics_->log_evaluation(state_.step, results, loss_suffix(config_.data()));
     if (is_last()) metrics_->say(loss_table(results) + expert_table(results));
   }
   speed_.restart();

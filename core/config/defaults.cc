@@ -290,6 +290,7 @@ void default_data(uint64_t seed, Data& data, Model& model) {
     SY_DEFAULT(*data.mutable_spans(), density, 0.15);
     SY_DEFAULT(*data.mutable_spans(), mean_length, 3.0);
   }
+  SY_DEFAULT(data, attend_across_documents, false);
   if (data.objective() == TRANSLATION) SY_DEFAULT(data, target_length, data.sequence_length());
   if (data.has_synthetic()) default_synthetic(seed, *data.mutable_synthetic());
 }

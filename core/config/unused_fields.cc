@@ -281,6 +281,12 @@ const Use kUses[] = {
     {"data.tokenizer",
      [](const RunConfig& c) { return !c.data().has_synthetic() && !c.data().has_table(); },
      "only text in files is made of its tokens"},
+    {"data.attend_across_documents",
+     [](const RunConfig& c) {
+       return c.data().objective() == NEXT_TOKEN && c.data().synthetic().kind() != DOMAIN_BIGRAMS;
+     },
+     "only objective NEXT_TOKEN has rows of several documents, and generated domains have not",
+     {"data.objective"}},
     {"optimizer.min_lr", [](const RunConfig& c) { return c.optimizer().schedule() != CONSTANT; },
      "schedule CONSTANT stays at lr"},
     {"optimizer.decay_norms",

@@ -20,7 +20,7 @@ struct Batch {
   std::vector<int32_t> targets;
   // Number of the document within its row, from 0: attention stays among equal numbers. The token
   // that ends a document is predicted by that document, and as an input opens the next one: it is
-  // what a document's first token is predicted from.
+  // what a document's first token is predicted from. All 0 where attention crosses documents.
   std::vector<int32_t> documents;
 
   // For an encoder-decoder, whose decoder the above is: the encoder's rows, [num_sequences *

@@ -8,7 +8,8 @@ namespace {
 
 class NextToken final : public BatchMaker {
  public:
-  explicit NextToken(int64_t length) : length_(length) {}
+  NextToken(int64_t length, bool across_documents)
+      : length_(length), across_documents_(across_documents) {}
 
   int64_t sample_tokens() const override { return length_; }
   Batch make(int64_t first_sequence, int64_t num_sequences) const override {
@@ -17,10 +18,12 @@ class NextToken final : public BatchMaker {
   void fill(Batch& batch, int64_t row, const TokenSource& source, int64_t first,
             int64_t) const override {
     fill_row(batch, row, source, first);
+    if (across_documents_) std::fill_n(batch.documents.begin() + row * length_, length_, 0);
   }
 
  private:
   int64_t length_;
+  bool across_documents_;
 };
 
 class Cases final : public BatchMaker {
@@ -50,8 +53,8 @@ class Cases final : public BatchMaker {
 
 }  // namespace
 
-std::shared_ptr<const BatchMaker> next_token_batches(int64_t length) {
-  return std::make_shared<NextToken>(length);
+std::shared_ptr<const BatchMaker> next_token_batches(int64_t length, bool across_documents) {
+  return std::make_shared<NextToken>(length, across_documents);
 }
 
 std::shared_ptr<const BatchMaker> case_batches(std::shared_ptr<const Table> table) {

@@ -24,8 +24,9 @@ class BatchMaker {
                     int64_t sequence) const = 0;
 };
 
-// Language modelling: `length` tokens and those that follow them.
-std::shared_ptr<const BatchMaker> next_token_batches(int64_t length);
+// Language modelling: `length` tokens and those that follow them. across_documents: a row counts as
+// one document, whatever it holds.
+std::shared_ptr<const BatchMaker> next_token_batches(int64_t length, bool across_documents = false);
 
 // Cases of a table, one per row and of length 1: features, and the class as target.
 std::shared_ptr<const BatchMaker> case_batches(std::shared_ptr<const Table> table);

@@ -15,6 +15,7 @@
 #include "trainer/evaluate.h"
 #include "trainer/model_instance.h"
 #include "trainer/run_folder.h"
+#include "trainer/step_record.h"
 
 namespace switchyard::commands {
 namespace {
@@ -82,14 +83,16 @@ trainer::RunData data_for(const Loaded& loaded, const std::vector<std::string>& 
   return data;
 }
 
-nlohmann::ordered_json to_json(const std::vector<trainer::SourceResult>& results) {
+// suffix: of the names of losses (trainer/step_record.h).
+nlohmann::ordered_json to_json(const std::vector<trainer::SourceResult>& results,
+                               const std::string& suffix) {
   nlohmann::ordered_json json;
-  json["loss"] = trainer::mean_loss(results);
+  json["loss" + suffix] = trainer::mean_loss(results);
   for (const auto& result : results) {
     auto& entry = json["sources"][result.name];
-    entry["loss"] = result.loss;
+    entry["loss" + suffix] = result.loss;
     entry["targets"] = result.targets;
-    if (result.text_bytes > 0) entry["bits_per_byte"] = result.bits_per_byte();
+    if (result.text_bytes > 0) entry["bits_per_byte" + suffix] = result.bits_per_byte();
     if (result.cases.count > 0) {
       entry["error"] = result.cases.mean_error();
       entry["accuracy"] = result.cases.accuracy();
@@ -119,9 +122,10 @@ ExitCode eval(const EvalOptions& options) {
     const auto results = trainer::evaluate(loaded.config, *loaded.instance, data,
                                            loaded.tokenizer.get(), options.sequences);
     if (world.communicator->rank() == 0) {
-      fmt::print("{}", options.json
-                           ? to_json(results).dump(2) + "\n"
-                           : trainer::loss_table(results) + trainer::expert_table(results));
+      fmt::print("{}",
+                 options.json
+                     ? to_json(results, trainer::loss_suffix(loaded.config.data())).dump(2) + "\n"
+                     : trainer::loss_table(results) + trainer::expert_table(results));
     }
     return ExitCode::kDone;
   });

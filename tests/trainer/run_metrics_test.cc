@@ -96,5 +96,19 @@ TEST_F(Metrics, HaveTheLossesThatAreOnAndNowAndThenTheLoadOfEachExpert) {
   }
 }
 
+TEST_F(Metrics, NameLossesApartWhereAttentionCrossesDocuments) {
+  expect_trained({.run = "run", .set = {"train.steps=2", "data.attend_across_documents=true"}});
+  const auto records = metrics("run");
+  EXPECT_FALSE(records.front().contains("loss"));
+  EXPECT_TRUE(records.front().contains("loss_across_documents"));
+  for (const char* key : {"eval/loss", "eval/synthetic/loss"}) {
+    EXPECT_FALSE(records.back().contains(key));
+    EXPECT_TRUE(records.back().contains(key + std::string("_across_documents")));
+  }
+  const Outcome outcome = call({"eval", file("run"), "--sequences", "4", "--json"});
+  EXPECT_THAT(outcome.output,
+              AllOf(HasSubstr("loss_across_documents"), Not(HasSubstr("\"loss\""))));
+}
+
 }  // namespace
 }  // namespace switchyard::testing

@@ -29,6 +29,17 @@ TEST(Batch, TheEndOfADocumentIsPredictedByItAndOpensTheNext) {
   EXPECT_THAT(batch.documents, ElementsAre(0, 0, 1, 1, /**/ 0, 0, 0, 0));
 }
 
+TEST(Batch, CountsAsOneDocumentWhereAttentionCrossesThem) {
+  for (const bool across : {false, true}) {
+    const auto maker = next_token_batches(4, across);
+    Batch batch = maker->make(0, 2);
+    maker->fill(batch, 1, *three_documents(), 0, 1);
+    EXPECT_THAT(batch.targets, ElementsAre(-1, -1, -1, -1, /**/ 2, kEnd, 3, kEnd));
+    EXPECT_THAT(batch.documents,
+                ElementsAre(0, 0, 0, 0, /**/ 0, 0, across ? 0 : 1, across ? 0 : 1));
+  }
+}
+
 TEST(Batch, PadsARowThatTheSourceCannotFill) {
   Batch batch = make_batch(0, 1, 4);
   fill_row(batch, 0, *three_documents(), 8);
