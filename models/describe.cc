@@ -64,6 +64,9 @@ std::string model_line(const config::Model& model) {
   return line;
 }
 
+// A preset alone says nothing of it.
+bool has_batch(const config::RunConfig& config) { return config.train().has_global_batch(); }
+
 int64_t tokens_per_step(const config::RunConfig& config) {
   return int64_t{config.train().global_batch()} * config.data().sequence_length();
 }
@@ -84,8 +87,9 @@ std::string census_text(const Census& counts) {
 
 std::string flops_text(const config::RunConfig& config) {
   const SequenceLengths lengths = sequence_lengths(config);
-  std::string text = fmt::format(
-      "{:<22}{:>22}\n", lengths.target > 0 ? "FLOP per source token" : "FLOP per token", "forward");
+  std::string text = fmt::format("{:<22}{:>22}  (sequences of {})\n",
+                                 lengths.target > 0 ? "FLOP per source token" : "FLOP per token",
+                                 "forward", lengths.sequence);
   for (const FlopTerm& term : forward_flops(config.model(), lengths))
     text += fmt::format("  {:<20}{:>22}\n", term.name, grouped(static_cast<int64_t>(term.flops)));
   const double train = flops_per_token(config.model(), lengths);
@@ -135,9 +139,10 @@ std::string inspect_text(const config::RunConfig& config, const parallel::Mesh::
   text += census_text(census(config.model())) + "\n" + flops_text(config) + "\n";
   text += fmt::format("mesh    {} rank(s): data {}, expert {}, expert_data {}\n", mesh.data,
                       mesh.data, mesh.expert, mesh.expert_data);
-  text += fmt::format("batch   {} sequences of {} = {} tokens per step, {} micro-batch(es)\n",
-                      config.train().global_batch(), config.data().sequence_length(),
-                      grouped(tokens_per_step(config)), config.train().accumulation());
+  if (has_batch(config))
+    text += fmt::format("batch   {} sequences of {} = {} tokens per step, {} micro-batch(es)\n",
+                        config.train().global_batch(), config.data().sequence_length(),
+                        grouped(tokens_per_step(config)), config.train().accumulation());
   text += fmt::format(
       "memory  {:.1f} MiB per rank, without activations: {} parameters; {} values {:.1f}, master "
       "{:.1f}, gradients {:.1f}, moments {:.1f}\n\n",
@@ -171,11 +176,13 @@ Json inspect_json(const config::RunConfig& config, const parallel::Mesh::Shape& 
   Json schedules = Json::object();
   for (const config::ValueSchedule& schedule : config.schedule())
     schedules[schedule.field()] = schedule_words(config, schedule);
+  Json batch = has_batch(config) ? Json(tokens_per_step(config)) : Json(nullptr);
   return {{"name", config.name()},
           {"parameters", parameters_json(census(config.model()))},
+          {"sequence_length", config.data().sequence_length()},
           {"flops_per_token", flops_per_token(config.model(), lengths)},
           {"forward_flops_per_token", forward},
-          {"tokens_per_step", tokens_per_step(config)},
+          {"tokens_per_step", batch},
           {"mesh",
            {{"ranks", mesh.data},
             {"data", mesh.data},
@@ -214,12 +221,13 @@ LossTerm main_loss(const config::RunConfig& config) {
                       : config.data().attend_across_documents()
                           ? "the earlier tokens of the row, other documents' too"
                           : "the earlier tokens of the document";
-  LossTerm term{
-      "lm",
-      "mean over all target tokens of the step of -log p(target)",
-      {fmt::format("p = softmax over the vocabulary of {}, given {}", model.vocab_size(), given),
-       fmt::format("the step is {} sequences over all ranks and micro-batches; natural logarithm",
-                   config.train().global_batch())}};
+  LossTerm term{"lm",
+                "mean over all target tokens of the step of -log p(target)",
+                {fmt::format("p = softmax over the vocabulary of {}, given {}; natural logarithm",
+                             model.vocab_size(), given)}};
+  if (has_batch(config))
+    term.detail.push_back(fmt::format("the step is {} sequences over all ranks and micro-batches",
+                                      config.train().global_batch()));
   if (model.lstm().sampled_softmax() > 0)
     term.detail.push_back(fmt::format(
         "in training p is estimated over the target and {} sampled words (importance sampling)",

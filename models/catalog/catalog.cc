@@ -95,8 +95,11 @@ std::string catalog_text(const std::vector<CatalogEntry>& models,
 
 config::RunConfig preset_run(const std::string& name, const std::vector<std::string>& overrides,
                              int ranks) {
-  const bool has_recipe = std::ranges::any_of(
-      overrides, [](const std::string& text) { return text.starts_with("recipe_preset="); });
+  const auto sets = [&](const char* field) {
+    return std::ranges::any_of(overrides,
+                               [&](const std::string& text) { return text.starts_with(field); });
+  };
+  const bool has_recipe = sets("recipe_preset=");
   const std::string text = fmt::format(
       "model_preset: \"{}\" {}", name,
       has_recipe ? "data { synthetic {} }"
@@ -105,7 +108,9 @@ config::RunConfig preset_run(const std::string& name, const std::vector<std::str
                                ranks));
   config::LoadOptions options;
   options.num_ranks = ranks;
-  return config::load_config_text(text, name, overrides, options);
+  config::RunConfig config = config::load_config_text(text, name, overrides, options);
+  if (!has_recipe && !sets("train.global_batch=")) config.mutable_train()->clear_global_batch();
+  return config;
 }
 
 }  // namespace switchyard::models

@@ -34,9 +34,9 @@ std::vector<RecipeEntry> recipes(const std::filesystem::path& start);
 std::string catalog_text(const std::vector<CatalogEntry>& models,
                          const std::vector<RecipeEntry>& recipes, bool json);
 
-// A resolved run of the named model on generated tokens, one sequence of 4096 tokens per rank, so
-// that it can be inspected; with `recipe_preset=...` among the overrides, in steps as the recipe
-// has them. Overrides and errors as for config::load_config.
+// A resolved run of the named model on sequences of 4096 generated tokens, so that it can be
+// inspected. It has a train.global_batch only where the overrides set one, or name a
+// `recipe_preset=...`. Overrides and errors as for config::load_config.
 config::RunConfig preset_run(const std::string& name, const std::vector<std::string>& overrides,
                              int ranks);
 

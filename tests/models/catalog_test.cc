@@ -281,6 +281,11 @@ TEST(Catalog, InspectsAModelByItsName) {
   const std::string text = inspect_config(preset_run("deepseek_v3", {}, 64), 64, false);
   for (const char* expected : {"61 layers (58 MoE, 3 dense)", "671,026", "mesh    64 rank(s)"})
     EXPECT_THAT(text, HasSubstr(expected));
+  for (const char* unknown : {"batch ", "the step is"})
+    EXPECT_THAT(text, ::testing::Not(HasSubstr(unknown)));
+  EXPECT_THAT(
+      inspect_config(preset_run("deepseek_v3", {"train.global_batch=128"}, 64), 64, false),
+      ::testing::AllOf(HasSubstr("batch   128 sequences of 4096"), HasSubstr("is 128 sequences")));
   EXPECT_EQ(preset_run("mixtral_8x7b", {"model.moe.top_k=1"}, 1).model().moe().top_k(), 1);
   try {
     preset_run("mixtral_8x7", {}, 1);
