@@ -117,6 +117,20 @@ TEST_F(Launch, StartsARunAgainWhoseRankDiedOrHung) {
   }
 }
 
+TEST_F(Launch, WaitsForARankThatWasStopped) {
+  expect_trained({.run = "whole", .ranks = 2});
+  const auto job = start_training({.run = "run", .ranks = 2});
+  ASSERT_TRUE(job->wait_until([&] { return has_step("run", 1); }));
+  const auto ranks = job->leaves();
+  ASSERT_EQ(ranks.size(), 2u);
+  ::kill(ranks[1], SIGSTOP);
+  ::usleep(1'000'000);
+  EXPECT_TRUE(job->is_running());
+  ::kill(ranks[1], SIGCONT);
+  EXPECT_THAT(job->finish(), EndsWithCode(0, ""));
+  expect_same_end("run", "whole", kSteps);
+}
+
 TEST_F(Launch, RefusesRestartsOfARunThatGoesBackToACheckpoint) {
   EXPECT_THAT(train({.run = "run",
                      .extra = {"--resume", file("run/checkpoints/step_2")},
