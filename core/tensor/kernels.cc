@@ -6,8 +6,10 @@
 #include <cmath>
 #include <limits>
 
-// The loader picks the clone for this CPU. Sanitizers instrument the picker before they are ready.
-#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+// The loader picks the clone for this CPU. Sanitizers instrument the picker before they are ready,
+// and Clang, which builds this for scripts/fuzz alone, has no clones of templates.
+#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && \
+    !defined(__clang__)
 #define SY_VECTOR_CLONES \
   __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else

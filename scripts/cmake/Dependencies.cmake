@@ -13,7 +13,11 @@ find_program(SY_PROTOC protoc REQUIRED)
 find_library(SY_PROTOBUF_LIB NAMES libprotobuf.a REQUIRED)
 add_library(switchyard_protobuf INTERFACE)
 target_link_libraries(switchyard_protobuf INTERFACE ${SY_PROTOBUF_LIB} Threads::Threads)
-target_link_options(switchyard_protobuf INTERFACE -Wl,--exclude-libs,ALL)
+if(SY_SANITIZE MATCHES fuzzer)  # Clang's runtime is an archive too, and all must see its operator new
+  target_link_options(switchyard_protobuf INTERFACE -Wl,--exclude-libs,libprotobuf.a -Wl,--exclude-libs,libswitchyard_core.a)
+else()
+  target_link_options(switchyard_protobuf INTERFACE -Wl,--exclude-libs,ALL)
+endif()
 
 find_library(SY_SENTENCEPIECE sentencepiece REQUIRED)
 find_library(SY_SENTENCEPIECE_TRAIN sentencepiece_train REQUIRED)
