@@ -8,8 +8,17 @@
 
 namespace switchyard {
 
+namespace {
+
+OutputFile open(std::string path) {
+  require_regular_or_absent(path);
+  return OutputFile(std::move(path), OutputFile::Mode::kAppend);
+}
+
+}  // namespace
+
 BestEffortFile::BestEffortFile(std::string path)
-    : file_(std::move(path), OutputFile::Mode::kAppend), whole_bytes_(file_.size()) {}
+    : file_(open(std::move(path))), whole_bytes_(file_.size()) {}
 
 void BestEffortFile::append(std::string_view record) {
   try {

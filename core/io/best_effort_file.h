@@ -11,7 +11,8 @@ namespace switchyard {
 
 class BestEffortFile {
  public:
-  // Appends to what is there. Throws StorageError: at start-up a bad folder is worth stopping for.
+  // Appends to what is there. Throws StorageError: at start-up a bad folder, or something else than
+  // a file at `path`, is worth stopping for.
   explicit BestEffortFile(std::string path);
 
   const std::string& path() const { return file_.path(); }

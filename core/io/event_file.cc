@@ -2,12 +2,12 @@
 
 #include <unistd.h>
 
-#include <array>
 #include <bit>
 #include <chrono>
 
 #include <fmt/format.h>
 
+#include "core/base/process.h"
 #include "core/io/bytes.h"
 #include "core/io/checksum.h"
 
@@ -56,10 +56,8 @@ double seconds_since_1970() {
 }
 
 std::string new_file_name(const std::string& directory) {
-  std::array<char, 256> host{};
-  if (::gethostname(host.data(), host.size() - 1) != 0) host = {'h', 'o', 's', 't'};
   return fmt::format("{}/events.out.tfevents.{:010d}.{}.{}", directory,
-                     static_cast<int64_t>(seconds_since_1970()), host.data(), ::getpid());
+                     static_cast<int64_t>(seconds_since_1970()), host_name(), ::getpid());
 }
 
 }  // namespace

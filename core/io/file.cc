@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <filesystem>
 #include <system_error>
 #include <utility>
 
@@ -47,6 +48,8 @@ std::string advice(const std::string& path, int error, uint64_t needed_bytes) {
       return fmt::format("; this process may hold {} files open, raise it with `ulimit -n`",
                          limit.rlim_cur);
     }
+    case EFBIG:
+      return "; larger than `ulimit -f` or the file system allows";
     case ENOMEM:
       return "; see `ulimit -v` and the sysctl vm.max_map_count";
     default:
@@ -60,6 +63,21 @@ FileDescriptor open_file(const std::string& path, int flags) {
       retry([&] { return ::open(path.c_str(), flags | O_CLOEXEC, kReadableByAll); });
   if (descriptor < 0) throw_storage_error(fmt::format("open {}", path), path, errno);
   return FileDescriptor(descriptor);
+}
+
+const char* name_of(std::filesystem::file_type type) {
+  switch (type) {
+    case std::filesystem::file_type::directory:
+      return "folder";
+    case std::filesystem::file_type::fifo:
+      return "pipe";
+    case std::filesystem::file_type::socket:
+      return "socket";
+    case std::filesystem::file_type::symlink:
+      return "symbolic link";
+    default:
+      return "device";
+  }
 }
 
 struct stat status_of(const FileDescriptor& file, const std::string& path) {
@@ -89,6 +107,26 @@ size_t read_fully(const std::string& path, std::span<std::byte> out, uint64_t of
 
 }  // namespace
 
+const char* name_of(FileStep step) {
+  switch (step) {
+    case FileStep::kCreateDirectory:
+      return "create folder";
+    case FileStep::kOpen:
+      return "open";
+    case FileStep::kWrite:
+      return "write";
+    case FileStep::kSync:
+      return "fsync";
+    case FileStep::kRename:
+      return "rename to";
+    case FileStep::kSyncDirectory:
+      return "fsync folder";
+    case FileStep::kRemove:
+      return "remove";
+  }
+  return "?";
+}
+
 void throw_storage_error(std::string_view action, const std::string& path, int error,
                          uint64_t needed_bytes) {
   throw StorageError(fmt::format("{}: {}{}", action, std::generic_category().message(error),
@@ -101,6 +139,14 @@ uint64_t free_bytes(const std::string& path) {
     throw_storage_error(fmt::format("ask for the free space of {}", path), path, errno);
   }
   return uint64_t{info.f_bavail} * info.f_frsize;
+}
+
+void require_regular_or_absent(const std::string& path) {
+  std::error_code error;
+  const auto status = std::filesystem::status(path, error);
+  if (std::filesystem::is_regular_file(status) || !std::filesystem::exists(status)) return;
+  throw StorageError(fmt::format("{} is a {}, expected a regular file or none; move it away", path,
+                                 name_of(status.type())));
 }
 
 FileDescriptor::FileDescriptor(FileDescriptor&& other) noexcept : descriptor_(other.release()) {}
@@ -179,7 +225,8 @@ void OutputFile::close() {
 }
 
 MappedFile::MappedFile(std::string path, Access access) : path_(std::move(path)) {
-  const FileDescriptor file = open_file(path_, O_RDONLY);  // a mapping outlives its descriptor
+  // A mapping outlives its descriptor. O_NONBLOCK: a pipe is refused below, not waited for.
+  const FileDescriptor file = open_file(path_, O_RDONLY | O_NONBLOCK);
   const struct stat status = status_of(file, path_);
   if (!S_ISREG(status.st_mode)) {
     throw StorageError(fmt::format("map {}: not a regular file", path_));

@@ -14,6 +14,9 @@ namespace switchyard {
 // One step of changing what is on disk.
 enum class FileStep { kCreateDirectory, kOpen, kWrite, kSync, kRename, kSyncDirectory, kRemove };
 
+// "write", "fsync", ...
+const char* name_of(FileStep step);
+
 // Called before each step; may be empty. A test or a crash drill makes the step fail by throwing
 // StorageError, or "crashes" at it by _exit or by throwing at this and every later step.
 using FileStepHook = std::function<void(FileStep step, const std::string& path)>;
@@ -26,6 +29,10 @@ using FileStepHook = std::function<void(FileStep step, const std::string& path)>
 
 // Bytes that this user may still write on the file system of `path`.
 [[nodiscard]] uint64_t free_bytes(const std::string& path);
+
+// For files that this program appends to: throws StorageError that says what `path` is unless it is
+// a regular file or nothing at all. To open a pipe would wait for its reader, for ever.
+void require_regular_or_absent(const std::string& path);
 
 // Closes the descriptor when it goes.
 class FileDescriptor {

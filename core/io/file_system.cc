@@ -8,8 +8,10 @@
 #include <cstdio>
 #include <filesystem>
 #include <random>
+#include <ranges>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -39,8 +41,14 @@ void FileSystem::announce(FileStep step, const std::string& path) const {
 void FileSystem::create_directory(const std::string& path) const {
   announce(FileStep::kCreateDirectory, path);
   std::error_code error;
-  std::filesystem::create_directories(path, error);
+  std::vector<std::string> parents;  // of the folders that are about to be new, innermost first
+  for (std::string folder = path; !std::filesystem::exists(folder, error) && !error;
+       folder = parents.back()) {
+    parents.push_back(parent_of(folder));
+  }
+  if (!error) std::filesystem::create_directories(path, error);
   if (error) throw_storage_error(fmt::format("create folder {}", path), path, error.value());
+  for (const std::string& parent : parents | std::views::reverse) sync_directory(parent);
 }
 
 OutputFile FileSystem::create_file(const std::string& path) const {

@@ -18,7 +18,7 @@ class FileSystem {
   FileSystem() = default;
   explicit FileSystem(FileStepHook before_step);
 
-  // With its parents; one that is there already is fine.
+  // With its parents; one that is there already is fine. New ones survive a power cut.
   void create_directory(const std::string& path) const;
   // Empty, replacing what was there; the file announces its writes and syncs too.
   OutputFile create_file(const std::string& path) const;

@@ -62,6 +62,7 @@ std::string to_json_line(const JsonLinesRecord& record) {
 }
 
 void drop_json_lines_after(const FileSystem& files, const std::string& path, int64_t step) {
+  require_regular_or_absent(path);
   if (!std::filesystem::exists(path)) return;
   const MappedFile file(path, MappedFile::Access::kSequential);
   std::string_view rest(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());

@@ -99,6 +99,7 @@ class HashingFile {
       hash_.update(piece);
       file_.write(piece);
       bytes = bytes.subspan(piece.size());
+      if (file_.size() >= next_sync_) sync_some();
     }
     return crc;
   }
@@ -113,8 +114,16 @@ class HashingFile {
   uint64_t size() const { return file_.size(); }
 
  private:
+  // Now and then, so that no single fsync takes longer than whoever waits for this rank allows.
+  void sync_some() {
+    file_.sync();
+    next_sync_ = file_.size() + kBytesBetweenSyncs;
+  }
+
+  static constexpr uint64_t kBytesBetweenSyncs = uint64_t{64} << 20;
   OutputFile file_;
   Sha256 hash_;
+  uint64_t next_sync_ = kBytesBetweenSyncs;
 };
 
 }  // namespace

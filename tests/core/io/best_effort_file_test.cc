@@ -1,5 +1,9 @@
 #include "core/io/best_effort_file.h"
 
+#include <sys/stat.h>
+
+#include <map>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -24,16 +28,31 @@ TEST(BestEffortFile, CannotBeOpenedInAMissingFolder) {
   EXPECT_THROW(BestEffortFile("/no/such/folder/f"), StorageError);
 }
 
+TEST(BestEffortFile, IsNothingButAFile) {
+  TempFolder folder;
+  ASSERT_EQ(::mkfifo(folder.file("pipe").c_str(), 0600), 0);
+  for (const auto& [path, kind] : std::map<std::string, std::string>{
+           {folder.file("pipe"), "pipe"}, {folder.path(), "folder"}, {"/dev/null", "device"}}) {
+    EXPECT_THAT([&path = path] { BestEffortFile file(path); },
+                testing::ThrowsMessage<StorageError>(
+                    HasSubstr(path + " is a " + kind + ", expected a regular file")));
+  }
+}
+
 TEST(BestEffortFile, WarnsOnceOnAFullDiskAndGoesOn) {
-  BestEffortFile file("/dev/full");
+  TempFolder folder;
+  constexpr size_t kRoom = 4096;  // what stderr needs fits too, captured in a file
+  BestEffortFile file(folder.file("f"));
+  file.append(std::string(kRoom, 'x'));
+  const FileSizeLimit limit(kRoom);
   testing::internal::CaptureStderr();
   file.append("first\n");
   const std::string first = testing::internal::GetCapturedStderr();
   testing::internal::CaptureStderr();
   file.append("second, longer\n");
   EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
-  EXPECT_THAT(first, HasSubstr("/dev/full"));
-  EXPECT_THAT(first, HasSubstr("No space left on device"));
+  EXPECT_THAT(first, HasSubstr(folder.file("f")));
+  EXPECT_THAT(first, HasSubstr("File too large"));
   EXPECT_THAT(first, HasSubstr("the run goes on"));
 }
 

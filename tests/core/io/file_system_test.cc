@@ -106,6 +106,18 @@ TEST(FileSystem, CreatesRenamesAndRemovesFolders) {
   EXPECT_THAT(names_in(folder.path()), ElementsAre());
 }
 
+TEST(FileSystem, SyncsTheParentOfEveryFolderThatItMakes) {
+  TempFolder folder;
+  std::vector<std::string> synced;
+  const FileSystem files([&](FileStep step, const std::string& path) {
+    if (step == FileStep::kSyncDirectory) synced.push_back(path);
+  });
+  files.create_directory(folder.file("a/b"));
+  EXPECT_THAT(synced, ElementsAre(folder.path(), folder.file("a")));
+  files.create_directory(folder.file("a/b"));
+  EXPECT_EQ(synced.size(), 2U);
+}
+
 TEST(FileSystem, NeverRenamesOverAFolderThatHoldsSomething) {
   TempFolder folder;
   const FileSystem files;
