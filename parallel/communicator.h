@@ -9,6 +9,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/base/dtype.h"
@@ -74,6 +75,11 @@ class Communicator {
                                                  const char* what) = 0;
   virtual void broadcast(void* data, int64_t bytes, int root, const char* what) = 0;
   virtual void barrier(const char* what) = 0;
+
+  // For long work outside collectives, such as a save: shows what this rank is at (47 characters of
+  // it) and that it gets on, so that the deadlines of those on this node who wait for it begin
+  // anew.
+  virtual void beat(std::string_view working_on) {}
 
   // Ends the whole job because of this rank's failure, so that nobody waits for it: `message`
   // reaches stderr once.

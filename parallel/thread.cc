@@ -132,10 +132,9 @@ class ThreadWork final : public Work {
 
   void wait() override {
     std::unique_lock lock(shared_.mutex);
-    const auto wait_start = std::chrono::steady_clock::now();
-    const std::chrono::duration<double> timeout(watch_.timeout_seconds());
-    if (!shared_.changed.wait_for(lock, timeout, [&] { return is_over(); })) {
-      watch_.expire(ticket_, wait_start);
+    Wait wait = watch_.begin_wait();
+    while (!shared_.changed.wait_until(lock, wait.deadline, [&] { return is_over(); })) {
+      watch_.check(ticket_, wait);
     }
     if (!meeting_->is_done) watch_.give_up(ticket_, *shared_.failure);
     if (!meeting_->error.empty()) watch_.fail(ticket_, meeting_->error);
@@ -173,6 +172,7 @@ class ThreadCommunicator final : public Communicator {
                                          const char* what) override;
   void broadcast(void* data, int64_t bytes, int root, const char* what) override;
   void barrier(const char* what) override;
+  void beat(std::string_view working_on) override { watch_->beat(working_on); }
   [[noreturn]] void abort(int exit_code, const std::string& message) override {
     throw Error(static_cast<ExitCode>(exit_code), message);  // ThreadGroup::run does the rest
   }

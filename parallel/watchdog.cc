@@ -1,7 +1,6 @@
 #include "parallel/watchdog.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -16,23 +15,6 @@ using Clock = std::chrono::steady_clock;
 
 // Lines of the flight recorder in a failure's message.
 constexpr size_t kLinesInMessage = 16;
-constexpr uint64_t kSequenceMask = (uint64_t{1} << kSequenceBits) - 1;
-
-const char* name_of(OperationKind kind) {
-  switch (kind) {
-    case OperationKind::kNone:
-      return "nothing";
-    case OperationKind::kAllToAllV:
-      return "all_to_all_v";
-    case OperationKind::kAllGather:
-      return "all_gather";
-    case OperationKind::kBroadcast:
-      return "broadcast";
-    case OperationKind::kBarrier:
-      return "barrier";
-  }
-  return "?";
-}
 
 const char* name_of(Record::State state) {
   switch (state) {
@@ -46,83 +28,14 @@ const char* name_of(Record::State state) {
   return "?";
 }
 
-std::array<char, 48> cut(std::string_view text) {
-  std::array<char, 48> result{};
-  text.copy(result.data(), result.size() - 1);
-  return result;
+bool agree(const Signature& theirs, const Record& ours) {
+  if (theirs.kind != ours.kind || theirs.root != ours.root) return false;
+  return ours.kind == OperationKind::kAllToAllV || theirs.bytes_out == ours.bytes_out;
 }
 
-void publish(SharedText& shared, const std::array<char, 48>& text) {
-  static_assert(sizeof(SharedText) == sizeof text && std::atomic<uint64_t>::is_always_lock_free);
-  for (size_t i = 0; i < shared.size(); ++i) {
-    uint64_t word;
-    std::memcpy(&word, text.data() + i * sizeof word, sizeof word);
-    shared[i].store(word, std::memory_order_release);
-  }
-}
-
-std::array<char, 48> read(const SharedText& shared) {
-  std::array<char, 48> text{};
-  for (size_t i = 0; i < shared.size(); ++i) {
-    const uint64_t word = shared[i].load(std::memory_order_acquire);
-    std::memcpy(text.data() + i * sizeof word, &word, sizeof word);
-  }
-  text.back() = '\0';
-  return text;
-}
-
-// The part of an operation that its ranks must agree on, and its name.
-struct Signature {
-  uint64_t sequence = 0;  // 0: not known
-  OperationKind kind = OperationKind::kNone;
-  int64_t bytes_out = 0;
-  int root = -1;
-  std::array<char, 48> what{};
-
-  bool agrees_with(const Record& record) const {
-    if (kind != record.kind || root != record.root) return false;
-    return kind == OperationKind::kAllToAllV || bytes_out == record.bytes_out;
-  }
-  // "all_gather #17 'eval'"
-  std::string text() const {
-    return fmt::format("{} #{} '{}'", name_of(kind), sequence & kSequenceMask, what.data());
-  }
-};
-
-// Sequence 0 when the entry has been overwritten or is being written.
-Signature read_signature(const GroupBoard& board, uint64_t sequence) {
-  const PublishedOperation& entry = board.recent[sequence % GroupBoard::kRecent];
-  if (entry.sequence.load(std::memory_order_acquire) != sequence) return {};
-  Signature result{sequence, static_cast<OperationKind>(entry.kind.load(std::memory_order_acquire)),
-                   entry.bytes_out.load(std::memory_order_acquire),
-                   entry.root.load(std::memory_order_acquire), read(entry.what)};
-  return entry.sequence.load(std::memory_order_acquire) == sequence ? result : Signature{};
-}
-
-// Readers check `sequence` before and after: fields are written while it is 0.
-void publish(GroupBoard& board, uint64_t sequence, const Record& record) {
-  PublishedOperation& entry = board.recent[sequence % GroupBoard::kRecent];
-  entry.sequence.store(0, std::memory_order_relaxed);
-  entry.kind.store(static_cast<uint32_t>(record.kind), std::memory_order_release);
-  entry.root.store(record.root, std::memory_order_release);
-  entry.bytes_out.store(record.bytes_out, std::memory_order_release);
-  publish(entry.what, record.what);
-  entry.sequence.store(sequence, std::memory_order_release);
-  board.started.store(sequence, std::memory_order_release);
-}
-
-// "in all_gather #17 'eval' of world", for the operation that a rank began last in any group.
-std::string describe_activity(const RankBoard& board) {
-  const uint32_t latest = board.latest.load(std::memory_order_acquire);
-  if (latest >= RankBoard::kGroups) return "unknown";
-  const GroupBoard& group = board.groups[latest];
-  const uint64_t started = group.started.load(std::memory_order_acquire);
-  if ((started & kSequenceMask) == 0) return "outside any collective, has begun none yet";
-  const Signature last = read_signature(group, started);
-  if (last.sequence == 0) return "outside any collective, has left the group of its last one";
-  const bool is_inside = group.finished.load(std::memory_order_acquire) < started;
-  return fmt::format("{} {} of {}", is_inside ? "in" : "outside any collective, the last was",
-                     last.text(), read(group.name).data());
+// Whether a member that published `started` last has left the group: its place has another base.
+bool has_left(uint64_t started, const Member& member) {
+  return started > (member.base | kSequenceMask);
 }
 
 }  // namespace
@@ -154,6 +67,7 @@ std::string FlightRecorder::describe(size_t count) const {
 RankWatch::RankWatch(int world_rank, std::vector<RankBoard*> boards)
     : world_rank_(world_rank), boards_(std::move(boards)) {
   SY_CHECK(boards_.at(world_rank) != nullptr, "rank {} has no board of its own", world_rank);
+  publish_process(own());
 }
 
 int RankWatch::take_slot(std::string_view group_name) {
@@ -192,7 +106,7 @@ GroupWatch::GroupWatch(BoardSlot slot, std::string name, std::vector<Member> mem
       name_(std::move(name)),
       members_(std::move(members)),
       rank_(0),
-      timeout_seconds_(timeout_seconds) {
+      timeout_(timeout_seconds) {
   while (members_.at(rank_).world_rank != slot_.watch().world_rank()) ++rank_;
 }
 
@@ -208,8 +122,10 @@ Ticket GroupWatch::start(const Operation& operation) {
                 .what = cut(operation.what),
                 .group = cut(name_),
                 .start = Clock::now()};
-  publish(board, sequence, record);
-  slot_.watch().own().latest.store(slot_.member().slot, std::memory_order_release);
+  publish(board, sequence, operation);
+  RankBoard& own = slot_.watch().own();
+  own.latest.store(slot_.member().slot, std::memory_order_release);
+  own.working_on[0].store(0, std::memory_order_release);
   return Ticket{record, slot_.watch().recorder().add(record)};
 }
 
@@ -222,16 +138,43 @@ void GroupWatch::finish(const Ticket& ticket) {
   slot_.watch().recorder().set_state(ticket.id, Record::State::kFinished);
 }
 
-bool GroupWatch::is_expired(Clock::time_point wait_start) const {
-  return seconds_since(wait_start) > timeout_seconds_;
+void GroupWatch::beat(std::string_view working_on) {
+  RankBoard& own = slot_.watch().own();
+  publish(own.working_on, cut(working_on));
+  own.beats.fetch_add(1, std::memory_order_release);
+}
+
+Wait GroupWatch::begin_wait() const {
+  const auto now = Clock::now();
+  return {now, now + std::chrono::duration_cast<Clock::duration>(timeout()), num_beats()};
+}
+
+void GroupWatch::check(const Ticket& ticket, Wait& wait) {
+  for (const Member& member : members_) {
+    const RankBoard* board = slot_.watch().board(member.world_rank);
+    if (board != nullptr && is_gone(*board))
+      fail(ticket,
+           fmt::format("rank {} has died (process {})", member.world_rank, board->process.load()));
+  }
+  if (Clock::now() < wait.deadline) return;
+  const uint64_t beats = num_beats();
+  if (beats == wait.beats)
+    give_up(ticket, fmt::format("not complete after {:.1f} s", seconds_since(wait.start)));
+  wait.beats = beats;
+  wait.deadline = Clock::now() + std::chrono::duration_cast<Clock::duration>(timeout());
+}
+
+uint64_t GroupWatch::num_beats() const {
+  uint64_t beats = 0;
+  for (const Member& member : members_) {
+    const RankBoard* board = slot_.watch().board(member.world_rank);
+    if (board != nullptr) beats += board->beats.load(std::memory_order_acquire);
+  }
+  return beats;
 }
 
 void GroupWatch::give_up(const Ticket& ticket, std::string_view reason) {
   fail(ticket, fmt::format("{}; {}", reason, describe_missing(ticket.record)));
-}
-
-void GroupWatch::expire(const Ticket& ticket, Clock::time_point wait_start) {
-  give_up(ticket, fmt::format("not complete after {:.1f} s", seconds_since(wait_start)));
 }
 
 void GroupWatch::fail(const Ticket& ticket, std::string_view reason) {
@@ -256,21 +199,24 @@ std::string GroupWatch::find_disagreement(const Record& record) const {
     const GroupBoard* board = board_of(member);
     if (board == nullptr) continue;
     const Signature theirs = read_signature(*board, member.base + record.sequence);
-    if (theirs.sequence == 0 || theirs.agrees_with(record)) continue;
-    return fmt::format("rank {} is in {} with {} B, root {}; expected {} B, root {}",
-                       member.world_rank, theirs.text(), theirs.bytes_out, theirs.root,
-                       record.bytes_out, record.root);
+    if (theirs.sequence == 0 || agree(theirs, record)) continue;
+    return fmt::format("rank {} is in {} #{} '{}' with {} B, root {}; expected {} B, root {}",
+                       member.world_rank, name_of(theirs.kind), record.sequence, theirs.what.data(),
+                       theirs.bytes_out, theirs.root, record.bytes_out, record.root);
   }
   return {};
 }
 
 std::string GroupWatch::describe_missing(const Record& record) const {
-  std::vector<int> missing, unknown;
+  std::vector<int> missing, left, unknown;
   for (const Member& member : members_) {
     const GroupBoard* board = board_of(member);
+    const uint64_t started = board ? board->started.load(std::memory_order_acquire) : 0;
     if (board == nullptr) {
       unknown.push_back(member.world_rank);
-    } else if (board->started.load(std::memory_order_acquire) < member.base + record.sequence) {
+    } else if (has_left(started, member)) {
+      left.push_back(member.world_rank);
+    } else if (started < member.base + record.sequence) {
       missing.push_back(member.world_rank);
     }
   }
@@ -282,6 +228,8 @@ std::string GroupWatch::describe_missing(const Record& record) const {
         fmt::join(missing, ", rank "));
   } else if (const std::string disagreement = find_disagreement(record); !disagreement.empty()) {
     text = fmt::format("ranks call different operations: {}", disagreement);
+  } else if (!left.empty()) {
+    text = fmt::format("no longer in {}: rank {}", name_, fmt::join(left, ", rank "));
   } else {
     text = "every rank of this node has begun it";
   }
@@ -295,8 +243,10 @@ std::string GroupWatch::describe_ranks() const {
   std::string text;
   for (const Member& member : members_) {
     const RankBoard* board = slot_.watch().board(member.world_rank);
-    text += fmt::format("  rank {}: {}\n", member.world_rank,
-                        board == nullptr ? "on another node" : describe_activity(*board));
+    std::array<char, 320> activity{"on another node"};
+    if (board != nullptr) describe_activity(*board, activity);
+    text += fmt::format("  rank {}: {}{}\n", member.world_rank,
+                        board != nullptr && is_gone(*board) ? "dead; was " : "", activity.data());
   }
   return text;
 }
@@ -317,7 +267,7 @@ std::unique_ptr<GroupWatch> split_watch(Communicator& parent, const GroupWatch& 
     if (choice.color == color) members.push_back(choice.member);
   }
   return std::make_unique<GroupWatch>(std::move(slot), name, std::move(members),
-                                      parent_watch.timeout_seconds());
+                                      parent_watch.timeout().count());
 }
 
 }  // namespace switchyard::parallel

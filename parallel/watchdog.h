@@ -5,7 +5,6 @@
 // reads the boards and says who is missing: the stuck rank needs to do nothing for that.
 
 #include <array>
-#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -14,55 +13,10 @@
 #include <string_view>
 #include <vector>
 
+#include "parallel/board.h"
 #include "parallel/communicator.h"
 
 namespace switchyard::parallel {
-
-enum class OperationKind : uint32_t { kNone, kAllToAllV, kAllGather, kBroadcast, kBarrier };
-
-// One collective as a rank calls it.
-struct Operation {
-  OperationKind kind = OperationKind::kNone;
-  std::string_view what;
-  int64_t bytes_out = 0;  // sent by this rank; the message's size for broadcast
-  int64_t bytes_in = 0;
-  int root = -1;  // broadcast only
-};
-
-// ---- What a rank shows to its neighbours ----
-// Plain lock-free atomics, all zero at first, so that a zeroed shared window is a valid board.
-// Written by one rank, read by any.
-
-using SharedText = std::array<std::atomic<uint64_t>, 6>;  // 47 bytes and a terminator
-
-// Sequence numbers on a board are `base + number`: a place on the board serves one group after
-// another, each with a base of its own, so that a late reader does not take one group's operation
-// for another's.
-constexpr int kSequenceBits = 40;
-
-struct PublishedOperation {
-  std::atomic<uint64_t> sequence;  // 0: empty, or being written
-  std::atomic<uint32_t> kind;
-  std::atomic<int32_t> root;
-  std::atomic<int64_t> bytes_out;
-  SharedText what;
-};
-
-struct GroupBoard {
-  static constexpr int kRecent = 8;
-  std::atomic<uint64_t> started;   // sequence number of the operation begun last
-  std::atomic<uint64_t> finished;  // grows by one with every operation completed
-  SharedText name;
-  std::array<PublishedOperation, kRecent> recent;  // at sequence % kRecent
-};
-
-struct RankBoard {
-  static constexpr int kGroups = 64;
-  std::atomic<uint32_t> latest;  // the group of the operation begun last
-  std::array<GroupBoard, kGroups> groups;
-};
-
-// ---- What a rank keeps for itself ----
 
 struct Record {
   enum class State { kStarted, kFinished, kFailed };
@@ -72,8 +26,8 @@ struct Record {
   int64_t bytes_out = 0;
   int64_t bytes_in = 0;
   int root = -1;
-  std::array<char, 48> what = {};  // cut when longer; zero-terminated
-  std::array<char, 48> group = {};
+  ShortText what = {};
+  ShortText group = {};
   std::chrono::steady_clock::time_point start = {};
 };
 
@@ -147,6 +101,12 @@ struct Ticket {
   uint64_t id;
 };
 
+// One wait for an operation.
+struct Wait {
+  std::chrono::steady_clock::time_point start, deadline;
+  uint64_t beats = 0;  // of the group, when the deadline was set
+};
+
 // A group as one of its ranks sees it: numbers its operations and explains the ones that hang.
 class GroupWatch {
  public:
@@ -157,26 +117,32 @@ class GroupWatch {
   int rank() const { return rank_; }  // in the group
   int size() const { return static_cast<int>(members_.size()); }
   const std::vector<Member>& members() const { return members_; }
-  double timeout_seconds() const { return timeout_seconds_; }
+  std::chrono::duration<double> timeout() const { return timeout_; }
   const std::shared_ptr<RankWatch>& rank_watch() const { return slot_.shared_watch(); }
 
   Ticket start(const Operation& operation);
   // The operation is complete here. Throws CommError when a neighbour's operation with the same
   // sequence number is another one or has another size: its data must not be used.
   void finish(const Ticket& ticket);
+  // This rank, outside any collective, gets on with something long, such as a save: others' waits
+  // begin anew. Call after each piece that may take a while.
+  void beat(std::string_view working_on);
+
   // The deadline counts from when the rank began to wait: between start and wait it may compute.
-  bool is_expired(std::chrono::steady_clock::time_point wait_start) const;
+  Wait begin_wait() const;
+  // Now and then during a wait. Throws CommError if a member on this node has died, or if the
+  // deadline has passed without a beat of any; a beat moves the deadline.
+  void check(const Ticket& ticket, Wait& wait);
   bool has_failed() const { return has_failed_; }
   // Throws CommError: the operation, `reason`, what every rank is doing, and this rank's last
   // operations.
   [[noreturn]] void fail(const Ticket& ticket, std::string_view reason);
   // The same for an operation that will not complete: also says who is missing.
   [[noreturn]] void give_up(const Ticket& ticket, std::string_view reason);
-  // give_up() because the deadline has passed.
-  [[noreturn]] void expire(const Ticket& ticket, std::chrono::steady_clock::time_point wait_start);
 
  private:
   const GroupBoard* board_of(const Member& member) const;
+  uint64_t num_beats() const;                                 // of the members on this node
   std::string find_disagreement(const Record& record) const;  // empty: none
   std::string describe_missing(const Record& record) const;
   std::string describe_ranks() const;
@@ -185,7 +151,7 @@ class GroupWatch {
   std::string name_;
   std::vector<Member> members_;
   int rank_;
-  double timeout_seconds_;
+  std::chrono::duration<double> timeout_;
   bool has_failed_ = false;
 };
 

@@ -1,7 +1,6 @@
 // switchyard: trains, evaluates and samples mixture-of-experts models. This file parses the command
 // line; the commands are in scripts/commands/.
 
-#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <functional>
@@ -9,7 +8,9 @@
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
+#include "core/base/process.h"
 #include "core/base/version.h"
+#include "parallel/crash_report.h"
 #include "scripts/commands/commands.h"
 
 namespace {
@@ -201,7 +202,8 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::signal(SIGPIPE, SIG_IGN);  // a closed terminal must not end a run
+  prepare_process();
+  parallel::install_crash_report();
   try {
     return run(argc, argv);
   } catch (const Error& error) {

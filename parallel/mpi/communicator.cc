@@ -44,12 +44,14 @@ class RowType {
   MPI_Datatype type_;
 };
 
+constexpr int kPollsBetweenChecks = 64;
+
 // Between polls: spins at first for latency, then lets other ranks have the core, and after a
 // second sleeps, so that a long wait (for rank 0's disk, say) costs little.
 void pause_between_polls(int polls, Clock::time_point start) {
-  if (polls < 64) return;
-  if (polls % 64 == 0 && Clock::now() - start > std::chrono::seconds(1)) {
-    std::this_thread::sleep_for(std::chrono::microseconds(50 * 64));
+  if (polls < kPollsBetweenChecks) return;
+  if (polls % kPollsBetweenChecks == 0 && Clock::now() - start > std::chrono::seconds(1)) {
+    std::this_thread::sleep_for(std::chrono::microseconds(50 * kPollsBetweenChecks));
   } else {
     sched_yield();
   }
@@ -71,10 +73,10 @@ class MpiWork final : public Work {
   }
 
   void wait() override {
-    const auto wait_start = Clock::now();
-    for (int polls = 0; !test(); ++polls) {
-      if (watch_.is_expired(wait_start)) watch_.expire(ticket_, wait_start);
-      pause_between_polls(polls, wait_start);
+    Wait wait = watch_.begin_wait();
+    for (int polls = 1; !test(); ++polls) {
+      if (polls % kPollsBetweenChecks == 0) watch_.check(ticket_, wait);
+      pause_between_polls(polls, wait.start);
     }
     watch_.finish(ticket_);
   }

@@ -48,6 +48,7 @@ class MpiCommunicator final : public Communicator {
                                          const char* what) override;
   void broadcast(void* data, int64_t bytes, int root, const char* what) override;
   void barrier(const char* what) override;
+  void beat(std::string_view working_on) override { watch_->beat(working_on); }
   [[noreturn]] void abort(int exit_code, const std::string& message) override;
 
  private:

@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "core/base/errors.h"
+#include "parallel/crash_report.h"
 #include "parallel/mpi/communicator.h"
 #include "parallel/watchdog.h"
 
@@ -103,6 +104,7 @@ MpiSession::MpiSession() {
                     provided, MPI_THREAD_MULTIPLE));
   }
   state_ = std::make_unique<State>();
+  set_crash_rank(rank(), &state_->watch->own());
 }
 
 MpiSession::~MpiSession() {
@@ -110,6 +112,7 @@ MpiSession::~MpiSession() {
     std::fprintf(stderr, "[rank %d] stopped by an exception\n", rank());
     MPI_Abort(state_->world.get(), static_cast<int>(ExitCode::kBug));
   }
+  set_crash_rank(rank(), nullptr);
   state_.reset();
   MPI_Finalize();
 }

@@ -1,5 +1,8 @@
 #include "parallel/watchdog.h"
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -23,8 +26,9 @@ class Watch : public testing::Test {
     return std::make_shared<RankWatch>(rank,
                                        std::vector<RankBoard*>{&boards_[0], &boards_[1], nullptr});
   }
+  // No time to wait: every check finds the deadline passed.
   GroupWatch group(BoardSlot slot, std::vector<Member> members) {
-    return GroupWatch(std::move(slot), "world", std::move(members), 600);
+    return GroupWatch(std::move(slot), "world", std::move(members), 0);
   }
 
   RankBoard boards_[2] = {};
@@ -33,7 +37,8 @@ class Watch : public testing::Test {
 TEST_F(Watch, SaysWhichRanksItCannotSee) {
   auto world = group(BoardSlot(rank_watch(0), "world"), {{0, 0, 0}, {1, 0, 0}, {2, 0, 0}});
   const Ticket ticket = world.start(kGather);
-  EXPECT_THAT([&] { world.expire(ticket, std::chrono::steady_clock::now()); },
+  Wait wait = world.begin_wait();
+  EXPECT_THAT([&] { world.check(ticket, wait); },
               ThrowsMessage<CommError>(AllOf(
                   HasSubstr("all_gather #1 'eval' of world"), HasSubstr("missing: rank 1 "),
                   HasSubstr("not known, on other nodes: rank 2"), HasSubstr("rank 2: on another"),
@@ -51,6 +56,49 @@ TEST_F(Watch, AcceptsEqualOperationsAndRefusesOthersWithTheSameNumber) {
               ThrowsMessage<CommError>(HasSubstr(
                   "ranks call different operations: rank 1 is in all_gather #2 'eval' with 16 B")));
   EXPECT_TRUE(first.has_failed());
+}
+
+TEST_F(Watch, SaysWhoHasDiedBeforeTheDeadline) {
+  auto world = GroupWatch(BoardSlot(rank_watch(0), "world"), "world", {{0, 0, 0}, {1, 0, 0}}, 600);
+  auto second = group(BoardSlot(rank_watch(1), "world"), {{0, 0, 0}, {1, 0, 0}});
+  second.start({.kind = OperationKind::kBarrier, .what = "before"});
+  const Ticket ticket = world.start(kGather);
+  Wait wait = world.begin_wait();
+  EXPECT_NO_THROW(world.check(ticket, wait));
+
+  const pid_t child = ::fork();
+  if (child == 0) ::_exit(0);
+  ASSERT_EQ(::waitpid(child, nullptr, 0), child);
+  boards_[1].process = child;
+  EXPECT_THAT([&] { world.check(ticket, wait); },
+              ThrowsMessage<CommError>(
+                  AllOf(HasSubstr(fmt::format("rank 1 has died (process {})", child)),
+                        HasSubstr("rank 1: dead; was in barrier #1 'before' of world"))));
+}
+
+TEST_F(Watch, WaitsOnForARankThatGetsOn) {
+  auto first = group(BoardSlot(rank_watch(0), "world"), {{0, 0, 0}, {1, 0, 0}});
+  auto second = group(BoardSlot(rank_watch(1), "world"), {{0, 0, 0}, {1, 0, 0}});
+  second.start(kGather);
+  const Ticket ticket = first.start(kGather);
+  Wait wait = first.begin_wait();
+  second.beat("fsync weights-00001-of-00002.safetensors");
+  EXPECT_NO_THROW(first.check(ticket, wait));
+  EXPECT_THAT(
+      [&] { first.check(ticket, wait); },
+      ThrowsMessage<CommError>(HasSubstr("rank 1: in all_gather #1 'eval' of world; "
+                                         "at work: fsync weights-00001-of-00002.safetensors")));
+}
+
+// Its place on the board has greater numbers by then, which are not this group's.
+TEST_F(Watch, KnowsThatARankHasLeftTheGroup) {
+  auto world = group(BoardSlot(rank_watch(0), "world"), {{0, 0, 0}, {1, 0, 0}});
+  { const BoardSlot left(rank_watch(1), "world"); }
+  const Ticket ticket = world.start(kGather);
+  Wait wait = world.begin_wait();
+  EXPECT_THAT([&] { world.check(ticket, wait); },
+              ThrowsMessage<CommError>(
+                  AllOf(HasSubstr("no longer in world: rank 1"), Not(HasSubstr("has begun it")))));
 }
 
 // A late reader of an operation must not see a newer group in the same place instead.

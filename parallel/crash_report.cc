@@ -1,0 +1,106 @@
+#include "parallel/crash_report.h"
+
+#include <execinfo.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <climits>
+#include <csignal>
+
+#include <fmt/format.h>
+
+namespace switchyard::parallel {
+namespace {
+
+constexpr int kFatalSignals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+constexpr int kMaxFrames = 64;
+
+// A signal handler can reach nothing but what has static storage.
+struct Facts {
+  std::atomic<int> rank = 0;
+  std::atomic<int64_t> step = -1;  // -1: outside training
+  std::atomic<const RankBoard*> board = nullptr;
+  std::array<char, PATH_MAX> file{};
+  std::atomic_flag is_reporting;
+};
+Facts facts;
+// A handler cannot run on the stack whose overflow it reports.
+std::array<std::byte, 64 * 1024> handler_stack;
+
+const char* name_of_signal(int signal) {
+  switch (signal) {
+    case SIGSEGV:
+      return "SIGSEGV";
+    case SIGBUS:
+      return "SIGBUS";
+    case SIGFPE:
+      return "SIGFPE";
+    case SIGILL:
+      return "SIGILL";
+    default:
+      return "SIGABRT";
+  }
+}
+
+// Errors are passed over: there is nobody left to tell.
+void write_report(int file, int signal) {
+  if (file < 0) return;
+  std::array<char, 320> activity{"without collectives"};
+  if (const RankBoard* board = facts.board.load()) describe_activity(*board, activity);
+  std::array<char, 512> text;
+  // Neither allocates nor locks for these arguments, as backtrace_symbols_fd does not.
+  const auto end = fmt::format_to_n(
+      text.data(), text.size(),
+      FMT_STRING(
+          "*** rank {} (process {}) died of {} at step {}; {}\n"
+          "backtrace (`addr2line -Cfe PROGRAM 0xOFFSET` names the line of PROGRAM(+0xOFFSET)):\n"),
+      facts.rank.load(), ::getpid(), name_of_signal(signal), facts.step.load(), activity.data());
+  [[maybe_unused]] ssize_t ignored = ::write(file, text.data(), end.out - text.data());
+  void* frames[kMaxFrames];
+  ::backtrace_symbols_fd(frames, ::backtrace(frames, kMaxFrames), file);
+}
+
+extern "C" void on_fatal_signal(int signal) {
+  // Another thread is at it, and ends them all.
+  while (facts.is_reporting.test_and_set()) ::pause();
+  write_report(STDERR_FILENO, signal);
+  if (facts.file[0] != '\0')
+    write_report(::open(facts.file.data(), O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0644),
+                 signal);
+  ::raise(signal);  // with the default handler back in place; takes effect on return
+}
+
+}  // namespace
+
+void install_crash_report() {
+  void* frame;
+  ::backtrace(&frame, 1);  // loads the unwinder, which a handler must not do
+  const stack_t stack{
+      .ss_sp = handler_stack.data(), .ss_flags = 0, .ss_size = handler_stack.size()};
+  ::sigaltstack(&stack, nullptr);
+  struct sigaction action {};
+  action.sa_handler = on_fatal_signal;
+  ::sigfillset(&action.sa_mask);  // a fault in the handler ends the process, not in a second report
+  action.sa_flags = static_cast<int>(SA_RESETHAND | SA_ONSTACK);
+  for (const int signal : kFatalSignals) ::sigaction(signal, &action, nullptr);
+}
+
+void set_crash_rank(int rank, const RankBoard* board) {
+  facts.rank = rank;
+  facts.board = board;
+}
+
+void set_crash_step(int64_t step) { facts.step = step; }
+
+void set_crash_file(const std::string& path) {
+  facts.file[0] = '\0';  // no crash may find half a path
+  if (path.empty() || path.size() >= facts.file.size()) return;
+  path.copy(facts.file.data() + 1, path.size() - 1, 1);
+  facts.file[path.size()] = '\0';
+  std::atomic_signal_fence(std::memory_order_release);
+  facts.file[0] = path[0];
+}
+
+}  // namespace switchyard::parallel
