@@ -78,9 +78,16 @@ class Shards {
  private:
   const SafetensorsFile& open(const std::string& name) {
     if (const auto found = open_.find(name); found != open_.end()) return found->second;
-    SafetensorsFile file(folder_ + "/" + name);
-    check(name, file);
-    return open_.emplace(name, std::move(file)).first->second;
+    if (const auto found = refused_.find(name); found != refused_.end())
+      throw CheckpointError(found->second);
+    try {
+      SafetensorsFile file(folder_ + "/" + name);
+      check(name, file);
+      return open_.emplace(name, std::move(file)).first->second;
+    } catch (const CheckpointError& error) {
+      refused_.emplace(name, error.what());
+      throw;
+    }
   }
 
   // The file must hold the tensors that the manifest places there, and no others.
@@ -110,6 +117,7 @@ class Shards {
   std::string folder_;
   const Inventory& inventory_;
   std::map<std::string, SafetensorsFile> open_;
+  std::map<std::string, std::string> refused_;  // with the reason: not parsed once per tensor
 };
 
 // Holds the names, types and shapes of `expected` against the manifest's tensors of the same kind

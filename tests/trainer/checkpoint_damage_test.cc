@@ -1,8 +1,13 @@
 // Damaged and hostile checkpoints: found, named, and never more than a CheckpointError.
 
+#include <sys/inotify.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>
@@ -131,6 +136,24 @@ TEST_F(DamagedCheckpoint, ListsAllFilesThatAreMissingOrCutOff) {
   EXPECT_THAT(error_on_opening(),
               AllOf(HasSubstr(std::string(kWeights0) + ": No such file or directory"),
                     HasSubstr(std::string(kWeights1) + " has 0 bytes, expected")));
+}
+
+// How often `path` is opened in the course of `work`.
+int count_opens(const std::string& path, const std::function<void()>& work) {
+  const FileDescriptor watch(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+  EXPECT_GE(::inotify_add_watch(watch.get(), path.c_str(), IN_OPEN), 0);
+  work();
+  std::array<inotify_event, 100> events;  // without names, since a file is watched, not a folder
+  const ssize_t bytes = ::read(watch.get(), events.data(), sizeof events);
+  return bytes < 0 ? 0 : static_cast<int>(bytes / static_cast<ssize_t>(sizeof(inotify_event)));
+}
+
+TEST_F(DamagedCheckpoint, ParsesARefusedShardOnceForAllItsTensors) {
+  const std::string shard = file("weights-00000-of-00002.safetensors");
+  std::fstream(shard, std::ios::in | std::ios::out | std::ios::binary).write("\xff\xff", 2);
+  std::string error;
+  EXPECT_EQ(count_opens(shard, [&] { error = error_on_verifying(); }), 1);
+  EXPECT_THAT(error, HasSubstr("weights-00000-of-00002"));
 }
 
 TEST_F(DamagedCheckpoint, RefusesShardsThatWereSwapped) {
