@@ -3,7 +3,10 @@
 // alone into the next collective.
 
 #include <functional>
+#include <optional>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "parallel/communicator.h"
@@ -15,5 +18,16 @@ namespace switchyard::trainer {
 // lowest one that failed; the message names each failed rank.
 std::vector<std::string> agree(parallel::Communicator& group, const char* what,
                                const std::function<std::string()>& work);
+
+// **Collective.** What `work` makes on this rank, under the rules of agree().
+template <typename Work>
+std::invoke_result_t<Work> make_on_all(parallel::Communicator& group, const char* what, Work work) {
+  std::optional<std::invoke_result_t<Work>> made;
+  agree(group, what, [&] {
+    made.emplace(work());
+    return std::string();
+  });
+  return std::move(*made);
+}
 
 }  // namespace switchyard::trainer

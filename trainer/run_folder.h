@@ -20,6 +20,7 @@ struct RunFolder {
   std::string events() const { return path + "/tensorboard"; }
   std::string checkpoints() const { return path + "/checkpoints"; }
   std::string tokenizer() const { return path + "/tokenizer.model"; }
+  std::string crash(int rank) const { return path + "/crash-rank" + std::to_string(rank) + ".txt"; }
 };
 
 // The folder of the run that a checkpoint folder belongs to: <run>/checkpoints/step_N -> <run>.

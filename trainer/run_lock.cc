@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -9,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "core/base/errors.h"
+#include "core/base/process.h"
 #include "core/io/file_system.h"
 #include "core/io/json.h"
 
@@ -17,12 +19,6 @@ namespace {
 
 constexpr uint64_t kMaxHolderBytes = 4096;
 
-std::string host_name() {
-  char name[256] = "unknown";
-  ::gethostname(name, sizeof name - 1);  // on failure the default stays
-  return name;
-}
-
 std::string holder_of(const std::string& path) {
   std::string text = read_text_file(path, kMaxHolderBytes);
   if (text.ends_with('\n')) text.pop_back();
@@ -30,7 +26,12 @@ std::string holder_of(const std::string& path) {
 }
 
 FileDescriptor open_lock(const std::string& path) {
-  FileDescriptor file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+  require_regular_or_absent(path);
+  // A link could make two runs share a lock, or have a file outside the run overwritten.
+  constexpr int kFlags = O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW;
+  FileDescriptor file(::open(path.c_str(), kFlags, 0644));
+  if (file.get() < 0 && errno == ELOOP)
+    throw StorageError(fmt::format("{} is a symbolic link, expected a file; remove it", path));
   if (file.get() < 0) throw_storage_error(fmt::format("open {}", path), path, errno);
   if (::flock(file.get(), LOCK_EX | LOCK_NB) == 0) return file;
   if (errno != EWOULDBLOCK) throw_storage_error(fmt::format("lock {}", path), path, errno);
@@ -49,9 +50,12 @@ void write_holder(const FileDescriptor& file, const std::string& path) {
   if (!written) throw_storage_error(fmt::format("write {}", path), path, errno);
 }
 
-FileDescriptor take(const std::string& folder) {
+std::string lock_in(const std::string& folder) {
   FileSystem().create_directory(folder);
-  const std::string path = folder + "/run.lock";
+  return folder + "/run.lock";
+}
+
+FileDescriptor take(const std::string& path) {
   FileDescriptor file = open_lock(path);
   write_holder(file, path);
   return file;
@@ -59,6 +63,19 @@ FileDescriptor take(const std::string& folder) {
 
 }  // namespace
 
-RunLock::RunLock(const std::string& folder) : file_(take(folder)) {}
+RunLock::RunLock(const std::string& folder) : path_(lock_in(folder)), file_(take(path_)) {}
+
+void RunLock::check_held() const {
+  struct stat held {
+  }, there{};
+  if (::fstat(file_.get(), &held) == 0 && ::lstat(path_.c_str(), &there) == 0 &&
+      held.st_dev == there.st_dev && held.st_ino == there.st_ino)
+    return;
+  throw StorageError(
+      fmt::format("{}: not the file any more that this job locked; the run's folder was removed, "
+                  "moved or replaced while it trained. Its last checkpoint, where it is now, is "
+                  "what to resume from",
+                  path_));
+}
 
 }  // namespace switchyard::trainer

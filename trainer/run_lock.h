@@ -15,7 +15,12 @@ class RunLock {
   // the lock; StorageError if the folder cannot be written.
   explicit RunLock(const std::string& folder);
 
+  // Throws StorageError once the folder was removed, moved or replaced: another job could use its
+  // name, and what this one writes would not be found.
+  void check_held() const;
+
  private:
+  std::string path_;
   FileDescriptor file_;
 };
 

@@ -18,6 +18,7 @@
 #include "models/moe/selection_bias.h"
 #include "models/moe/stats.h"
 #include "optim/schedule.h"
+#include "parallel/crash_report.h"
 #include "parallel/gradients.h"
 #include "trainer/evaluate.h"
 
@@ -94,6 +95,7 @@ ExitCode Trainer::run() {
 }
 
 Trainer::StepResult Trainer::train_step() {
+  parallel::set_crash_step(state_.step + 1);
   faults_.begin_step(state_.step + 1);
   now_ = config::in_force(config_, {state_.step, state_.tokens});
   StepResult result;

@@ -67,6 +67,8 @@ class Trainer {
   void update(const StepResult& result);
 
  private:
+  void open_run_folder();
+  void open_metrics();  // rank 0
   void start_from(const Resume& resume);
   void start_anew();
   void restore(const CheckpointReader& checkpoint);

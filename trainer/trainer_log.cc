@@ -19,6 +19,14 @@ namespace {
 
 constexpr int kKeepAll = std::numeric_limits<int>::max();
 
+// A disk may take longer than runtime.timeout_seconds for a save, though not for one step of it.
+FileSystem watched_files(parallel::Communicator& world, FileStepHook fault) {
+  return FileSystem([&world, fault = std::move(fault)](FileStep step, const std::string& path) {
+    world.beat(fmt::format("{} {}", name_of(step), path.substr(path.rfind('/') + 1)));
+    if (fault) fault(step, path);
+  });
+}
+
 }  // namespace
 
 void Trainer::agree_on_activity() {
@@ -28,6 +36,7 @@ void Trainer::agree_on_activity() {
 }
 
 void Trainer::log(StepResult& result) {
+  if (lock_) lock_->check_held();
   models::reduce_stats(result.stats, world_);
   agree_on_activity();
   StepRecord record;
@@ -106,10 +115,11 @@ void Trainer::abandon_branch() {
 void Trainer::save() {
   if (last_saved_ == state_.step) return;
   last_saved_ = state_.step;
+  if (lock_) lock_->check_held();
   if (branch_from_ >= 0) abandon_branch();
   agree_on_activity();
   state_.optimizer_steps = optimizer_->num_steps();
-  save_checkpoint(FileSystem(faults_.during_save(state_.step)), folder_.checkpoints(),
+  save_checkpoint(watched_files(world_, faults_.during_save(state_.step)), folder_.checkpoints(),
                   {config_, instance_.parameters, *optimizer_, state_}, instance_.mesh,
                   state_.skipped_in_a_row > 0 ? kKeepAll : config_.checkpoint().keep());
   say(fmt::format("saved: {}/step_{}", folder_.checkpoints(), state_.step));

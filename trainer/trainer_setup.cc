@@ -14,7 +14,10 @@
 #include "core/tensor/gemm.h"
 #include "models/cost.h"
 #include "models/describe.h"
+#include "parallel/crash_report.h"
+#include "trainer/agreement.h"
 #include "trainer/products.h"
+#include "trainer/start_checks.h"
 #include "trainer/trainer.h"
 
 namespace switchyard::trainer {
@@ -79,25 +82,22 @@ Trainer::Trainer(const config::RunConfig& config, parallel::Communicator& world,
     : config_(config),
       world_(world),
       folder_(config),
-      tokenizer_(open_tokenizer(config)),
+      tokenizer_(make_on_all(world, "open tokenizer", [&] { return open_tokenizer(config); })),
       instance_(config, world),
       optimizer_(
           optim::make_optimizer(config.optimizer(), instance_.parameters.groups(), instance_.mesh)),
-      data_(open_data(config, tokenizer_.get())),
+      data_(make_on_all(world, "open data", [&] { return open_data(config, tokenizer_.get()); })),
       blend_(data_.train, data_.maker->sample_tokens(), config.seed()),
       speed_(config, instance_.mesh),
       faults_(std::move(faults)) {
-  if (world.rank() == 0) {
-    const FileSystem files;
-    files.create_directory(folder_.checkpoints());
-    lock_ = std::make_unique<RunLock>(folder_.path);
-    start_log(0, world.size(), folder_.log());
-  }
-  world.barrier("open run folder");
+  open_run_folder();
   state_.data = blend_.start();
   state_.data_fingerprint = blend_.fingerprint();
   state_.tokenizer_fingerprint = tokenizer_ ? tokenizer_->fingerprint() : 0;
   state_.processor = processors_of(world);
+  check_same_on_all({this_program(), config::to_text(config_), state_.data_fingerprint,
+                     state_.tokenizer_fingerprint},
+                    world);
   state_.last_active.resize(config::num_routers(config.model()));
   start_from(resume);
   const LoaderOptions options{config.train().global_batch(),
@@ -112,12 +112,31 @@ Trainer::Trainer(const config::RunConfig& config, parallel::Communicator& world,
   num_tokens_ = state_.tokens + config::sequences_left(config_, {state_.step, state_.tokens}) *
                                     config_.data().sequence_length();
   loader_ = std::make_unique<BatchLoader>(blend_, options, state_.data);
-  if (world.rank() == 0) {
-    metrics_ = std::make_unique<MetricsLog>(folder_, state_.step);
-    const std::string text = config::to_text(config_);
-    write_file_atomically(FileSystem(), folder_.config(), std::as_bytes(std::span(text)));
-    keep_tokenizer(config_, folder_);
-  }
+  agree(world, "open metrics", [&] {
+    if (world.rank() == 0) open_metrics();
+    return std::string();
+  });
+}
+
+// **Collective.** The folder is this job's when it returns, and every rank can write there.
+void Trainer::open_run_folder() {
+  agree(world_, "open run folder", [&] {
+    if (world_.rank() > 0) return std::string();
+    FileSystem().create_directory(folder_.checkpoints());
+    lock_ = std::make_unique<RunLock>(folder_.path);
+    require_regular_or_absent(folder_.log());
+    start_log(0, world_.size(), folder_.log());
+    return std::string();
+  });
+  parallel::set_crash_file(folder_.crash(world_.rank()));
+  try_storage(FileSystem(), folder_.checkpoints(), world_);
+}
+
+void Trainer::open_metrics() {
+  metrics_ = std::make_unique<MetricsLog>(folder_, state_.step);
+  const std::string text = config::to_text(config_);
+  write_file_atomically(FileSystem(), folder_.config(), std::as_bytes(std::span(text)));
+  keep_tokenizer(config_, folder_);
 }
 
 void Trainer::start_from(const Resume& resume) {

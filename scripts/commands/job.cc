@@ -1,7 +1,9 @@
 #include "scripts/commands/job.h"
 
+#include <chrono>
 #include <cstdio>
 #include <filesystem>
+#include <thread>
 
 #include <fmt/format.h>
 
@@ -18,22 +20,20 @@ namespace {
 
 constexpr char kConfigFollows = 'C', kErrorFollows = 'E';
 
-// A config error is the same on all ranks, so that one message is enough; others tell which rank.
-void report(const parallel::Communicator& world, ExitCode code, const std::string& text) {
-  if (code == ExitCode::kConfig && world.rank() > 0) return;
-  const std::string rank = world.size() > 1 && code != ExitCode::kConfig
-                               ? fmt::format("[rank {}/{}] ", world.rank(), world.size())
-                               : std::string();
-  std::fputs(fmt::format("{}error[{}]: {}\n", rank, static_cast<int>(code), text).c_str(), stderr);
-}
-
-ExitCode fail(parallel::World& world, ExitCode code, const std::string& text) {
+ExitCode fail(parallel::Communicator& world, ExitCode code, const std::string& text) {
   std::fflush(stdout);
-  report(*world.communicator, code, text);
-  // The others may be waiting for this rank; a config error reaches all of them by itself.
-  if (world.communicator->size() > 1 && code != ExitCode::kConfig) {
-    world.communicator->abort(static_cast<int>(code), "");
+  const std::string line = fmt::format("error[{}]: {}", static_cast<int>(code), text);
+  if (world.size() == 1) {
+    std::fputs((line + "\n").c_str(), stderr);
+    return code;
   }
+  // Most errors come to all ranks alike. Rank 0's is then printed alone: its abort ends the others
+  // before their turn. But whoever misses a peer speaks at once, since mpirun is about to kill it.
+  if (world.rank() > 0 && code != ExitCode::kPeer)
+    std::this_thread::sleep_for(std::chrono::seconds(1));
+  // The others may be waiting for this rank.
+  world.abort(static_cast<int>(code),
+              fmt::format("[rank {}/{}] {}", world.rank(), world.size(), line));
   return code;
 }
 
@@ -47,13 +47,13 @@ ExitCode run_job(double timeout_seconds, const std::function<ExitCode(parallel::
     world.communicator->barrier("end");
     return code;
   } catch (const Error& error) {
-    return fail(world, error.code(), error.what());
+    return fail(*world.communicator, error.code(), error.what());
   } catch (const std::bad_alloc&) {
     return fail(
-        world, ExitCode::kBug,
+        *world.communicator, ExitCode::kBug,
         "out of memory; lower train.global_batch or data.sequence_length, or use more ranks");
   } catch (const std::exception& error) {
-    return fail(world, ExitCode::kBug, error.what());
+    return fail(*world.communicator, ExitCode::kBug, error.what());
   }
 }
 

@@ -10,8 +10,8 @@
 
 namespace switchyard::commands {
 
-// Runs `body` as a rank of the job. An error on any rank is printed with its rank and ends the
-// whole job with the error's exit code.
+// Runs `body` as a rank of the job. An error on any rank, or on all, is printed with its rank and
+// ends the whole job at once with the error's exit code.
 ExitCode run_job(double timeout_seconds, const std::function<ExitCode(parallel::World&)>& body);
 
 // **Collective.** Rank 0 reads the config, all ranks get the same bytes. ConfigError on all ranks

@@ -1,5 +1,7 @@
 #include "trainer/agreement.h"
 
+#include <memory>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -37,6 +39,22 @@ TEST(Agree, ThrowsTheLowestFailedRanksKindOnEveryRankAndNamesThemAll) {
 TEST(Agree, TurnsForeignExceptionsIntoOurOwn) {
   parallel::ThreadGroup(1).run([](parallel::Communicator& world) {
     EXPECT_THROW(agree(world, "test", []() -> std::string { throw std::bad_alloc(); }), CheckError);
+  });
+}
+
+TEST(MakeOnAll, GivesEachRankItsOwnOrAllTheSameError) {
+  parallel::ThreadGroup(2).run([](parallel::Communicator& world) {
+    const auto own =
+        make_on_all(world, "test", [&] { return std::make_unique<int>(world.rank()); });
+    EXPECT_EQ(*own, world.rank());
+    EXPECT_THAT(
+        [&] {
+          make_on_all(world, "test", [&] {
+            if (world.rank() == 1) throw ConfigError("vocabulary too large");
+            return 0;
+          });
+        },
+        testing::ThrowsMessage<ConfigError>("rank 1: vocabulary too large"));
   });
 }
 

@@ -42,11 +42,14 @@ std::string RunTest::project(const std::string& path) {
 }
 
 std::unique_ptr<Process> RunTest::start(const Arguments& arguments, int ranks,
-                                        const Arguments& launch) {
+                                        const Arguments& launch, const std::string& shell) {
   Arguments command;
   if (ranks > 1 || !launch.empty()) {
     command = {project("scripts/launch"), "-n", std::to_string(ranks), "--oversubscribe"};
     command.insert(command.end(), launch.begin(), launch.end());
+  }
+  if (!shell.empty()) {
+    command.insert(command.end(), {"/bin/sh", "-c", shell + "; exec \"$@\"", "sh"});
   }
   command.push_back(fs::absolute(environment("SY_TEST_BUILD") + "/switchyard").string());
   command.insert(command.end(), arguments.begin(), arguments.end());
@@ -68,7 +71,7 @@ std::unique_ptr<Process> RunTest::start_training(const TrainCall& call) {
     arguments.push_back(assignment);
   }
   arguments.insert(arguments.end(), call.extra.begin(), call.extra.end());
-  return start(arguments, call.ranks, call.launch);
+  return start(arguments, call.ranks, call.launch, call.shell);
 }
 
 Outcome RunTest::train(const TrainCall& call) { return start_training(call)->finish(); }

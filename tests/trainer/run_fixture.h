@@ -25,6 +25,7 @@ struct TrainCall {
   Arguments extra = {};     // other arguments
   std::string config = {};  // a file; default: configs/debug.textproto, 20 steps
   Arguments launch = {};    // further options of scripts/launch; with one, one rank is under it too
+  std::string shell = {};   // what each rank's shell does before it becomes the program
 };
 
 class RunTest : public ::testing::Test {
@@ -38,7 +39,7 @@ class RunTest : public ::testing::Test {
   // switchyard with these arguments, on so many ranks under scripts/launch (1: by itself, unless
   // there are options for it).
   std::unique_ptr<Process> start(const Arguments& arguments, int ranks = 1,
-                                 const Arguments& launch = {});
+                                 const Arguments& launch = {}, const std::string& shell = {});
   Outcome call(const Arguments& arguments, int ranks = 1);
 
   std::unique_ptr<Process> start_training(const TrainCall& call);

@@ -3,9 +3,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <filesystem>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "core/base/errors.h"
 #include "tests/core/io/temp_folder.h"
 #include "tests/trainer/checkpoint_fixture.h"
 
@@ -41,6 +44,25 @@ TEST(RunLock, IsFreeAgainAfterTheHolderWasKilled) {
   int status = 0;
   ASSERT_EQ(::waitpid(child, &status, 0), child);
   EXPECT_NO_THROW(RunLock(folder.path()));
+}
+
+TEST(RunLock, IsNotTakenThroughALink) {
+  TempFolder folder;
+  std::filesystem::create_symlink(folder.file("elsewhere"), folder.file("run.lock"));
+  EXPECT_THAT([&] { RunLock lock(folder.path()); },
+              testing::ThrowsMessage<StorageError>(HasSubstr("run.lock is a symbolic link")));
+  EXPECT_FALSE(std::filesystem::exists(folder.file("elsewhere")));
+}
+
+TEST(RunLock, NoticesThatItsFolderIsGoneOrAnother) {
+  TempFolder folder;
+  const RunLock lock(folder.file("run"));
+  EXPECT_NO_THROW(lock.check_held());
+  std::filesystem::rename(folder.file("run"), folder.file("moved"));
+  EXPECT_THROW(lock.check_held(), StorageError);
+  const RunLock other(folder.file("run"));
+  EXPECT_THAT([&] { lock.check_held(); },
+              testing::ThrowsMessage<StorageError>(HasSubstr(folder.file("run/run.lock"))));
 }
 
 TEST(RunLock, CreatesTheRunsFolder) {

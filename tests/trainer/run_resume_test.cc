@@ -227,15 +227,5 @@ TEST_F(Resume, IsRefusedToASecondJobInOneFolder) {
   EXPECT_THAT(first->finish(), EndsWithCode(kPreempted, "saved"));
 }
 
-TEST_F(Resume, IsLeftToTheUserWhenARankDies) {
-  const auto job = start_training({.run = "run", .ranks = 2, .set = {"train.steps=100000"}});
-  ASSERT_TRUE(job->wait_until([&] { return has_step("run", 2); }));
-  const auto ranks = job->leaves();
-  ASSERT_EQ(ranks.size(), 2u);
-  ::kill(ranks[1], SIGKILL);
-  const Outcome outcome = job->finish();
-  EXPECT_THAT(outcome, EndsWithCode(kKilled, "signal 9"));
-}
-
 }  // namespace
 }  // namespace switchyard::testing
