@@ -29,18 +29,23 @@ struct Loaded {
   std::unique_ptr<trainer::ModelInstance> instance;
 };
 
-// The checkpoint's config with the overrides. ConfigError, the same on all ranks, for one that no
-// rule allows or that would be another model.
-config::RunConfig with_overrides(const trainer::CheckpointReader& reader,
-                                 const std::vector<std::string>& overrides) {
-  if (overrides.empty()) return reader.config();
+// The checkpoint's config with the overrides, and without what only the ranks of the training need
+// have. ConfigError, the same on all ranks, for an override that no rule allows, or with which the
+// weights would be of another run.
+config::RunConfig config_of(const trainer::CheckpointReader& reader,
+                            const std::vector<std::string>& overrides) {
+  config::RunConfig trained = reader.config();
+  trained.mutable_mesh()->Clear();
+  trained.mutable_runtime()->clear_float32_products();
+  trained.mutable_runtime()->clear_bfloat16_products();
+  if (overrides.empty()) return trained;
   const std::string file = reader.path() + "/config.textproto";
-  const auto config = config::load_config_text(config::to_text(reader.config()), file, overrides);
-  for (const config::Difference& difference : config::differences(reader.config(), config)) {
-    if (!difference.may_change)
-      throw ConfigError(fmt::format(
-          "--set: {}, but the weights in {} are of a model with the former; leave it out",
-          difference.text(), reader.path()));
+  const auto config = config::load_config_text(config::to_text(trained), file, overrides);
+  for (const config::Difference& difference : config::differences(trained, config)) {
+    if (!difference.may_change || difference.path == "data.tokenizer")
+      throw ConfigError(
+          fmt::format("--set: {}, but the weights in {} are of a run with the former; leave it out",
+                      difference.text(), reader.path()));
   }
   return config;
 }
@@ -48,13 +53,9 @@ config::RunConfig with_overrides(const trainer::CheckpointReader& reader,
 Loaded load(parallel::World& world, const CheckpointOptions& options) {
   const std::string folder = find_checkpoint(options.path);
   const trainer::CheckpointReader reader(folder, trainer::CheckpointReader::Contents::kWeights);
-  Loaded loaded{with_overrides(reader, options.overrides), nullptr, nullptr};
-  loaded.config.clear_mesh();  // the ranks at hand need not be those of the training
+  Loaded loaded{config_of(reader, options.overrides), nullptr, nullptr};
   if (world.communicator->rank() == 0) reader.warn_if_earlier_build();
-  const config::Runtime kept = loaded.config.runtime();
-  loaded.config.mutable_runtime()->clear_float32_products();
-  loaded.config.mutable_runtime()->clear_bfloat16_products();
-  start_runtime(world, kept, loaded.config);
+  start_runtime(world, reader.config().runtime(), loaded.config);
   if (trainer::reads_text(loaded.config)) {
     // The run keeps its own copy; data.tokenizer is where it came from.
     const std::string copy = trainer::run_of_checkpoint(folder) + "/tokenizer.model";

@@ -78,6 +78,7 @@ TEST_F(Weights, AreEvaluatedWithWhatARunThatGoesOnMayChange) {
         call({command, file("base"), "--set", policy, "--set", "model.moe.capacity.eval_factor=0"}),
         EndsWithCode(2, "eval_factor (0) must be"));
   }
+  EXPECT_THAT(call({"eval", file("base"), "--set", "mesh.expert=4"}), EndsWithCode(2, "expert"));
   EXPECT_THAT(call({"eval", file("base"), "--set", "eval.sequences=4"}),
               EndsWithCode(2, "give --sequences"));
 }
