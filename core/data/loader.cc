@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/base/errors.h"
+#include "core/base/start_thread.h"
 
 namespace switchyard {
 namespace {
@@ -37,7 +38,8 @@ BatchLoader::BatchLoader(Blend blend, const LoaderOptions& options, Cursor curso
   check_options(blend_, options_);
   if (!options_.maker) options_.maker = next_token_batches(blend_.length());
   blend_.check(cursor_);
-  reader_ = std::jthread([this, from = cursor_] { read_ahead(from); });
+  reader_ =
+      start_thread("the thread that reads data", [this, from = cursor_] { read_ahead(from); });
 }
 
 BatchLoader::~BatchLoader() { steps_.close(); }

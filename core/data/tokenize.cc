@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "core/base/errors.h"
+#include "core/base/start_thread.h"
 #include "core/data/bounded_queue.h"
 #include "core/data/token_file_writer.h"
 
@@ -33,9 +34,10 @@ class Encoder {
   Encoder(const Tokenizer& tokenizer, int threads)
       : tokenizer_(tokenizer), limit_(2 * static_cast<size_t>(threads)), jobs_(limit_) {
     for (int i = 0; i < threads; ++i)
-      threads_.emplace_back([this] {
-        while (auto job = jobs_.pop()) (*job)();
-      });
+      threads_.push_back(
+          start_thread(fmt::format("thread {} of the {} that encode", i + 1, threads), [this] {
+            while (auto job = jobs_.pop()) (*job)();
+          }));
   }
   ~Encoder() { jobs_.close(); }
 

@@ -8,6 +8,7 @@
 #include <ATen/Parallel.h>
 
 #include "core/base/errors.h"
+#include "core/base/start_thread.h"
 
 namespace switchyard {
 
@@ -18,6 +19,7 @@ void configure_tensor_runtime(int threads) {
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
 #endif
+  try_threads(threads - 1);  // this one computes too
   at::set_num_threads(threads);
   if (at::get_num_interop_threads() != 1) at::set_num_interop_threads(1);
   at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
