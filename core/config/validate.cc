@@ -79,6 +79,16 @@ void check_data(const Data& data, Findings& findings) {
           "itself; leave it out",
           i, data.validation(i).weight());
   if (data.has_tokenizer()) check_file_path("data.tokenizer", data.tokenizer(), findings);
+  if (data.tokenizer() == "none" && data.objective() != NEXT_TOKEN)
+    findings.add(
+        "data.tokenizer (none) must be used with objective NEXT_TOKEN, got {}: others need the "
+        "token that ends a document; name the tokenizer",
+        Objective_Name(data.objective()));
+  if (data.spans().mean_length() > data.sequence_length() && data.sequence_length() > 0)
+    findings.add(
+        "data.spans.mean_length ({}) must be at most data.sequence_length ({}), what the encoder "
+        "reads; lower it",
+        data.spans().mean_length(), data.sequence_length());
 }
 
 void check_domains(const RunConfig& config, Findings& findings) {

@@ -10,14 +10,19 @@ namespace switchyard::config {
 
 namespace {
 
+constexpr double kLargestFloat = std::numeric_limits<float>::max();
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-struct LeastInteger {
+struct IntegerRange {
   const char* path;
   int64_t least;
+  int64_t most = std::numeric_limits<int64_t>::max();
 };
 
-constexpr LeastInteger kIntegers[] = {
+constexpr int64_t kManyTokens = int64_t{1} << 60;  // positions in a stream stay below 2^63
+constexpr int64_t kManyThreads = 4096;
+
+constexpr IntegerRange kIntegers[] = {
     {"model.num_layers", 1},
     {"model.d_model", 1},
     {"model.d_ff", 0},  // 0 where no layer is dense
@@ -61,7 +66,7 @@ constexpr LeastInteger kIntegers[] = {
     {"data.target_length", 1},
     {"data.table.train_groups", 1},
     {"data.table.test_groups", 0},
-    {"data.synthetic.num_tokens", 1},
+    {"data.synthetic.num_tokens", 1, kManyTokens},
     {"data.synthetic.num_domains", 1},
     {"train.steps", 0},
     {"train.global_batch", 1},
@@ -80,7 +85,7 @@ constexpr LeastInteger kIntegers[] = {
     {"log.every", 1},
     {"log.dead_after_steps", 1},
     {"log.load_every", 0},
-    {"runtime.threads", 0},
+    {"runtime.threads", 0, kManyThreads},
     {"runtime.timeout_seconds", 1},
 };
 
@@ -115,7 +120,8 @@ constexpr RealRange kReals[] = {
     not_negative("model.output_z_loss_coefficient"),
     above_zero("model.mtp.weight"),
     not_negative("model.init_cut"),
-    {"data.spans.density", 0, Bound::kOpen, 1, Bound::kOpen},
+    // Nearer to 1, a row of the decoder has hundreds of times the tokens of the encoder's.
+    {"data.spans.density", 0, Bound::kOpen, 0.99, Bound::kClosed},
     {"data.spans.mean_length", 1, Bound::kClosed, kInfinity, Bound::kOpen},
     not_negative("train.stop_below_error"),
     above_zero("model.init_range"),
@@ -185,14 +191,19 @@ std::string words(const RealRange& range) {
 }  // namespace
 
 void check_ranges(const RunConfig& config, Findings& findings) {
-  for (const LeastInteger& rule : kIntegers) {
+  for (const IntegerRange& rule : kIntegers) {
     const auto value = integer_at(config, rule.path);
     if (value && *value < rule.least)
       findings.add("{} ({}) must be at least {}; raise it", rule.path, *value, rule.least);
+    if (value && *value > rule.most)
+      findings.add("{} ({}) must be at most {}; lower it", rule.path, *value, rule.most);
   }
   for (const RealRange& rule : kReals) {
     const auto value = real_at(config, rule.path);
-    if (value && !holds(rule, *value))
+    if (value && std::isfinite(*value) && *value > kLargestFloat)
+      findings.add("{} ({}) must be at most {}, the greatest float32; lower it", rule.path, *value,
+                   kLargestFloat);
+    else if (value && !holds(rule, *value))
       findings.add("{} ({}) must be {}; choose a value in that range", rule.path, *value,
                    words(rule));
   }

@@ -68,12 +68,14 @@ CorruptedLengths lengths_of(int64_t tokens, const SpanCorruption& options) {
 
 CorruptedLengths fit_input(int64_t input_length, const SpanCorruption& options) {
   SY_CHECK(input_length >= 4, "an input of {} tokens holds no span", input_length);
-  CorruptedLengths lengths = lengths_of(2, options);
-  for (;;) {
-    const CorruptedLengths longer = lengths_of(lengths.tokens + 1, options);
-    if (longer.input > input_length) return lengths;
-    lengths = longer;
+  // A longer text never makes a shorter input, and some text makes one too long.
+  int64_t fits = 2, too_long = 4;
+  while (lengths_of(too_long, options).input <= input_length) too_long *= 2;
+  while (too_long - fits > 1) {
+    const int64_t middle = fits + (too_long - fits) / 2;
+    (lengths_of(middle, options).input <= input_length ? fits : too_long) = middle;
   }
+  return lengths_of(fits, options);
 }
 
 std::vector<int64_t> random_segments(int64_t total, int64_t segments, const Random& random,

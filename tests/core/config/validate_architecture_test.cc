@@ -128,7 +128,7 @@ TEST_F(ValidateArchitecture, ChecksTheEncoderDecoder) {
   EXPECT_THAT(broken({architecture, "model.attention.relative_bias.num_buckets=3"}),
               HasSubstr("num_buckets (3) must be at least 4 with architecture ENCODER_DECODER"));
   EXPECT_THAT(broken({architecture, "data.spans.density=1"}),
-              HasSubstr("data.spans.density (1) must be above 0 and below 1"));
+              HasSubstr("data.spans.density (1) must be above 0 and at most 0.99"));
   EXPECT_THAT(broken({architecture, "data.objective=TRANSLATION"}),
               HasSubstr("objective TRANSLATION needs pairs of texts"));
   for (const char* change :

@@ -97,6 +97,31 @@ TEST_F(Validate, ChecksTheBatchAgainstTheRanks) {
               HasSubstr("group_sequences (4) must divide the 2 sequence(s)"));
 }
 
+TEST_F(Validate, BoundsWhatWouldOverflowOrNeverEnd) {
+  EXPECT_THAT(broken({"runtime.threads=1000000"}),
+              HasSubstr("runtime.threads (1000000) must be at most 4096"));
+  EXPECT_THAT(broken({"data.synthetic.num_tokens=9223372036854775807"}),
+              HasSubstr("data.synthetic.num_tokens (9223372036854775807) must be at most"));
+  EXPECT_THAT(broken({"model.attention.qkv_clip=1e300"}),
+              HasSubstr("qkv_clip (1e+300) must be at most 3.4"));
+  const std::vector<std::string> spans = {"model.architecture=ENCODER_DECODER",
+                                          "data.sequence_length=32"};
+  const auto with = [&](const std::string& change) {
+    auto overrides = spans;
+    overrides.push_back("data.spans." + change);
+    return broken(overrides);
+  };
+  EXPECT_EQ(with("mean_length=32"), "");
+  EXPECT_THAT(with("mean_length=32.5"),
+              HasSubstr("mean_length (32.5) must be at most data.sequence_length (32)"));
+  EXPECT_EQ(with("density=0.99"), "");
+  EXPECT_THAT(with("density=0.9999999"), HasSubstr("at most 0.99"));
+  EXPECT_EQ(broken({"data.tokenizer=none"}).find("objective"), std::string::npos);
+  auto none = spans;
+  none.push_back("data.tokenizer=none");
+  EXPECT_THAT(broken(none), HasSubstr("data.tokenizer (none) must be used with objective"));
+}
+
 TEST_F(Validate, ChecksTheMesh) {
   EXPECT_THAT(broken({"mesh.expert=3"}), HasSubstr("must divide model.moe.num_experts (4)"));
   EXPECT_THAT(broken({"mesh.expert=4"}, 2), HasSubstr("must divide the number of ranks (2)"));

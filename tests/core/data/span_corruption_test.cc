@@ -31,6 +31,20 @@ TEST(SpanCorruption, NeverLeavesTheInputTooLong) {
   }
 }
 
+// One token more at a time.
+TEST(SpanCorruption, FitsTheLongestText) {
+  for (const SpanCorruption& options :
+       {SpanCorruption{}, {0.5, 1}, {0.5, 3}, {0.01, 7}, {0.99, 2}, {0.9, 60}}) {
+    for (int64_t input = 4; input < 200; ++input) {
+      int64_t tokens = 2;
+      while (lengths_of(tokens + 1, options).input <= input) ++tokens;
+      EXPECT_EQ(fit_input(input, options).tokens, tokens)
+          << input << " " << options.density << " " << options.mean_span;
+    }
+  }
+  EXPECT_GT(fit_input(512, {0.9999999, 1e9}).tokens, 512);  // and does so soon
+}
+
 TEST(SpanCorruption, ReplacesEachSpanByTheNextSentinel) {
   const std::vector<int32_t> tokens{10, 11, 12, 13, 14, 15, 16};
   const std::vector<bool> mask{false, true, true, false, false, true, true};
