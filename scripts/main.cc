@@ -1,9 +1,11 @@
 // switchyard: trains, evaluates and samples mixture-of-experts models. This file parses the command
 // line; the commands are in scripts/commands/.
 
+#include <charconv>
 #include <cstdio>
 #include <exception>
 #include <functional>
+#include <limits>
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
@@ -17,6 +19,20 @@ namespace {
 
 using namespace switchyard;
 using Command = std::function<ExitCode()>;
+
+// The whole of the text must be a number in the range: CLI11's own checks let "nan" through, and
+// cut what is too large for the type.
+template <typename Number>
+CLI::Validator within(Number low, Number high) {
+  const auto problem = [low, high](const std::string& text) {
+    Number value{};
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    const bool holds =
+        error == std::errc() && end == text.data() + text.size() && value >= low && value <= high;
+    return holds ? "" : fmt::format("expected a number from {} to {}, got {}", low, high, text);
+  };
+  return CLI::Validator(problem, fmt::format("in [{}, {}]", low, high));
+}
 
 void add_overrides(CLI::App& app, std::vector<std::string>& overrides) {
   app.add_option("--set", overrides, "Overrides a field: --set model.moe.top_k=1")
@@ -53,7 +69,7 @@ void add_eval(CLI::App& app, Command& command) {
   sub.add_option("--data", options->data,
                  "Token files (without .bin); default: the run's validation sources");
   sub.add_option("--sequences", options->sequences, "At most so many per source; 0 is all")
-      ->check(CLI::NonNegativeNumber);
+      ->check(within<int64_t>(0, std::numeric_limits<int64_t>::max()));
   sub.add_flag("--json", options->json, "For programs");
   sub.callback([&command, options] { command = [options] { return commands::eval(*options); }; });
 }
@@ -64,15 +80,17 @@ void add_generate(CLI::App& app, Command& command) {
   add_checkpoint(sub, options->checkpoint);
   sub.add_option("--prompt", options->prompt, "The beginning; may be empty");
   sub.add_option("--max-tokens", options->sampling.max_tokens)
-      ->check(CLI::NonNegativeNumber)
+      ->check(within<int64_t>(0, 1'000'000'000))
       ->capture_default_str();
   sub.add_option("--temperature", options->sampling.temperature, "0 takes the likeliest token")
-      ->check(CLI::NonNegativeNumber)
+      ->check(within(0.0, 1e6))
       ->capture_default_str();
   sub.add_option("--top-p", options->sampling.top_p)
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(within(0.0, 1.0))
       ->capture_default_str();
-  sub.add_option("--seed", options->sampling.seed)->capture_default_str();
+  sub.add_option("--seed", options->sampling.seed)
+      ->check(within<uint64_t>(0, std::numeric_limits<uint64_t>::max()))
+      ->capture_default_str();
   sub.callback(
       [&command, options] { command = [options] { return commands::generate(*options); }; });
 }
@@ -89,12 +107,12 @@ void add_tokenize(CLI::App& app, Command& command) {
                  "Trains a vocabulary of this size into --tokenizer first")
       ->check(CLI::PositiveNumber);
   sub.add_option("--sample-mb", options->sample_mb, "Text that the vocabulary is trained on")
-      ->check(CLI::Range(0.001, 1e9))
+      ->check(within(0.001, 1e9))
       ->capture_default_str();
   sub.add_option("--out", options->out, "Prefix of the token file to write");
   sub.add_option("--format", options->format,
                  "lines, paragraphs or jsonl; default: by the file's name");
-  sub.add_option("--threads", options->threads, "0 is all cores")->check(CLI::NonNegativeNumber);
+  sub.add_option("--threads", options->threads, "0 is all cores")->check(within(0, 4096));
   sub.callback(
       [&command, options] { command = [options] { return commands::tokenize(*options); }; });
 }
@@ -128,7 +146,7 @@ void add_inspect_routing(CLI::App& inspect, Command& command) {
   sub.add_option("--thresholds", options->thresholds,
                  "CSV, one an expert: STRICTLY_BALANCED; default: 1 / experts");
   sub.add_option("--group-tokens", options->group_tokens, "Tokens of a routing group; default: all")
-      ->check(CLI::NonNegativeNumber);
+      ->check(within<int64_t>(0, std::numeric_limits<int64_t>::max()));
   sub.add_flag("--evaluation", options->evaluation, "Without draws, evaluation capacity");
   sub.add_flag("--json", options->json, "For programs");
   sub.callback(

@@ -1,6 +1,7 @@
 #include "trainer/data_sources.h"
 
 #include "core/base/errors.h"
+#include "core/base/log.h"
 #include "core/data/case_source.h"
 #include "core/data/domain_bigrams.h"
 #include "core/data/pair_source.h"
@@ -74,6 +75,21 @@ std::shared_ptr<const BatchMaker> text_batches(const config::RunConfig& config,
   }
 }
 
+void check_made_with(const TokenFile& file, const Tokenizer& tokenizer) {
+  if (!file.meta()) {
+    warn("{}: there is no {}; taken to be made with data.tokenizer \"{}\"", file.name(),
+         token_file_meta_path(file.name()), tokenizer.name());
+    return;
+  }
+  if (file.meta()->tokenizer_fingerprint != tokenizer.fingerprint())
+    throw DataError(
+        fmt::format("{}: was made with the tokenizer \"{}\" (fingerprint {:016x}), and "
+                    "data.tokenizer is \"{}\" "
+                    "({:016x}); tokenize the text with this one, or train with that one",
+                    file.name(), file.meta()->tokenizer, file.meta()->tokenizer_fingerprint,
+                    tokenizer.name(), tokenizer.fingerprint()));
+}
+
 RunData open_table(const config::RunConfig& config) {
   const config::Table& options = config.data().table();
   const TableColumns columns{{options.features().begin(), options.features().end()},
@@ -95,8 +111,24 @@ RunData open_table(const config::RunConfig& config) {
 
 }  // namespace
 
+config::RunConfig with_tokenizer(config::RunConfig config) {
+  config::Data& data = *config.mutable_data();
+  if (!reads_text(config) || data.has_tokenizer()) return config;
+  const std::string& prefix = data.train(0).path();
+  require_token_file(prefix);
+  const auto meta = read_token_file_meta(prefix);
+  if (!meta)
+    throw DataError(fmt::format(
+        "{}: there is no {} that says which tokenizer made it; set data.tokenizer to that "
+        "tokenizer, or to \"none\" to train on the ids as they are",
+        prefix, token_file_meta_path(prefix)));
+  data.set_tokenizer(meta->tokenizer);
+  return config;
+}
+
 bool reads_text(const config::RunConfig& config) {
-  return !config.data().has_synthetic() && !config.data().has_table();
+  return !config.data().has_synthetic() && !config.data().has_table() &&
+         config.data().tokenizer() != "none";
 }
 
 RunData open_data(const config::RunConfig& config, const Tokenizer* tokenizer) {
@@ -119,6 +151,7 @@ std::shared_ptr<const TokenSource> open_source(const config::RunConfig& config,
                                                const Tokenizer* tokenizer,
                                                const std::string& path) {
   auto file = TokenFile::open(path, config.model().vocab_size());
+  if (tokenizer) check_made_with(*file, *tokenizer);
   if (config.data().objective() != config::TRANSLATION) return file;
   return std::make_shared<PairSource>(file, pair_lengths(config.data()),
                                       special_tokens(config, tokenizer).end);

@@ -23,11 +23,17 @@ struct RunData {
   std::vector<NamedSource> validation;
 };
 
-// Whether the run learns from text, so that there is a tokenizer.
+// With data.tokenizer, if it is unset: as the first training file names it. DataError if the file
+// does not.
+config::RunConfig with_tokenizer(config::RunConfig config);
+
+// Whether the run learns from text, so that there is a tokenizer. Requires: data.tokenizer is set
+// if anything reads it.
 bool reads_text(const config::RunConfig& config);
 
 // Opens all sources. `tokenizer` is null unless reads_text(). ConfigError if the objective needs
-// more tokens than the model's vocabulary has.
+// more tokens than the model's vocabulary has, DataError if a source was made with another
+// tokenizer.
 RunData open_data(const config::RunConfig& config, const Tokenizer* tokenizer);
 
 // A token file as this run's model would be evaluated on it. tokenizer: null where reads_text() is

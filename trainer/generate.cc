@@ -1,18 +1,21 @@
 #include "trainer/generate.h"
 
 #include <algorithm>
+#include <span>
 
 #include <fmt/format.h>
 
 #include "core/base/errors.h"
 #include "core/base/random.h"
+#include "core/io/file_system.h"
 #include "core/tensor/aten.h"
+#include "trainer/machine.h"
 #include "trainer/model_instance.h"
 
 namespace switchyard::trainer {
 namespace {
 
-at::Tensor as_row(const std::vector<int32_t>& tokens) {
+at::Tensor as_row(std::span<const int32_t> tokens) {
   return at::tensor(std::vector<int64_t>(tokens.begin(), tokens.end()), at::kLong).unsqueeze(0);
 }
 
@@ -60,6 +63,34 @@ void check_length(int64_t prompt, int64_t max_tokens, const models::Model& model
         prompt, max_tokens, longest));
 }
 
+// An encoder compares each token with each other one, at 16 bytes and more.
+void check_memory(int64_t tokens) {
+  constexpr uint64_t kMeminfoBytes = 1 << 20;
+  const auto needed = static_cast<double>(tokens) * static_cast<double>(tokens) * 16;
+  const auto available = static_cast<double>(
+      parse_memory(read_text_file("/proc/meminfo", kMeminfoBytes), "", "").available_bytes);
+  if (needed > available)
+    throw ConfigError(fmt::format(
+        "the prompt has {} tokens, for which the encoder needs more than {:.1f} GB, and "
+        "{:.1f} GB are available; shorten the prompt",
+        tokens, needed / 1e9, available / 1e9));
+}
+
+// **Collective.** The logits after the tokens, which are read some at a time: memory grows with the
+// length of the text, not with its square.
+at::Tensor read(const models::Model& model, std::span<const int32_t> tokens,
+                models::Model::State& state) {
+  constexpr size_t kBlock = 512;
+  at::Tensor logits;
+  while (!tokens.empty()) {
+    const auto block = tokens.first(std::min(kBlock, tokens.size()));
+    logits =
+        model.next_logits(as_row(block), context_of(static_cast<int64_t>(block.size())), state);
+    tokens = tokens.subspan(block.size());
+  }
+  return logits;
+}
+
 // **Collective.** Logits may differ in their last bits from rank to rank; a rank that drew another
 // token would end another time, and leave the others waiting in the next exchange.
 int32_t agreed_token(int64_t drawn, parallel::Communicator& world) {
@@ -93,6 +124,7 @@ std::string generate(ModelInstance& instance, const Tokenizer& tokenizer, const 
   models::Model::State state;
   if (instance.model.has_encoder()) {
     input.push_back(tokenizer.end_of_document());
+    check_memory(static_cast<int64_t>(input.size()));
     state = instance.model.encode(as_row(input), context_of(static_cast<int64_t>(input.size())));
     input.clear();
   }
@@ -103,8 +135,7 @@ std::string generate(ModelInstance& instance, const Tokenizer& tokenizer, const 
   size_t shown = 0;
   std::string text;
   for (int64_t i = 0; i < options.max_tokens; ++i) {
-    const auto length = static_cast<int64_t>(input.size());
-    const at::Tensor logits = instance.model.next_logits(as_row(input), context_of(length), state);
+    const at::Tensor logits = read(instance.model, input, state);
     const int32_t next =
         agreed_token(sample_token(logits[0], options, random.uniform(i)), instance.mesh.world());
     if (next == tokenizer.end_of_document()) break;

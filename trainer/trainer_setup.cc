@@ -79,14 +79,14 @@ std::function<int64_t(int64_t, int64_t)> micro_batches(const config::RunConfig& 
 
 Trainer::Trainer(const config::RunConfig& config, parallel::Communicator& world,
                  const Resume& resume, FaultInjector faults)
-    : config_(config),
+    : config_(make_on_all(world, "open token files", [&] { return with_tokenizer(config); })),
       world_(world),
       folder_(config),
-      tokenizer_(make_on_all(world, "open tokenizer", [&] { return open_tokenizer(config); })),
+      tokenizer_(make_on_all(world, "open tokenizer", [&] { return open_tokenizer(config_); })),
       instance_(config, world),
       optimizer_(
           optim::make_optimizer(config.optimizer(), instance_.parameters.groups(), instance_.mesh)),
-      data_(make_on_all(world, "open data", [&] { return open_data(config, tokenizer_.get()); })),
+      data_(make_on_all(world, "open data", [&] { return open_data(config_, tokenizer_.get()); })),
       blend_(data_.train, data_.maker->sample_tokens(), config.seed()),
       speed_(config, instance_.mesh),
       faults_(std::move(faults)) {
@@ -167,7 +167,8 @@ void Trainer::restore(const CheckpointReader& checkpoint) {
   for (const config::Difference& difference : config::differences(checkpoint.config(), config_))
     (difference.may_change ? changed : refused).push_back(difference.text());
   const TrainingState& saved = checkpoint.state();
-  if (saved.data_fingerprint != state_.data_fingerprint) {
+  if (saved.data_fingerprint != state_.data_fingerprint &&
+      saved.data_fingerprint != blend_.early_fingerprint()) {
     refused.push_back(
         "data: the training files, weights or order are not those the run began with");
   }
@@ -184,8 +185,10 @@ void Trainer::restore(const CheckpointReader& checkpoint) {
   checkpoint.load_optimizer(*optimizer_);
   warn_of_other_bits(checkpoint);
   const std::string processor = state_.processor;
+  const uint64_t data = state_.data_fingerprint;
   state_ = saved;
   state_.processor = processor;
+  state_.data_fingerprint = data;
   last_saved_ = branch_from_ = state_.step;
   // A checkpoint is written after the evaluation of its step.
   const config::RunConfig& before = checkpoint.config();

@@ -283,7 +283,6 @@ void default_data(uint64_t seed, Data& data, Model& model) {
   default_names(*data.mutable_validation());
   for (Source& source : *data.mutable_train()) SY_DEFAULT(source, weight, 1.0);
   if (data.has_table()) default_table(data, model);
-  SY_DEFAULT(data, tokenizer, "bytes");
   SY_DEFAULT(data, sequence_length, 256);
   SY_DEFAULT(data, objective, objective_of(model.architecture()));
   if (data.objective() == SPAN_CORRUPTION) {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "scripts/commands/job.h"
+#include "scripts/commands/output.h"
 #include "trainer/bench_step.h"
 
 namespace switchyard::commands {
@@ -13,7 +14,7 @@ ExitCode bench_step(const BenchOptions& options) {
     config::RunConfig config = load_for_all(*world.communicator, options.config);
     start_runtime(world, {}, config);
     const auto bench = trainer::bench_step(config, *world.communicator, options.steps);
-    if (world.communicator->rank() == 0) fmt::print("{}", trainer::render(bench, options.json));
+    if (world.communicator->rank() == 0) print(trainer::render(bench, options.json));
     return ExitCode::kDone;
   });
 }

@@ -101,6 +101,10 @@ void start_runtime(const parallel::World& world, const config::Runtime& kept,
 
 std::string find_checkpoint(const std::string& path) {
   namespace fs = std::filesystem;
+  std::error_code unknown;  // left to whoever opens it
+  if (fs::exists(path, unknown) && !fs::is_directory(path, unknown))
+    throw CheckpointError(
+        fmt::format("{}: expected the folder of a checkpoint or of a run, found a file", path));
   if (fs::exists(path + "/COMMIT")) return path;
   for (const std::string& folder : {path, path + "/checkpoints"}) {
     if (const auto newest = trainer::latest_checkpoint(folder)) return *newest;

@@ -11,6 +11,7 @@
 #include "models/describe.h"
 #include "scripts/commands/commands.h"
 #include "scripts/commands/job.h"
+#include "scripts/commands/output.h"
 #include "trainer/doctor.h"
 #include "trainer/progress.h"
 #include "trainer/step_record.h"
@@ -24,14 +25,14 @@ TextFormat format_of(const TokenizeCommand& options) {
 }
 
 void train_vocabulary(const TokenizeCommand& options) {
-  fmt::print("tokenize: training {} pieces on up to {} MB of text\n", options.vocab_size,
-             options.sample_mb);
+  print(fmt::format("tokenize: training {} pieces on up to {} MB of text\n", options.vocab_size,
+                    options.sample_mb));
   const auto lines = sample_lines(options.inputs, format_of(options),
                                   static_cast<int64_t>(options.sample_mb * 1e6));
   const std::string model =
       train_sentencepiece(lines, {options.vocab_size, /*byte_fallback=*/true});
   write_file_atomically(FileSystem(), options.tokenizer, std::as_bytes(std::span(model)));
-  fmt::print("tokenize: wrote {}\n", options.tokenizer);
+  print(fmt::format("tokenize: wrote {}\n", options.tokenizer));
 }
 
 void encode(const TokenizeCommand& options) {
@@ -45,8 +46,8 @@ void encode(const TokenizeCommand& options) {
   const TokenizeResult result = switchyard::tokenize(
       job, *tokenizer, [&](int64_t done, int64_t total) { bar.update(done, total, options.out); });
   bar.clear();
-  fmt::print("tokenize: {}: {} documents, {} bytes, {} tokens\n", options.out,
-             result.text.documents, result.text.bytes, result.tokens);
+  print(fmt::format("tokenize: {}: {} documents, {} bytes, {} tokens\n", options.out,
+                    result.text.documents, result.text.bytes, result.tokens));
   if (result.text.invalid_utf8_bytes > 0) {
     warn("{} bytes in {} documents were not UTF-8 and became byte tokens",
          result.text.invalid_utf8_bytes, result.text.invalid_utf8_documents);
@@ -70,18 +71,18 @@ ExitCode tokenize(const TokenizeCommand& options) {
 
 ExitCode inspect(const InspectOptions& options) {
   if (options.list) {
-    fmt::print("{}", models::catalog_text(models::catalog("configs"), models::recipes("configs"),
-                                          options.json));
+    print(
+        models::catalog_text(models::catalog("configs"), models::recipes("configs"), options.json));
     return ExitCode::kDone;
   }
-  fmt::print("{}", models::inspect_config(load_run_or_model(options.config, options.ranks),
-                                          options.ranks, options.json));
+  print(models::inspect_config(load_run_or_model(options.config, options.ranks), options.ranks,
+                               options.json));
   return ExitCode::kDone;
 }
 
 ExitCode doctor(const DoctorOptions& options) {
   const auto checks = trainer::run_doctor(options.folder);
-  fmt::print("{}", options.json ? trainer::render_json(checks) : trainer::render_text(checks));
+  print(options.json ? trainer::render_json(checks) : trainer::render_text(checks));
   return trainer::overall(checks) == trainer::Verdict::kFailure ? ExitCode::kConfig
                                                                 : ExitCode::kDone;
 }

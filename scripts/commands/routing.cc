@@ -12,6 +12,7 @@
 #include "models/moe/selection.h"
 #include "scripts/commands/commands.h"
 #include "scripts/commands/job.h"
+#include "scripts/commands/output.h"
 
 namespace switchyard::commands {
 namespace {
@@ -160,7 +161,7 @@ ExitCode inspect_routing(const RoutingOptions& options) {
       ids.defined() ? ids.flatten().to(at::kLong) : at::arange(tokens, at::kLong);
   read_extras(options, moe, input);
   read_draws(options, moe, input);
-  fmt::print("{}", models::routing_report(moe, std::move(input), run.seed(), options.json));
+  print(models::routing_report(moe, std::move(input), run.seed(), options.json));
   return ExitCode::kDone;
 }
 

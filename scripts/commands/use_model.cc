@@ -1,7 +1,6 @@
 // switchyard eval and switchyard generate: a checkpoint on the ranks at hand.
 
 #include <fstream>
-#include <iostream>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -11,6 +10,7 @@
 #include "core/config/print.h"
 #include "core/config/reader.h"
 #include "scripts/commands/job.h"
+#include "scripts/commands/output.h"
 #include "trainer/checkpoint.h"
 #include "trainer/evaluate.h"
 #include "trainer/model_instance.h"
@@ -50,6 +50,16 @@ config::RunConfig config_of(const trainer::CheckpointReader& reader,
   return config;
 }
 
+// Checkpoints of a run without a tokenizer have 0.
+void check_tokenizer(const Tokenizer& tokenizer, const trainer::CheckpointReader& checkpoint) {
+  const uint64_t expected = checkpoint.state().tokenizer_fingerprint;
+  if (expected == 0 || expected == tokenizer.fingerprint()) return;
+  throw DataError(fmt::format(
+      "{}: its fingerprint is {:016x}, and {} was trained with that of {:016x}; put the "
+      "run's own tokenizer in its place",
+      tokenizer.name(), tokenizer.fingerprint(), checkpoint.path(), expected));
+}
+
 Loaded load(parallel::World& world, const CheckpointOptions& options) {
   const std::string folder = find_checkpoint(options.path);
   const trainer::CheckpointReader reader(folder, trainer::CheckpointReader::Contents::kWeights);
@@ -61,6 +71,7 @@ Loaded load(parallel::World& world, const CheckpointOptions& options) {
     const std::string copy = trainer::run_of_checkpoint(folder) + "/tokenizer.model";
     const bool has_copy = std::ifstream(copy).good();
     loaded.tokenizer = load_tokenizer(has_copy ? copy : loaded.config.data().tokenizer());
+    check_tokenizer(*loaded.tokenizer, reader);
   }
   loaded.instance = std::make_unique<trainer::ModelInstance>(loaded.config, *world.communicator);
   reader.load_weights(loaded.instance->parameters);
@@ -123,10 +134,9 @@ ExitCode eval(const EvalOptions& options) {
     const auto results = trainer::evaluate(loaded.config, *loaded.instance, data,
                                            loaded.tokenizer.get(), options.sequences);
     if (world.communicator->rank() == 0) {
-      fmt::print("{}",
-                 options.json
-                     ? to_json(results, trainer::loss_suffix(loaded.config.data())).dump(2) + "\n"
-                     : trainer::loss_table(results) + trainer::expert_table(results));
+      print(options.json
+                ? to_json(results, trainer::loss_suffix(loaded.config.data())).dump(2) + "\n"
+                : trainer::loss_table(results) + trainer::expert_table(results));
     }
     return ExitCode::kDone;
   });
@@ -136,10 +146,12 @@ ExitCode generate(const GenerateOptions& options) {
   return run_job(kTimeoutSeconds, [&](parallel::World& world) {
     Loaded loaded = load(world, options.checkpoint);
     if (!loaded.tokenizer)
-      throw ConfigError("generate: this run was not trained on text and has no tokenizer");
+      throw ConfigError(
+          "generate: this run was trained on generated tokens, a table, or the bare ids of token "
+          "files (data.tokenizer \"none\"), and has no tokenizer to make text with");
     const bool prints = world.communicator->rank() == 0;
     const auto show = [prints](const std::string& piece) {
-      if (prints) std::cout << piece << std::flush;
+      if (prints) print(piece);
     };
     show(options.prompt);
     trainer::generate(*loaded.instance, *loaded.tokenizer, options.prompt, options.sampling, show);

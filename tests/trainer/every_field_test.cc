@@ -221,6 +221,7 @@ class Run {
   Run(RunConfig config, const std::string& folder) : config_(std::move(config)) {
     config_.set_output_dir(folder);
     config_.set_name("run");
+    config_ = with_tokenizer(config_);
     trainer_ = std::make_unique<Trainer>(config_, *world_, Resume{Resume::kNever, {}});
   }
 

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "core/config/reader.h"
+#include "core/tensor/aten.h"
 #include "parallel/single.h"
 #include "parallel/thread.h"
 #include "tests/trainer/checkpoint_fixture.h"
@@ -57,6 +58,52 @@ TEST(Generate, RefusesBeforehandWhatTheModelHasNoPositionsFor) {
     EXPECT_THAT(error.what(), ::testing::HasSubstr("has learned 16 positions"));
   }
   EXPECT_EQ(shown, "");
+}
+
+// Of an encoder, which compares all tokens with one another.
+TEST(Generate, RefusesAPromptThatNeedsMoreMemoryThanThereIs) {
+  config::RunConfig config =
+      config::load_config(std::string(std::getenv("SY_TEST_ROOT")) + "/configs/debug.textproto",
+                          {"model.architecture=ENCODER_DECODER"});
+  const auto tokenizer = load_tokenizer("bytes");
+  config.mutable_model()->set_vocab_size(static_cast<int>(tokenizer->vocab_size()));
+  const auto world = parallel::make_single();
+  ModelInstance instance(config, *world);
+  const std::string prompt(10'000'000, 'a');
+  try {
+    generate(instance, *tokenizer, prompt, {.max_tokens = 1}, {});
+    FAIL() << "1.6 PB";
+  } catch (const ConfigError& error) {
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("has 10000001 tokens, for which the encoder"));
+  }
+}
+
+// Every token of the prompt, in whatever blocks, decides the next.
+TEST(Generate, ReadsALongPromptAsIfAtOnce) {
+  const auto config =
+      config::load_config(std::string(std::getenv("SY_TEST_ROOT")) + "/configs/debug.textproto",
+                          {"model.init_std=0.3"});
+  const auto tokenizer = load_tokenizer("bytes");
+  const auto world = parallel::make_single();
+  ModelInstance instance(config, *world);
+  instance.parameters.initialize(3);
+  for (const size_t length : {500u, 511u, 512u, 1300u}) {
+    std::string prompt;
+    for (size_t i = 0; i < length; ++i) prompt += static_cast<char>('a' + i * i % 26);
+    std::vector<int64_t> tokens{tokenizer->end_of_document()};
+    for (const int32_t token : tokenizer->encode(prompt)) tokens.push_back(token);
+    models::StepContext context;
+    context.generating = true;
+    context.group_tokens = static_cast<int64_t>(tokens.size());
+    models::Model::State state;
+    const at::NoGradGuard no_grad;
+    const at::Tensor logits =
+        instance.model.next_logits(at::tensor(tokens, at::kLong).unsqueeze(0), context, state);
+    const auto likeliest = static_cast<int32_t>(logits[0].argmax().item<int64_t>());
+    EXPECT_EQ(generate(instance, *tokenizer, prompt, {.max_tokens = 1, .temperature = 0}, {}),
+              tokenizer->decode(std::vector{likeliest}))
+        << length;
+  }
 }
 
 // The likeliest text of a model whose experts matter, with these changes to the debug config.
