@@ -11,10 +11,13 @@
 namespace switchyard {
 namespace {
 
-// The first word of a file; "unknown" where there is none.
-std::string first_word(const char* path) {
+// The first word of a file of the control group, of version 2 or 1; "an unknown number" where there
+// is none.
+std::string of_group(const char* file) {
   std::string word;
-  return std::ifstream(path) >> word ? word : "unknown";
+  for (const char* folder : {"/sys/fs/cgroup/", "/sys/fs/cgroup/pids/"})
+    if (std::ifstream(std::string(folder) + file) >> word) return word;
+  return "an unknown number";
 }
 
 std::string user_limit() {
@@ -32,8 +35,7 @@ void throw_no_thread(const std::string& what, const std::error_code& cause) {
       "control "
       "group {}, of which {} are in use (pids.max and pids.current); raise the limit, end other "
       "programs, or use fewer threads (runtime.threads, --threads) or ranks",
-      what, cause.message(), user_limit(), first_word("/sys/fs/cgroup/pids.max"),
-      first_word("/sys/fs/cgroup/pids.current")));
+      what, cause.message(), user_limit(), of_group("pids.max"), of_group("pids.current")));
 }
 
 void try_threads(int count) {
