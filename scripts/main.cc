@@ -110,6 +110,9 @@ void add_tokenize(CLI::App& app, Command& command) {
       ->check(within(0.001, 1e9))
       ->capture_default_str();
   sub.add_option("--out", options->out, "Prefix of the token file to write");
+  sub.add_option("--holdout", options->holdout,
+                 "Share of the documents, such as 0.01, that goes to OUT_holdout, for evaluation")
+      ->check(CLI::Range(0.0, 0.5));
   sub.add_option("--format", options->format,
                  "lines, paragraphs or jsonl; default: by the file's name");
   sub.add_option("--threads", options->threads, "0 is all cores")->check(within(0, 4096));
@@ -174,6 +177,14 @@ void add_inspect(CLI::App& app, Command& command) {
   });
 }
 
+void add_report(CLI::App& app, Command& command) {
+  CLI::App& sub = *app.add_subcommand(
+      "report", "Draws a run's losses, learning rate, load and drops: RUN/report.html");
+  const auto folder = std::make_shared<std::string>();
+  sub.add_option("run", *folder, "A run's folder, of a run that goes on or is over")->required();
+  sub.callback([&command, folder] { command = [folder] { return commands::report(*folder); }; });
+}
+
 void add_doctor(CLI::App& app, Command& command) {
   CLI::App& sub =
       *app.add_subcommand("doctor", "What works on this machine, and what to do about the rest");
@@ -204,8 +215,8 @@ int run(int argc, char** argv) {
   // None is an error too, but below: here it would hide a misspelt one.
   app.require_subcommand(0, 1);
   Command command;
-  for (const auto add :
-       {add_train, add_eval, add_generate, add_tokenize, add_inspect, add_doctor, add_bench}) {
+  for (const auto add : {add_train, add_eval, add_generate, add_tokenize, add_inspect, add_report,
+                         add_doctor, add_bench}) {
     add(app, command);
   }
   try {

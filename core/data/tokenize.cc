@@ -6,6 +6,8 @@
 #include <thread>
 
 #include "core/base/errors.h"
+#include "core/base/fingerprint.h"
+#include "core/base/random.h"
 #include "core/base/start_thread.h"
 #include "core/data/bounded_queue.h"
 #include "core/data/token_file_writer.h"
@@ -14,16 +16,25 @@ namespace switchyard {
 namespace {
 
 using Documents = std::vector<std::string>;
-using Tokens = std::vector<std::vector<int32_t>>;
+struct Document {
+  std::vector<int32_t> tokens;
+  bool is_held_out;
+};
+using Tokens = std::vector<Document>;
 
 constexpr size_t kBatchBytes = 1 << 18;
 
-Tokens encode(const Tokenizer& tokenizer, const Documents& documents) {
+bool is_held_out(const std::string& document, double share) {
+  return share > 0 &&
+         Random(Fingerprint().add(document).value(), Stream::kShuffle).uniform(0) < share;
+}
+
+Tokens encode(const Tokenizer& tokenizer, double holdout, const Documents& documents) {
   Tokens tokens;
   tokens.reserve(documents.size());
   for (const std::string& document : documents) {
-    tokens.push_back(tokenizer.encode(document));
-    tokens.back().push_back(tokenizer.end_of_document());
+    tokens.push_back({tokenizer.encode(document), is_held_out(document, holdout)});
+    tokens.back().tokens.push_back(tokenizer.end_of_document());
   }
   return tokens;
 }
@@ -31,8 +42,11 @@ Tokens encode(const Tokenizer& tokenizer, const Documents& documents) {
 // Encodes batches on threads and gives them back in the order they came.
 class Encoder {
  public:
-  Encoder(const Tokenizer& tokenizer, int threads)
-      : tokenizer_(tokenizer), limit_(2 * static_cast<size_t>(threads)), jobs_(limit_) {
+  Encoder(const Tokenizer& tokenizer, double holdout, int threads)
+      : tokenizer_(tokenizer),
+        holdout_(holdout),
+        limit_(2 * static_cast<size_t>(threads)),
+        jobs_(limit_) {
     for (int i = 0; i < threads; ++i)
       threads_.push_back(
           start_thread(fmt::format("thread {} of the {} that encode", i + 1, threads), [this] {
@@ -47,7 +61,7 @@ class Encoder {
   // Requires !full(), so it does not block.
   void submit(Documents documents) {
     std::packaged_task<Tokens()> job(
-        [this, batch = std::move(documents)] { return encode(tokenizer_, batch); });
+        [this, batch = std::move(documents)] { return encode(tokenizer_, holdout_, batch); });
     results_.push_back(job.get_future());
     jobs_.push(std::move(job));
   }
@@ -61,6 +75,7 @@ class Encoder {
 
  private:
   const Tokenizer& tokenizer_;
+  double holdout_;
   size_t limit_;  // batches in flight
   BoundedQueue<std::packaged_task<Tokens()>> jobs_;
   std::deque<std::future<Tokens>> results_;
@@ -73,8 +88,10 @@ class Job {
       : options_(options),
         tokenizer_(tokenizer),
         progress_(progress),
-        encoder_(tokenizer, std::max(1, options.threads)),
+        encoder_(tokenizer, options.holdout, std::max(1, options.threads)),
         writer_(options.out, tokenizer.vocab_size()) {
+    if (options.holdout > 0)
+      held_out_.emplace(held_out_prefix(options.out), tokenizer.vocab_size());
     for (const std::string& path : options.inputs) total_bytes_ += file_size(path);
   }
 
@@ -84,7 +101,9 @@ class Job {
     if (result_.text.documents == 0)
       throw DataError(fmt::format("no document in {} input files of {} bytes; expected text",
                                   options_.inputs.size(), total_bytes_));
+    check_sides();
     writer_.finish(&tokenizer_);
+    if (held_out_) held_out_->finish(&tokenizer_);
     return result_;
   }
 
@@ -110,10 +129,24 @@ class Job {
   }
 
   void write_oldest() {
-    for (const auto& tokens : encoder_.take()) {
-      writer_.add_document(tokens);
-      result_.tokens += static_cast<int64_t>(tokens.size());
+    for (const auto& [tokens, is_held_out] : encoder_.take()) {
+      const auto count = static_cast<int64_t>(tokens.size());
+      (is_held_out ? *held_out_ : writer_).add_document(tokens);
+      result_.tokens += count;
+      if (!is_held_out) continue;
+      ++result_.held_out_documents;
+      result_.held_out_tokens += count;
     }
+  }
+
+  void check_sides() const {
+    const int64_t held_out = result_.held_out_documents, all = result_.text.documents;
+    if (!held_out_ || (held_out > 0 && held_out < all)) return;
+    throw DataError(fmt::format(
+        "a holdout of {} leaves {} of {} documents in {} and {} in {}; choose another share, or "
+        "text with more documents",
+        options_.holdout, all - held_out, all, options_.out, held_out,
+        held_out_prefix(options_.out)));
   }
 
   const TokenizeOptions& options_;
@@ -121,12 +154,15 @@ class Job {
   const TokenizeProgress& progress_;
   Encoder encoder_;
   TokenFileWriter writer_;
+  std::optional<TokenFileWriter> held_out_;
   TokenizeResult result_;
   int64_t total_bytes_ = 0;
   int64_t bytes_before_ = 0;  // of the files before the present one
 };
 
 }  // namespace
+
+std::string held_out_prefix(const std::string& out) { return out + "_holdout"; }
 
 TokenizeResult tokenize(const TokenizeOptions& options, const Tokenizer& tokenizer,
                         const TokenizeProgress& progress) {

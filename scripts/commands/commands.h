@@ -47,6 +47,7 @@ struct TokenizeCommand {
   std::string tokenizer;   // "bytes" or a SentencePiece model; with vocab_size: the model to write
   int32_t vocab_size = 0;  // > 0: train a vocabulary first
   std::string out;         // prefix of the token file; empty: only train
+  double holdout = 0;      // share of the documents for a second token file
   std::string format;      // lines, paragraphs, jsonl; empty: by the file's name
   int threads = 0;
   double sample_mb = 4;  // text to train the vocabulary on
@@ -88,6 +89,8 @@ ExitCode generate(const GenerateOptions& options);
 ExitCode tokenize(const TokenizeCommand& options);
 ExitCode inspect(const InspectOptions& options);
 ExitCode inspect_routing(const RoutingOptions& options);
+// Writes report.html into a run's folder.
+ExitCode report(const std::string& folder);
 ExitCode doctor(const DoctorOptions& options);
 ExitCode bench_step(const BenchOptions& options);
 

@@ -1,4 +1,4 @@
-// switchyard tokenize, inspect and doctor: commands of a single process.
+// switchyard tokenize, inspect, report and doctor: commands of a single process.
 
 #include <fmt/format.h>
 
@@ -14,6 +14,7 @@
 #include "scripts/commands/output.h"
 #include "trainer/doctor.h"
 #include "trainer/progress.h"
+#include "trainer/report.h"
 #include "trainer/step_record.h"
 
 namespace switchyard::commands {
@@ -41,6 +42,7 @@ void encode(const TokenizeCommand& options) {
   job.inputs = options.inputs;
   if (!options.format.empty()) job.format = parse_text_format(options.format);
   job.out = options.out;
+  job.holdout = options.holdout;
   job.threads = options.threads > 0 ? options.threads : available_cores();
   trainer::ProgressBar bar(trainer::wants_progress_bar());
   const TokenizeResult result = switchyard::tokenize(
@@ -48,6 +50,11 @@ void encode(const TokenizeCommand& options) {
   bar.clear();
   print(fmt::format("tokenize: {}: {} documents, {} bytes, {} tokens\n", options.out,
                     result.text.documents, result.text.bytes, result.tokens));
+  if (options.holdout > 0) {
+    print(fmt::format("tokenize: {}: {} of these documents, {} tokens\n",
+                      held_out_prefix(options.out), result.held_out_documents,
+                      result.held_out_tokens));
+  }
   if (result.text.invalid_utf8_bytes > 0) {
     warn("{} bytes in {} documents were not UTF-8 and became byte tokens",
          result.text.invalid_utf8_bytes, result.text.invalid_utf8_documents);
@@ -77,6 +84,11 @@ ExitCode inspect(const InspectOptions& options) {
   }
   print(models::inspect_config(load_run_or_model(options.config, options.ranks), options.ranks,
                                options.json));
+  return ExitCode::kDone;
+}
+
+ExitCode report(const std::string& folder) {
+  print(fmt::format("report: wrote {}\n", trainer::write_report(folder)));
   return ExitCode::kDone;
 }
 

@@ -69,6 +69,42 @@ TEST(Tokenize, WritesTheSameBytesForAnyThreadCount) {
   }
 }
 
+TEST(Tokenize, HoldsOutAShareOfTheDocumentsByTheirOwnText) {
+  const auto tokenizer = load_tokenizer("bytes");
+  const auto inputs = two_files();
+  const std::string out = test_folder() + "split", other = test_folder() + "one";
+  const auto result =
+      tokenize({.inputs = inputs, .out = out, .holdout = 0.05, .threads = 3}, *tokenizer, {});
+  EXPECT_NEAR(static_cast<double>(result.held_out_documents), 2000, 150);
+  const auto kept = TokenFile::open(out, tokenizer->vocab_size());
+  const auto held_out = TokenFile::open(out + "_holdout", tokenizer->vocab_size());
+  EXPECT_EQ(held_out->num_documents(), result.held_out_documents);
+  EXPECT_EQ(held_out->num_tokens(), result.held_out_tokens);
+  EXPECT_EQ(kept->num_documents(), 40'000 - result.held_out_documents);
+  EXPECT_EQ(kept->num_tokens(), result.tokens - result.held_out_tokens);
+  // The second file alone, twice: the same documents, each time.
+  tokenize({.inputs = {inputs[1], inputs[1]}, .out = other, .holdout = 0.05}, *tokenizer, {});
+  const auto again = TokenFile::open(other + "_holdout", tokenizer->vocab_size());
+  ASSERT_EQ(again->num_documents() % 2, 0);
+  const int64_t once = again->num_documents() / 2;
+  const int64_t first = held_out->num_documents() - once;
+  for (int64_t i = 0; i < once; ++i) {
+    const std::string document = decode_document(*held_out, *tokenizer, first + i);
+    EXPECT_EQ(decode_document(*again, *tokenizer, i), document);
+    EXPECT_EQ(decode_document(*again, *tokenizer, once + i), document);
+  }
+}
+
+TEST(Tokenize, RefusesAHoldoutThatLeavesOneSideEmpty) {
+  const auto tokenizer = load_tokenizer("bytes");
+  const std::string single = write_file("single.txt", "one document"), out = test_folder() + "none";
+  EXPECT_THAT(message_of<DataError>([&] {
+                tokenize({.inputs = {single}, .out = out, .holdout = 0.01}, *tokenizer, {});
+              }),
+              HasSubstr("a holdout of 0.01 leaves"));
+  EXPECT_FALSE(std::filesystem::exists(out + ".bin"));
+}
+
 TEST(Tokenize, RefusesInputsWithoutADocumentAndLeavesNoOutput) {
   const auto tokenizer = load_tokenizer("bytes");
   const std::string empty = write_file("empty.txt", "\n\n"), out = test_folder() + "out";
