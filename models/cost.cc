@@ -1,6 +1,7 @@
 #include "models/cost.h"
 
 #include "core/config/layers.h"
+#include "core/config/schedule.h"
 #include "core/data/span_corruption.h"
 
 namespace switchyard::models {
@@ -23,20 +24,6 @@ double score_flops(const config::Model& model, const SequenceLengths& lengths) {
   const config::Attention& attention = model.attention();
   const int widths = attention.head_dim() + config::value_width(attention);
   return 2.0 * attention.num_heads() * widths * mean_visible(model, lengths);
-}
-
-// What the first product of an FFN leaves for backward.
-double saved_width(config::Ffn kind, double d_ff) {
-  return config::is_gated(kind) ? 2 * d_ff : d_ff;
-}
-
-// Dispatched rows, the hidden layer's first product, rows come home, output.
-double moe_elements(const config::Moe& moe, double d_model) {
-  const config::SharedExpert& shared = moe.shared_expert();
-  const double shared_ff = double{1} * shared.count() * shared.d_ff();
-  const double hidden = double{1} * moe.d_ff() * moe.hidden_layers();
-  return moe.top_k() * (2 * d_model + saved_width(moe.ffn(), hidden)) + d_model +
-         (shared_ff > 0 ? d_model + saved_width(shared.ffn(), shared_ff) : 0);
 }
 
 }  // namespace
@@ -79,41 +66,13 @@ double flops_per_token(const config::Model& model, const SequenceLengths& length
   return 3 * forward;
 }
 
-double activation_bytes(const config::RunConfig& config, int ranks) {
-  const config::Model& model = config.model();
-  const double element = config.runtime().compute() == config::BF16   ? 2
-                         : config.runtime().compute() == config::FP32 ? 4
-                                                                      : 8;
+double estimated_seconds(const config::RunConfig& config, double product_rate) {
+  constexpr double kShareReached = 0.5;
+  const double again = config.train().recompute() == config::RECOMPUTE_LAYER ? 4.0 / 3 : 1;
   const SequenceLengths lengths = sequence_lengths(config);
-  const auto length = static_cast<double>(lengths.sequence);
-  const auto target = static_cast<double>(lengths.target);
-  const double d = model.d_model();
-  const double heads = double{1} * model.attention().num_heads() * model.attention().head_dim();
-  const double kv = double{1} * model.attention().num_kv_heads() * model.attention().head_dim();
-  // Norm input and output, queries and keys before and after rotation, keys and values repeated for
-  // all heads, attention's output twice (as computed, and with the heads together), the residual.
-  const double attention =
-      3 * d + (heads + 2 * kv) + (heads + kv) + (heads > kv ? 2 * heads : 0) + 2 * heads;
-  const double dense = saved_width(model.ffn(), model.d_ff()) + d;
-  double elements = 0;
-  for (int layer = 0; layer < config::num_stack_layers(model); ++layer) {
-    elements += attention + 2 * d;  // the second norm's input and output
-    if (config::is_moe_layer(model, layer)) {
-      elements += moe_elements(model.moe(), d) + 4 * d / element;  // the router's float32 input
-      if (model.moe().stacking() != config::NO_STACKING) elements += dense + 2 * d;
-    } else {
-      elements += dense;
-    }
-  }
-  if (model.has_mtp()) elements += 8 * d;  // its norms, their outputs side by side, its input
-  elements += 3 * d;
-  const double in_decoder = elements + model.num_layers() * attention;  // the cross-attention
-  const double sequences =
-      double{1} * config.train().global_batch() / config.train().accumulation() / ranks;
-  constexpr double kVocabularyRows = 256;  // see core/tensor/vocabulary_loss.cc
-  return element * sequences *
-             (length * elements + target * in_decoder + length * length + target * target) +
-         (element + 4) * kVocabularyRows * model.vocab_size();
+  const double tokens =
+      double{1} * config::sequences_left(config, {0, 0}) * config.data().sequence_length();
+  return again * tokens * flops_per_token(config.model(), lengths) / (kShareReached * product_rate);
 }
 
 }  // namespace switchyard::models

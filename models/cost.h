@@ -1,7 +1,7 @@
 #pragma once
-// Floating-point operations and bytes of a model. The operations follow from the census: every
-// matrix is one product per token; only attention's scores have a formula of their own. Requires a
-// config that was validated.
+// Floating-point operations of a model. They follow from the census: every matrix is one product
+// per token; only attention's scores have a formula of their own. Requires a config that was
+// validated.
 
 #include <cstdint>
 #include <string>
@@ -36,9 +36,8 @@ std::vector<FlopTerm> forward_flops(const config::Model& model, const SequenceLe
 // Recompute is not counted: these are the model's operations, not the machine's.
 double flops_per_token(const config::Model& model, const SequenceLengths& lengths);
 
-// Bytes of one rank's activations that wait for backward, one micro-batch in flight, without
-// recompute: what each op saves, per token and layer, plus the vocabulary block and the attention
-// mask. Experts at even load.
-double activation_bytes(const config::RunConfig& config, int ranks);
+// Of the whole run, of a job whose ranks together reach `product_rate` FLOP/s in plain matrix
+// products: steps reach about half of that (docs/results/step.md). Without evaluation and saving.
+double estimated_seconds(const config::RunConfig& config, double product_rate);
 
 }  // namespace switchyard::models

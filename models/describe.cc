@@ -1,6 +1,7 @@
 #include "models/describe.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -10,6 +11,7 @@
 #include "core/config/fields.h"
 #include "core/config/layers.h"
 #include "models/cost.h"
+#include "models/memory.h"
 #include "models/mesh_degrees.h"
 #include "models/moe/loss_terms.h"
 
@@ -130,25 +132,53 @@ config::RunConfig with_later_losses(config::RunConfig config) {
   return config;
 }
 
-std::string inspect_text(const config::RunConfig& config, const parallel::Mesh::Shape& mesh) {
-  constexpr double kMebibyte = 1 << 20;
+// "45 minute(s)", "3.2 hours", "12 days"
+std::string duration(double seconds) {
+  if (seconds < 2 * 3600) return fmt::format("{:.0f} minute(s)", std::ceil(seconds / 60));
+  if (seconds < 72 * 3600) return fmt::format("{:.1f} hours", seconds / 3600);
+  return fmt::format("{:.0f} days", seconds / 86400);
+}
+
+std::string time_text(const config::RunConfig& config, double product_rate) {
+  return fmt::format(
+      "time    about {} for {} steps: an estimate, from {:.0f} GFLOP/s of plain matrix products on "
+      "this machine\n\n",
+      duration(estimated_seconds(config, product_rate)), grouped(config.train().steps()),
+      product_rate * 1e-9);
+}
+
+// Without a batch nothing is known of activations.
+std::string memory_text(const config::RunConfig& config, const parallel::Mesh::Shape& mesh) {
+  if (has_batch(config)) {
+    const MemoryPlan plan = memory_plan(config, mesh.data);
+    return fmt::format(
+        "batch   {} sequences of {} = {} tokens per step, {} micro-batch(es)\n"
+        "\nmemory of a rank at its peak, by estimate; it has {} parameters\n{}\n",
+        config.train().global_batch(), config.data().sequence_length(),
+        grouped(tokens_per_step(config)), config.train().accumulation(),
+        grouped(plan.parameters.parameters), describe_memory(config, plan));
+  }
   const Memory memory = memory_per_rank(config, mesh.expert);
-  const auto mib = [](int64_t bytes) { return static_cast<double>(bytes) / kMebibyte; };
+  return fmt::format(
+      "memory  {} per rank, without activations: {} parameters; {} values {}, master {}, gradients "
+      "{}, moments {}\n\n",
+      format_bytes(static_cast<double>(memory.total_bytes())), grouped(memory.parameters),
+      config::ComputeType_Name(config.runtime().compute()),
+      format_bytes(static_cast<double>(memory.value_bytes)),
+      format_bytes(static_cast<double>(memory.master_bytes)),
+      format_bytes(static_cast<double>(memory.gradient_bytes)),
+      format_bytes(static_cast<double>(memory.moment_bytes)));
+}
+
+std::string inspect_text(const config::RunConfig& config, const parallel::Mesh::Shape& mesh,
+                         double product_rate) {
   std::string text =
       fmt::format("run     {}\nmodel   {}\n\n", config.name(), model_line(config.model()));
   text += census_text(census(config.model())) + "\n" + flops_text(config) + "\n";
   text += fmt::format("mesh    {} rank(s): data {}, expert {}, expert_data {}\n", mesh.data,
                       mesh.data, mesh.expert, mesh.expert_data);
-  if (has_batch(config))
-    text += fmt::format("batch   {} sequences of {} = {} tokens per step, {} micro-batch(es)\n",
-                        config.train().global_batch(), config.data().sequence_length(),
-                        grouped(tokens_per_step(config)), config.train().accumulation());
-  text += fmt::format(
-      "memory  {:.1f} MiB per rank, without activations: {} parameters; {} values {:.1f}, master "
-      "{:.1f}, gradients {:.1f}, moments {:.1f}\n\n",
-      mib(memory.total_bytes()), grouped(memory.parameters),
-      config::ComputeType_Name(config.runtime().compute()), mib(memory.value_bytes),
-      mib(memory.master_bytes), mib(memory.gradient_bytes), mib(memory.moment_bytes));
+  text += memory_text(config, mesh);
+  if (product_rate > 0) text += time_text(config, product_rate);
   text += "loss = the sum of\n" + describe_losses(config);
   const std::string schedules = describe_schedules(config);
   return schedules.empty() ? text : text + "\nin the course of the run\n" + schedules;
@@ -165,9 +195,29 @@ Json parameters_json(const Census& counts) {
   return json;
 }
 
-Json inspect_json(const config::RunConfig& config, const parallel::Mesh::Shape& mesh) {
+Json memory_json(const config::RunConfig& config, const parallel::Mesh::Shape& mesh) {
+  const Memory kept = memory_per_rank(config, mesh.expert);
+  Json json = {{"parameters", kept.parameters},
+               {"value_bytes", kept.value_bytes},
+               {"master_bytes", kept.master_bytes},
+               {"gradient_bytes", kept.gradient_bytes},
+               {"moment_bytes", kept.moment_bytes}};
+  double total = static_cast<double>(kept.total_bytes());
+  if (has_batch(config)) {
+    const MemoryPlan plan = memory_plan(config, mesh.data);
+    json["activation_bytes"] = std::llround(plan.activations);
+    json["transient_bytes"] = std::llround(plan.transient);
+    json["batch_bytes"] = std::llround(plan.batches);
+    json["library_bytes"] = std::llround(plan.program);
+    total = plan.total();
+  }
+  json["total_bytes"] = std::llround(total);
+  return json;
+}
+
+Json inspect_json(const config::RunConfig& config, const parallel::Mesh::Shape& mesh,
+                  double product_rate) {
   const SequenceLengths lengths = sequence_lengths(config);
-  const Memory memory = memory_per_rank(config, mesh.expert);
   Json forward = Json::object(), terms = Json::array();
   for (const FlopTerm& term : forward_flops(config.model(), lengths))
     forward[term.name] = term.flops;
@@ -176,27 +226,23 @@ Json inspect_json(const config::RunConfig& config, const parallel::Mesh::Shape& 
   Json schedules = Json::object();
   for (const config::ValueSchedule& schedule : config.schedule())
     schedules[schedule.field()] = schedule_words(config, schedule);
-  Json batch = has_batch(config) ? Json(tokens_per_step(config)) : Json(nullptr);
-  return {{"name", config.name()},
-          {"parameters", parameters_json(census(config.model()))},
-          {"sequence_length", config.data().sequence_length()},
-          {"flops_per_token", flops_per_token(config.model(), lengths)},
-          {"forward_flops_per_token", forward},
-          {"tokens_per_step", batch},
-          {"mesh",
-           {{"ranks", mesh.data},
-            {"data", mesh.data},
-            {"expert", mesh.expert},
-            {"expert_data", mesh.expert_data}}},
-          {"memory_per_rank",
-           {{"parameters", memory.parameters},
-            {"value_bytes", memory.value_bytes},
-            {"master_bytes", memory.master_bytes},
-            {"gradient_bytes", memory.gradient_bytes},
-            {"moment_bytes", memory.moment_bytes},
-            {"total_bytes", memory.total_bytes()}}},
-          {"losses", terms},
-          {"schedules", schedules}};
+  Json page = {
+      {"name", config.name()},
+      {"parameters", parameters_json(census(config.model()))},
+      {"sequence_length", config.data().sequence_length()},
+      {"flops_per_token", flops_per_token(config.model(), lengths)},
+      {"forward_flops_per_token", forward},
+      {"tokens_per_step", has_batch(config) ? Json(tokens_per_step(config)) : Json(nullptr)},
+      {"mesh",
+       {{"ranks", mesh.data},
+        {"data", mesh.data},
+        {"expert", mesh.expert},
+        {"expert_data", mesh.expert_data}}},
+      {"memory_per_rank", memory_json(config, mesh)},
+      {"losses", terms},
+      {"schedules", schedules}};
+  if (product_rate > 0) page["estimated_seconds"] = estimated_seconds(config, product_rate);
+  return page;
 }
 
 LossTerm error_of_experts(const config::LocalExperts& experts) {
@@ -278,9 +324,11 @@ std::string describe_schedules(const config::RunConfig& config) {
   return text;
 }
 
-std::string inspect_config(const config::RunConfig& config, int ranks, bool json) {
+std::string inspect_config(const config::RunConfig& config, int ranks, bool json,
+                           double product_rate) {
   const parallel::Mesh::Shape mesh = mesh_shape(config, ranks);
-  return json ? inspect_json(config, mesh).dump(2) + "\n" : inspect_text(config, mesh);
+  return json ? inspect_json(config, mesh, product_rate).dump(2) + "\n"
+              : inspect_text(config, mesh, product_rate);
 }
 
 }  // namespace switchyard::models

@@ -28,7 +28,10 @@ std::string describe_losses(const config::RunConfig& config);
 std::string describe_schedules(const config::RunConfig& config);
 
 // Model, parameters, operations per token, mesh, memory and losses of a resolved config on `ranks`
-// ranks (at least 1), as text or as JSON. Throws ConfigError when the mesh does not fit the ranks.
-std::string inspect_config(const config::RunConfig& config, int ranks, bool json);
+// ranks (at least 1), as text or as JSON; and an estimate of the run's time if it is known how many
+// FLOP/s these ranks reach together in plain matrix products (0: it is not). Throws ConfigError
+// when the mesh does not fit the ranks.
+std::string inspect_config(const config::RunConfig& config, int ranks, bool json,
+                           double product_rate = 0);
 
 }  // namespace switchyard::models

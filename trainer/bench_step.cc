@@ -12,7 +12,7 @@
 
 #include "core/base/seconds.h"
 #include "models/cost.h"
-#include "models/mesh_degrees.h"
+#include "models/memory.h"
 #include "trainer/peak_rate.h"
 #include "trainer/speedometer.h"
 #include "trainer/step_profile.h"
@@ -83,12 +83,7 @@ StepBench bench_step(config::RunConfig config, parallel::Communicator& world, in
                       models::flops_per_token(config.model(), models::sequence_lengths(config));
   bench.machine_flops = std::max(rate, peak_rate(models::compute_type(config), world));
   bench.mfu = rate / bench.machine_flops;
-  const int expert = parallel::Mesh::resolve(world.size(), models::mesh_degrees(config.mesh()),
-                                             config.model().moe().num_experts())
-                         .expert;
-  bench.memory_formula_bytes =
-      static_cast<double>(models::memory_per_rank(config, expert).total_bytes()) +
-      models::activation_bytes(config, world.size());
+  bench.memory_formula_bytes = models::memory_plan(config, world.size()).total();
   world.barrier("bench done");
   if (world.rank() == 0) std::filesystem::remove_all(RunFolder(config).path);
   return bench;

@@ -24,7 +24,6 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
-constexpr uint64_t kKiB = 1024;
 constexpr uint64_t kTrialBytes = 16 << 20;
 constexpr int kLaunchSeconds = 30;
 
@@ -42,14 +41,6 @@ std::string shell_quoted(const std::string& text) {
 
 bool is_in_path(const char* program) {
   return try_command(fmt::format("command -v {}", program), 5).status == 0;
-}
-
-// The number behind "MemTotal:", in bytes; 0 if there is none.
-uint64_t meminfo_bytes(std::string_view meminfo, std::string_view key) {
-  const size_t at = meminfo.find(key);
-  if (at == meminfo.npos) return 0;
-  return std::strtoull(std::string(meminfo.substr(at + key.size(), 32)).c_str(), nullptr, 10) *
-         kKiB;
 }
 
 void write_trial_file(const std::string& path) {
@@ -117,24 +108,11 @@ std::vector<std::string> parse_cpu_flags(std::string_view cpuinfo) {
   return flags;
 }
 
-Memory parse_memory(std::string_view meminfo, std::string_view limit, std::string_view used) {
-  Memory memory{meminfo_bytes(meminfo, "MemTotal:"), meminfo_bytes(meminfo, "MemAvailable:")};
-  memory.limit_bytes = std::strtoull(std::string(limit).c_str(), nullptr, 10);  // "max": 0
-  if (memory.limit_bytes >= memory.total_bytes) memory.limit_bytes = 0;
-  if (memory.limit_bytes > 0) {
-    const uint64_t used_bytes = std::strtoull(std::string(used).c_str(), nullptr, 10);
-    const uint64_t left = memory.limit_bytes - std::min(memory.limit_bytes, used_bytes);
-    memory.available_bytes = std::min(memory.available_bytes, left);
-  }
-  return memory;
-}
-
 Machine look_at_machine(const std::string& output_folder, const std::string& launcher) {
   Machine machine;
   machine.cores = available_cores();
   machine.cpu_flags = parse_cpu_flags(read_text("/proc/cpuinfo"));
-  machine.memory = parse_memory(read_text("/proc/meminfo"), read_text("/sys/fs/cgroup/memory.max"),
-                                read_text("/sys/fs/cgroup/memory.current"));
+  machine.memory = look_at_memory();
   machine.shared_memory_bytes = fs::exists("/dev/shm") ? free_bytes("/dev/shm") : 0;
   if (const char* threads = std::getenv("OMP_NUM_THREADS")) machine.omp_num_threads = threads;
   machine.is_inside_job = std::getenv("OMPI_COMM_WORLD_SIZE") || std::getenv("PMI_SIZE");

@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "trainer/available_memory.h"
+
 namespace switchyard::trainer {
 
 // One command, run by the shell with a time limit.
@@ -29,12 +31,6 @@ struct DiskTrial {
 // Makes the folder if need be; removes the file and, if it made it, the folder.
 DiskTrial try_disk(const std::string& folder);
 
-struct Memory {
-  uint64_t total_bytes = 0;
-  uint64_t available_bytes = 0;
-  uint64_t limit_bytes = 0;  // of the control group; 0: none
-};
-
 struct Machine {
   int cores = 1;
   std::vector<std::string> cpu_flags;
@@ -55,7 +51,5 @@ Machine look_at_machine(const std::string& output_folder, const std::string& lau
 
 // The words behind "flags" (x86) of the first processor in /proc/cpuinfo.
 std::vector<std::string> parse_cpu_flags(std::string_view cpuinfo);
-// /proc/meminfo and the control group's memory.max and memory.current ("" where there is none).
-Memory parse_memory(std::string_view meminfo, std::string_view limit, std::string_view used);
 
 }  // namespace switchyard::trainer

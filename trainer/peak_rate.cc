@@ -29,7 +29,7 @@ constexpr int64_t kFreshSeconds = 600;
 constexpr double kImpossible = 1e20;  // FLOP/s that no job has
 
 // Everything that the rate depends on.
-std::string key_of(at::ScalarType type, int ranks) {
+std::string key_of(at::ScalarType type, int ranks, int threads = at::get_num_threads()) {
   const GemmPaths& paths = gemm_paths();
   const GemmPath path = type == at::kFloat      ? paths.float32
                         : type == at::kBFloat16 ? paths.bfloat16
@@ -38,7 +38,7 @@ std::string key_of(at::ScalarType type, int ranks) {
                      : path == GemmPath::kOneDnn ? "oneDNN"
                                                  : "float32";
   return fmt::format("{}; {} cores; {} by {}; {} x {} threads", processor_name(), available_cores(),
-                     at::toString(type), name, ranks, at::get_num_threads());
+                     at::toString(type), name, ranks, threads);
 }
 
 // The best of many: what the machine can do, not what its neighbours leave.
@@ -124,6 +124,11 @@ double peak_rate(at::ScalarType type, parallel::Communicator& world) {
   const double best = std::max(known.rate, again);
   if (decides) keep_peak(key, best);
   return best;
+}
+
+double known_peak_rate(at::ScalarType type, int ranks, int threads) {
+  const double rate = known_peak(key_of(type, ranks, threads)).rate;
+  return rate > 0 ? rate : known_peak(key_of(type, 1, ranks * threads)).rate;
 }
 
 double measure_peak_rate(at::ScalarType type) {

@@ -20,6 +20,10 @@ double peak_rate(at::ScalarType type, parallel::Communicator& world);
 // whatever that was: for a machine that has become slower. FLOP/s.
 double measure_peak_rate(at::ScalarType type);
 
+// What peak_rate() or measure_peak_rate() found last for so many ranks with so many threads each,
+// or else for one process with as many threads as all of them; 0 if neither was ever measured.
+double known_peak_rate(at::ScalarType type, int ranks, int threads);
+
 // $XDG_CACHE_HOME/switchyard/peak_rates.json, or below ~/.cache; empty where there is no home: then
 // nothing is kept.
 std::string peak_file();

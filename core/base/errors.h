@@ -19,7 +19,7 @@ enum class ExitCode : int {
   kCheckpoint = 4,
   kPeer = 5,  // a collective failed or timed out
   kNumerics = 6,
-  kStorage = 7,
+  kStorage = 7,     // files and memory
   kPreempted = 75,  // stopped by a signal after saving
 };
 

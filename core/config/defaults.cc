@@ -401,6 +401,7 @@ void apply_defaults(RunConfig& config) {
   SY_DEFAULT(*config.mutable_runtime(), compute, FP32);
   SY_DEFAULT(*config.mutable_runtime(), threads, 0);
   SY_DEFAULT(*config.mutable_runtime(), timeout_seconds, 600);
+  SY_DEFAULT(*config.mutable_runtime(), check_memory, true);
   default_schedules(*config.mutable_schedule());
   clear_unused_fields(given, config);
 }

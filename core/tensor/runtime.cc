@@ -3,9 +3,12 @@
 #include <malloc.h>
 
 #include <limits>
+#include <new>
+#include <string_view>
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
+#include <c10/util/Logging.h>
 
 #include "core/base/errors.h"
 #include "core/base/start_thread.h"
@@ -19,6 +22,7 @@ void configure_tensor_runtime(int threads) {
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
 #endif
+  FLAGS_caffe2_use_fatal_for_enforce = false;
   try_threads(threads - 1);  // this one computes too
   at::set_num_threads(threads);
   if (at::get_num_interop_threads() != 1) at::set_num_interop_threads(1);
@@ -26,6 +30,13 @@ void configure_tensor_runtime(int threads) {
   // That also fills whatever at::empty() returns with NaN, which costs a pass over all memory
   // written.
   at::globalContext().setDeterministicFillUninitializedMemory(false);
+}
+
+// LibTorch has no type of its own for this; the words are those of c10/core/impl/alloc_cpu.cpp.
+bool is_out_of_memory(const std::exception& error) {
+  return dynamic_cast<const std::bad_alloc*>(&error) != nullptr ||
+         std::string_view(error.what()).find("DefaultCPUAllocator: can't allocate memory") !=
+             std::string_view::npos;
 }
 
 }  // namespace switchyard

@@ -18,6 +18,10 @@
 namespace switchyard::commands {
 namespace {
 
+constexpr char kOutOfMemory[] =
+    "out of memory: the system refused to give this process more; in training raise "
+    "train.accumulation, set train.recompute: RECOMPUTE_LAYER, or take fewer ranks on this machine "
+    "(`switchyard inspect` shows what a run needs); in generation shorten the prompt";
 constexpr char kConfigFollows = 'C', kErrorFollows = 'E';
 
 ExitCode fail(parallel::Communicator& world, ExitCode code, const std::string& text) {
@@ -48,11 +52,8 @@ ExitCode run_job(double timeout_seconds, const std::function<ExitCode(parallel::
     return code;
   } catch (const Error& error) {
     return fail(*world.communicator, error.code(), error.what());
-  } catch (const std::bad_alloc&) {
-    return fail(
-        *world.communicator, ExitCode::kBug,
-        "out of memory; lower train.global_batch or data.sequence_length, or use more ranks");
   } catch (const std::exception& error) {
+    if (is_out_of_memory(error)) return fail(*world.communicator, ExitCode::kStorage, kOutOfMemory);
     return fail(*world.communicator, ExitCode::kBug, error.what());
   }
 }
@@ -74,11 +75,14 @@ config::RunConfig load_for_all(parallel::Communicator& world, const ConfigOption
   return config::parse(message.substr(1));
 }
 
+bool names_file(const std::string& path) {
+  return std::filesystem::exists(path) || path.find('/') != std::string::npos ||
+         path.ends_with(".textproto");
+}
+
 config::RunConfig load_run_or_model(const ConfigOptions& options, int ranks) {
   const std::string& path = options.path;
-  const bool is_file = std::filesystem::exists(path) || path.find('/') != std::string::npos ||
-                       path.ends_with(".textproto");
-  if (!is_file) return models::preset_run(path, options.overrides, ranks);
+  if (!names_file(path)) return models::preset_run(path, options.overrides, ranks);
   config::LoadOptions load;
   load.num_ranks = ranks;
   return config::load_config(path, options.overrides, load);

@@ -1,5 +1,7 @@
 // switchyard tokenize, inspect, report and doctor: commands of a single process.
 
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include "core/base/log.h"
@@ -7,12 +9,15 @@
 #include "core/data/tokenize.h"
 #include "core/data/tokenizer_training.h"
 #include "core/io/file_system.h"
+#include "core/tensor/gemm.h"
 #include "models/catalog/catalog.h"
 #include "models/describe.h"
+#include "models/model.h"
 #include "scripts/commands/commands.h"
 #include "scripts/commands/job.h"
 #include "scripts/commands/output.h"
 #include "trainer/doctor.h"
+#include "trainer/peak_rate.h"
 #include "trainer/progress.h"
 #include "trainer/report.h"
 #include "trainer/step_record.h"
@@ -63,6 +68,15 @@ void encode(const TokenizeCommand& options) {
     warn("{} JSON lines had no text and were skipped", result.text.skipped_records);
 }
 
+// As a run on this machine would choose, where the config does not.
+void choose_products(config::Runtime& runtime) {
+  if (!runtime.has_float32_products())
+    runtime.set_float32_products(gemm_paths().float32 == GemmPath::kOneDnn ? config::ONEDNN
+                                                                           : config::MKL);
+  if (!runtime.has_bfloat16_products())
+    runtime.set_bfloat16_products(has_fast_bfloat16() ? config::NATIVE : config::AS_FLOAT32);
+}
+
 }  // namespace
 
 ExitCode tokenize(const TokenizeCommand& options) {
@@ -82,8 +96,16 @@ ExitCode inspect(const InspectOptions& options) {
         models::catalog_text(models::catalog("configs"), models::recipes("configs"), options.json));
     return ExitCode::kDone;
   }
-  print(models::inspect_config(load_run_or_model(options.config, options.ranks), options.ranks,
-                               options.json));
+  config::RunConfig config = load_run_or_model(options.config, options.ranks);
+  choose_products(*config.mutable_runtime());
+  const int asked = config.runtime().threads();
+  const int threads = asked > 0 ? asked : std::max(1, available_cores() / options.ranks);
+  // A preset alone is no run, whose time one could ask for.
+  const double rate =
+      names_file(options.config.path)
+          ? trainer::known_peak_rate(models::compute_type(config), options.ranks, threads)
+          : 0;
+  print(models::inspect_config(config, options.ranks, options.json, rate));
   return ExitCode::kDone;
 }
 

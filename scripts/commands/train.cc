@@ -5,6 +5,7 @@
 
 #include "core/base/log.h"
 #include "scripts/commands/job.h"
+#include "trainer/memory_check.h"
 #include "trainer/products.h"
 #include "trainer/trainer.h"
 
@@ -71,6 +72,7 @@ ExitCode train(const TrainOptions& asked) {
       world.communicator =
           world.session->make_world({static_cast<double>(config.runtime().timeout_seconds())});
     }
+    trainer::check_memory(config, *world.communicator, world.local_size);
     trainer::Trainer trainer(config, *world.communicator, resume, faults);
     return trainer.run();
   });

@@ -324,6 +324,33 @@ TEST(Inspect, GivesTheSameNumbersAsTextAndAsJson) {
     EXPECT_THAT(text, HasSubstr(expected));
 }
 
+TEST(Inspect, EstimatesMemoryAndTime) {
+  const auto memory = [](const std::vector<std::string>& set) {
+    return nlohmann::json::parse(
+        inspect_config(load("quickstart", set), 1, true))["memory_per_rank"];
+  };
+  const auto one = memory({}), four = memory({"train.global_batch=8"}),
+             parts = memory({"train.global_batch=8", "train.accumulation=4"}),
+             again = memory({"train.global_batch=8", "train.recompute=RECOMPUTE_LAYER"});
+  EXPECT_GT(four["activation_bytes"], 3.5 * one["activation_bytes"].get<double>());
+  EXPECT_EQ(parts["activation_bytes"], one["activation_bytes"]);
+  EXPECT_LT(again["activation_bytes"], 0.5 * four["activation_bytes"].get<double>());
+  int64_t sum = 0;
+  for (const auto& [key, value] : one.items())
+    if (key != "parameters" && key != "total_bytes") sum += value.get<int64_t>();
+  EXPECT_NEAR(sum, one["total_bytes"].get<double>(), 5);
+
+  // 800 steps of 2 sequences of 256, at half of 1e12 FLOP/s.
+  const config::RunConfig config = load("quickstart");
+  const double seconds = 800 * 512 * flops_per_token(config.model(), {256}) / 0.5e12;
+  EXPECT_DOUBLE_EQ(
+      nlohmann::json::parse(inspect_config(config, 1, true, 1e12))["estimated_seconds"], seconds);
+  EXPECT_THAT(inspect_config(config, 1, false, 1e12),
+              AllOf(HasSubstr("time    about 1 minute(s) for 800 steps: an estimate"),
+                    HasSubstr("\n  activations ")));
+  EXPECT_THAT(inspect_config(config, 1, false), Not(HasSubstr("time ")));
+}
+
 TEST(Inspect, ChoosesTheExpertDegreeWhenItIsUnset) {
   const config::RunConfig config = load("debug");  // 4 experts
   EXPECT_EQ(nlohmann::json::parse(inspect_config(config, 6, true))["mesh"]["expert"], 2);

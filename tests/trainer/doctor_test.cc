@@ -128,16 +128,6 @@ TEST(Machine, ReadsTheFirstProcessorsFlags) {
   EXPECT_THAT(parse_cpu_flags("processor : 0\nFeatures : asimd\n"), testing::IsEmpty());
 }
 
-TEST(Machine, CutsMemoryByTheControlGroupsLimit) {
-  const char* meminfo = "MemTotal:       8388608 kB\nMemFree: 1 kB\nMemAvailable:   4194304 kB\n";
-  EXPECT_EQ(parse_memory(meminfo, "max\n", "5").available_bytes, 4 * kGiB);
-  EXPECT_EQ(parse_memory(meminfo, "max\n", "5").limit_bytes, 0u);
-  const Memory limited = parse_memory(meminfo, "2147483648\n", "1073741824\n");
-  EXPECT_EQ(limited.limit_bytes, 2 * kGiB);
-  EXPECT_EQ(limited.available_bytes, kGiB);
-  EXPECT_EQ(parse_memory(meminfo, "1073741824\n", "2147483648\n").available_bytes, 0u);
-}
-
 TEST(Machine, TrialsReportStatusOutputAndTimeouts) {
   const Trial failed = try_command("echo \"it's\"; exit 3", 5);
   EXPECT_EQ(failed.status, 3);
