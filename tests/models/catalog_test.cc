@@ -4,6 +4,7 @@
 #include "models/catalog/catalog.h"
 
 #include <map>
+#include <tuple>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -260,6 +261,17 @@ TEST(Catalog, SaysWhereEveryPublishedModelComesFrom) {
     const bool is_published =
         std::ranges::count(kPublished, name, [](const Published& p) { return p.name; }) == 1;
     EXPECT_EQ(is_published, !entry.source.empty()) << name << " has a source but no published size";
+  }
+}
+
+// Their names count all parameters, as those of most published models do.
+TEST(Catalog, HasMixtralsToTrainFromOwnText) {
+  for (const auto& [name, total, active] : std::vector<std::tuple<const char*, int64_t, int64_t>>{
+           {"mixtral_100m", 97'559'040, 40'935'936},
+           {"mixtral_300m", 294'611'712, 124'742'400},
+           {"mixtral_1b", 1'013'613'568, 334'136'320}}) {
+    EXPECT_EQ(entries().at(name).counts.total, total) << name;
+    EXPECT_EQ(entries().at(name).counts.active, active) << name;
   }
 }
 

@@ -157,7 +157,7 @@ TEST_F(CommandLine, LooksARouterUpByTheNameOfItsModel) {
     return call({"inspect", "routing", "--router", router, "--logits", file("logits.csv")});
   };
   EXPECT_THAT(inspect("mixtral_8x7b"), EndsWithCode(0, "token"));
-  EXPECT_THAT(inspect("mixtral"), EndsWithCode(2, "; one of: mixtral_8x22b, mixtral_8x7b"));
+  EXPECT_THAT(inspect("mixtral"), EndsWithCode(2, "; one of: mixtral_100m, mixtral_1b"));
   EXPECT_THAT(inspect("t5_base"), EndsWithCode(2, "without experts has no router"));
 }
 
