@@ -7,9 +7,8 @@
 
 #include "core/base/errors.h"
 #include "core/base/random.h"
-#include "core/io/file_system.h"
 #include "core/tensor/aten.h"
-#include "trainer/machine.h"
+#include "trainer/available_memory.h"
 #include "trainer/model_instance.h"
 
 namespace switchyard::trainer {
@@ -65,11 +64,9 @@ void check_length(int64_t prompt, int64_t max_tokens, const models::Model& model
 
 // An encoder compares each token with each other one, at 16 bytes and more.
 void check_memory(int64_t tokens) {
-  constexpr uint64_t kMeminfoBytes = 1 << 20;
   const auto needed = static_cast<double>(tokens) * static_cast<double>(tokens) * 16;
-  const auto available = static_cast<double>(
-      parse_memory(read_text_file("/proc/meminfo", kMeminfoBytes), "", "").available_bytes);
-  if (needed > available)
+  const auto available = static_cast<double>(look_at_memory().available_bytes);
+  if (available > 0 && needed > available)  // 0: nothing could be read
     throw ConfigError(fmt::format(
         "the prompt has {} tokens, for which the encoder needs more than {:.1f} GB, and "
         "{:.1f} GB are available; shorten the prompt",
