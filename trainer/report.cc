@@ -70,27 +70,32 @@ std::string chart_of(const std::string& title, std::vector<Curve> curves, bool f
   return render(LineChart{title, "step", std::move(curves), from_zero});
 }
 
+// "loss", with the suffix that a run's losses may have (trainer/step_record.h).
+std::string loss_key(const Records& records) {
+  const auto keys = keys_where(records, [](const std::string& k) { return k.starts_with("loss"); });
+  return keys.empty() ? "loss" : keys.front();
+}
+
 // Where a step was marked as one, with its loss.
-Curve spikes(const Records& records) {
+Curve spikes(const Records& records, const std::string& loss) {
   Curve result{"spike", {}, /*dots_only=*/true};
-  for (const Json& record : records) {
-    if (!record.contains("spike") || !record.contains("loss")) continue;
-    const Json& mark = record["spike"];
-    const bool is_one = mark.is_boolean() ? mark.get<bool>() : mark.is_number() && mark != 0;
-    if (is_one) result.points.emplace_back(record["step"].get<double>(), number_at(record, "loss"));
-  }
+  for (const Json& record : records)
+    if (record.contains("spike") && record.contains(loss))
+      result.points.emplace_back(record["step"].get<double>(), number_at(record, loss));
   return result;
 }
 
 std::string loss_charts(const Records& records) {
+  const std::string loss = loss_key(records), begin = "eval/", end = "/" + loss;
   std::vector<Curve> sources;
-  for (const std::string& key : keys_where(records, [](const std::string& k) {
-         return k.starts_with("eval/") && k.ends_with("/loss") && k != "eval/loss";
+  for (const std::string& key : keys_where(records, [&](const std::string& k) {
+         return k.starts_with(begin) && k.ends_with(end) && k != begin + loss;
        }))
-    sources.push_back(curve(records, key, key.substr(5, key.size() - 10)));
-  const std::string all =
-      chart_of("Loss, nats per token", {curve(records, "loss", "training"),
-                                        curve(records, "eval/loss", "held out"), spikes(records)});
+    sources.push_back(
+        curve(records, key, key.substr(begin.size(), key.size() - begin.size() - end.size())));
+  const std::string all = chart_of(
+      "Loss, nats per token", {curve(records, loss, "training"),
+                               curve(records, begin + loss, "held out"), spikes(records, loss)});
   if (sources.size() < 2) return all;
   return all + chart_of("Held-out loss by source, nats per token", std::move(sources));
 }
@@ -151,15 +156,17 @@ std::string expert_charts(const Records& records) {
 std::string last_value(const Records& records, const std::string& key, const std::string& name) {
   for (auto record = records.rbegin(); record != records.rend(); ++record)
     if (record->contains(key) && (*record)[key].is_number())
-      return fmt::format("<div><b>{:.4g}</b>{}</div>\n", (*record)[key].get<double>(), name);
+      return fmt::format("<div><b>{}</b>{}</div>\n", short_number((*record)[key].get<double>()),
+                         name);
   return "";
 }
 
 std::string numbers(const Records& records, const Records& timing) {
   const auto last = records.back()["step"].get<int64_t>();
+  const std::string loss = loss_key(records);
   return fmt::format("<div class=\"numbers\"><div><b>{}</b>steps</div>\n", grouped(last)) +
-         last_value(records, "tokens", "tokens") + last_value(records, "loss", "training loss") +
-         last_value(records, "eval/loss", "held-out loss") +
+         last_value(records, "tokens", "tokens") + last_value(records, loss, "training loss") +
+         last_value(records, "eval/" + loss, "held-out loss") +
          last_value(records, "skipped_steps", "skipped steps") +
          last_value(timing, "tokens_per_second", "tokens per second") + "</div>\n";
 }

@@ -39,9 +39,8 @@ StopSignals::~StopSignals() {
 
 std::string StopSignals::names() {
   std::string text;
-  for (const int signal : kStopSignals)
-    text += fmt::format("{}SIG{}", text.empty() ? "" : ", ", sigabbrev_np(signal));
-  return text;
+  for (const int signal : kStopSignals) text += fmt::format("SIG{}, ", sigabbrev_np(signal));
+  return text + "SIGHUP";
 }
 
 bool StopSignals::is_requested() const { return stop_requested != 0; }

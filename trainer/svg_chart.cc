@@ -45,7 +45,7 @@ class Axis {
   }
   std::string label(double tick) const {
     if (std::abs(tick) < step_ / 1000) return "0";
-    return fmt::format("{:.4g}", tick);
+    return short_number(tick);
   }
 
  private:
@@ -205,11 +205,25 @@ std::string chart_style() {
       "}}}}\n"
       "figure{{margin:0}}figcaption{{font-weight:600}}\n"
       "figure>svg{{width:100%;height:auto;font:12px sans-serif;fill:var(--text)}}\n"
-      ".legend{{font-weight:400;font-size:.85em;margin-left:1em}}.legend span{{margin-right:1em}}\n"
+      ".legend{{font-weight:400;font-size:.85em;margin-left:1em}}.legend "
+      "span{{margin-right:1em;white-space:nowrap}}\n"
       ".legend svg{{width:14px;height:10px;margin-right:4px}}\n"
       ".grid{{stroke:var(--grid);fill:none}}.cell{{fill:var(--c0)}}\n"
       ".curve{{fill:none;stroke-width:1.6;stroke-linejoin:round}}\n{}",
       light, dark, rules);
+}
+
+std::string short_number(double value) {
+  constexpr double kLongest = 10'000;  // in full
+  const char* unit = "";
+  if (std::abs(value) >= kLongest) {
+    for (const char* next : {"k", "M", "G", "T"}) {
+      if (std::abs(value) < 1000) break;
+      value /= 1000;
+      unit = next;
+    }
+  }
+  return fmt::format("{:.4g}{}", value, unit);
 }
 
 std::string escaped(const std::string& text) {

@@ -48,13 +48,31 @@ TEST_F(Report, DrawsWhatTheRunHasAndNothingElse) {
     EXPECT_THAT(page, Not(HasSubstr(absent)));
 }
 
+TEST_F(Report, KnowsTheLossesOfAttentionAcrossDocuments) {
+  put("metrics.jsonl",
+      "{\"step\":10,\"loss_across_documents\":5.5,\"tokens\":31500000}\n"
+      "{\"step\":10,\"eval/loss_across_documents\":4.75,\"eval/en/loss_across_documents\":4,"
+      "\"eval/fr/loss_across_documents\":5}\n");
+  EXPECT_THAT(report_page(folder),
+              AllOf(HasSubstr("<b>5.5</b>training loss"), HasSubstr("<b>4.75</b>held-out loss"),
+                    HasSubstr("by source"), HasSubstr(">fr<"), HasSubstr("<b>31.5M</b>tokens")));
+}
+
+TEST(ShortNumber, HasAUnitOnlyWhereItIsLong) {
+  EXPECT_EQ(short_number(0.003), "0.003");
+  EXPECT_EQ(short_number(-1.5), "-1.5");
+  EXPECT_EQ(short_number(9999), "9999");
+  EXPECT_EQ(short_number(10250), "10.25k");
+  EXPECT_EQ(short_number(-2e6), "-2M");
+}
+
 TEST_F(Report, DrawsExpertsSpikesAndSources) {
   std::string lines;
   for (int step = 1; step <= 2000; ++step)
     lines += "{\"step\":" + std::to_string(step) +
              ",\"loss\":3,\"moe/0/aux\":1,\"moe/0/drop\":0.1,\"moe/1/drop\":0.2,\"moe/dead\":0,"
              "\"moe/load_loss\":1,\"moe/0/expert_load\":[0,3,1]" +
-             (step == 7 ? ",\"spike\":true}\n" : "}\n");
+             (step == 7 ? ",\"spike\":7.5}\n" : "}\n");
   put("metrics.jsonl",
       lines + "{\"step\":2000,\"eval/loss\":2,\"eval/de/loss\":1,\"eval/fr/loss\":3}\n");
   put("timing.jsonl", "{\"step\":2000,\"tokens_per_second\":1234}\n");
