@@ -178,7 +178,11 @@ std::string inspect_text(const config::RunConfig& config, const parallel::Mesh::
   text += fmt::format("mesh    {} rank(s): data {}, expert {}, expert_data {}\n", mesh.data,
                       mesh.data, mesh.expert, mesh.expert_data);
   text += memory_text(config, mesh);
-  if (product_rate > 0) text += time_text(config, product_rate);
+  if (product_rate > 0)
+    text += time_text(config, product_rate);
+  else if (has_batch(config))
+    text +=
+        "time    no estimate before `switchyard doctor` has measured products on this machine\n\n";
   text += "loss = the sum of\n" + describe_losses(config);
   const std::string schedules = describe_schedules(config);
   return schedules.empty() ? text : text + "\nin the course of the run\n" + schedules;

@@ -50,8 +50,8 @@ void add_checkpoint(CLI::App& app, commands::CheckpointOptions& options) {
 }
 
 void add_train(CLI::App& app, Command& command) {
-  CLI::App& sub =
-      *app.add_subcommand("train", "Trains a model; start it under mpirun for several ranks");
+  CLI::App& sub = *app.add_subcommand(
+      "train", "Trains a model; scripts/launch -n N starts it on several ranks");
   const auto options = std::make_shared<commands::TrainOptions>();
   add_config(sub, options->config);
   sub.add_option("--resume", options->resume, "auto, never, or a checkpoint")

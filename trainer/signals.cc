@@ -40,7 +40,10 @@ StopSignals::~StopSignals() {
 std::string StopSignals::names() {
   std::string text;
   for (const int signal : kStopSignals) text += fmt::format("SIG{}, ", sigabbrev_np(signal));
-  return text + "SIGHUP";
+  struct sigaction hangup {};
+  sigaction(SIGHUP, nullptr, &hangup);
+  if (hangup.sa_handler != SIG_IGN) return text + "SIGHUP";
+  return text.substr(0, text.size() - 2);
 }
 
 bool StopSignals::is_requested() const { return stop_requested != 0; }

@@ -18,7 +18,7 @@ class StopSignals {
   StopSignals& operator=(const StopSignals&) = delete;
 
   bool is_requested() const;
-  // Their names, for people: "SIGTERM, SIGINT, SIGUSR1, SIGHUP".
+  // Names of those that ask now, for people: "SIGTERM, SIGINT, SIGUSR1, SIGHUP".
   static std::string names();
 };
 

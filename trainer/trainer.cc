@@ -70,6 +70,9 @@ void set_real_tokens(const StepTokens& tokens, size_t micro_batch, models::StepC
 
 ExitCode Trainer::run() {
   print_banner();
+  if (is_last() && state_.step > 0)
+    say(fmt::format("nothing is left to train; for more than {} steps raise train.steps",
+                    config_.train().steps()));
   speed_.restart();
   while (!is_last()) {
     StepResult result = train_step();
