@@ -1,10 +1,12 @@
 #include "models/census.h"
 
 #include <algorithm>
-#include <functional>
-#include <numeric>
 #include <string_view>
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "core/base/errors.h"
 #include "core/tensor/parameter.h"
 #include "models/model.h"
 #include "parallel/mesh.h"
@@ -71,8 +73,16 @@ bool is_of_target(const std::string& name, const config::Model& model) {
 }
 
 int64_t count_of(const Parameter& parameter) {
-  return std::accumulate(parameter.shape.begin(), parameter.shape.end(), int64_t{1},
-                         std::multiplies<>());
+  constexpr int64_t kMost = int64_t{1} << 43;  // sums over a model, in bytes, stay below 2^63
+  int64_t count = 1;
+  for (const int64_t size : parameter.shape) {
+    if (__builtin_mul_overflow(count, size, &count) || count > kMost)
+      throw ConfigError(fmt::format(
+          "{} would have {} numbers, and this program counts to 2^43 in one parameter; lower the "
+          "model's sizes",
+          parameter.name, fmt::join(parameter.shape, " x ")));
+  }
+  return count;
 }
 
 // A mean for each row and each column, if both sides are long enough; else one for each number.

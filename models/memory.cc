@@ -70,9 +70,23 @@ double norm_bytes(const Load& load) {
   return (2 + dropped) * load.element.plain * load.model.d_model();
 }
 
+// Of one token's scores against `visible` positions, for all heads, as they are computed.
+double score_bytes(const Load& load, double visible) {
+  return std::max(4.0, load.element.plain) * load.model.attention().num_heads() * visible;
+}
+
+// How often a layer keeps its scores for backward: not at all in the fused operation, which has no
+// cap, no dropout and no gradient for a bias. Measured, as the plain formula's temporaries also
+// stay in the heap.
+double score_copies(const config::Attention& attention) {
+  const bool cap = attention.logit_cap() > 0, dropout = attention.dropout() > 0;
+  if (cap || dropout) return 2.0 + (cap ? 2 : 0) + (dropout ? 2 : 0);
+  return attention.position() == config::RELATIVE_BIAS ? 3 : 0;
+}
+
 // Per token: queries, keys and values as projected, queries and keys again once they know their
 // places, keys and values once more for every head, what attention computes in where that is
-// another type, its output, and, where the scores are no part of one fused operation, the scores.
+// another type, its output, and the scores where they are no part of one fused operation.
 double attention_bytes(const Load& load, double visible) {
   const config::Attention& attention = load.model.attention();
   const double heads = double{1} * attention.num_heads() * attention.head_dim();
@@ -92,14 +106,8 @@ double attention_bytes(const Load& load, double visible) {
   } else if (heads > keys) {
     converted += 2 * heads;
   }
-  if (attention.logit_cap() > 0 || attention.dropout() > 0) {
-    const double copies =
-        2.0 + (attention.logit_cap() > 0 ? 1 : 0) + (attention.dropout() > 0 ? 2 : 0);
-    converted += copies * attention.num_heads() * visible;
-  }
-  if (attention.position() == config::RELATIVE_BIAS)
-    converted += attention.num_heads() * visible;  // the mask with each head's bias
-  return load.element.plain * plain + load.element.attention * converted;
+  return load.element.plain * plain + load.element.attention * converted +
+         score_copies(attention) * score_bytes(load, visible);
 }
 
 // Of the layer's mask, which is converted anew in each layer.
@@ -212,10 +220,12 @@ double transient_of(const config::RunConfig& config, const Load& load) {
   if (narrow) loss += (converts ? 2 : 1) * wide * (tokens + vocabulary) * d;
   const double rows = model.has_moe() ? expert_rows(load) : load.tokens();
   const double width = model.has_moe() ? model.moe().d_ff() : model.d_ff();
-  const double backward =
-      load.element.plain *
-      (2 * rows * d + 3 * load.tokens() * d + 3 * rows * width / std::max(1.0, load.held_experts));
-  return std::max(loss, backward);
+  const double ffn = load.element.plain * (2 * rows * d + 3 * load.tokens() * d +
+                                           3 * rows * width / std::max(1.0, load.held_experts));
+  // Gradients of the scores and of what they become.
+  const bool keeps_scores = config::has_attention(model) && score_copies(model.attention()) > 0;
+  const double scores = keeps_scores ? 2 * load.tokens() * score_bytes(load, load.length) : 0;
+  return std::max({loss, ffn, scores});
 }
 
 bool uses_onednn(const config::RunConfig& config) {

@@ -23,9 +23,10 @@ struct MemoryPlan {
 };
 
 // Of every rank alike, on `ranks` ranks. For decoders within a quarter of what a process grows by,
-// as tests/trainer/run_memory_test.cc measures; coarser for other architectures, and routing that
-// is far from even needs more. Unset, runtime.bfloat16_products counts as NATIVE, float32_products
-// as MKL. ConfigError if the mesh does not fit the ranks.
+// as tests/trainer/run_memory_test.cc measures; coarser, by up to a half, for other architectures
+// and for attention that keeps its scores. Routing that is far from even needs more. Unset,
+// runtime.bfloat16_products counts as NATIVE, float32_products as MKL. ConfigError if the mesh does
+// not fit the ranks.
 MemoryPlan memory_plan(const config::RunConfig& config, int ranks);
 
 // "12.3 MiB", "4.56 GiB".

@@ -67,8 +67,9 @@ extern "C" void on_fatal_signal(int signal) {
   while (facts.is_reporting.test_and_set()) ::pause();
   write_report(STDERR_FILENO, signal);
   if (facts.file[0] != '\0')
-    write_report(::open(facts.file.data(), O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0644),
-                 signal);
+    write_report(
+        ::open(facts.file.data(), O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK, 0644),
+        signal);
   ::raise(signal);  // with the default handler back in place; takes effect on return
 }
 

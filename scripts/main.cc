@@ -58,7 +58,8 @@ void add_train(CLI::App& app, Command& command) {
       ->capture_default_str();
   sub.add_option("--inject", options->faults)->allow_extra_args(false)->group("");  // hidden
   sub.add_option("--init-from,--init_from", options->init_from,
-                 "A checkpoint or a run's folder whose weights a new run starts from");
+                 "A checkpoint or a run's folder whose weights a new run starts from")
+      ->check([](const std::string& path) { return path.empty() ? "a path is missing" : ""; });
   sub.callback([&command, options] { command = [options] { return commands::train(*options); }; });
 }
 
@@ -112,7 +113,7 @@ void add_tokenize(CLI::App& app, Command& command) {
   sub.add_option("--out", options->out, "Prefix of the token file to write");
   sub.add_option("--holdout", options->holdout,
                  "Share of the documents, such as 0.01, that goes to OUT_holdout, for evaluation")
-      ->check(CLI::Range(0.0, 0.5));
+      ->check(within(0.0, 0.5));
   sub.add_option("--format", options->format,
                  "lines, paragraphs or jsonl; default: by the file's name");
   sub.add_option("--threads", options->threads, "0 is all cores")->check(within(0, 4096));

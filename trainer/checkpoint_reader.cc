@@ -202,9 +202,11 @@ config::RunConfig parse_config(const std::string& path) {
 // LATEST is only a hint, but a wrong one is worth knowing.
 void check_latest(const std::string& folder, const std::vector<StepFolder>& steps) {
   const std::string path = folder + "/" + kLatestFile;
-  if (steps.empty() || !std::filesystem::exists(path)) return;
+  std::error_code ignored;
+  if (steps.empty() || !std::filesystem::exists(path, ignored)) return;
   std::string name;
   try {
+    require_regular_or_absent(path);
     constexpr uint64_t kMaxBytes = 256;
     name = read_text_file(path, kMaxBytes);
     if (name.ends_with('\n')) name.pop_back();

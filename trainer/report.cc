@@ -23,6 +23,7 @@ using Records = std::vector<Json>;
 
 // Objects with a step, one per line.
 Records read_records(const std::string& path) {
+  require_regular_or_absent(path);
   Records records;
   std::ifstream file(path);
   int number = 0;

@@ -1,8 +1,8 @@
 #pragma once
-// Pre-emption: the first SIGTERM, SIGINT, SIGUSR1 or SIGHUP asks the run to finish its step, save
-// and leave; a second one ends it. SIGUSR1 is the one that mpirun hands on: to the others it
-// answers by killing the ranks a second later. SIGHUP only ever asks: a terminal that closes may
-// send it twice, and SIGTERM after it.
+// Pre-emption: SIGTERM, SIGINT, SIGUSR1 and SIGHUP ask the run to finish its step, save and leave;
+// a second SIGTERM or SIGINT ends it. SIGUSR1 is the one that mpirun hands on: to the others it
+// answers by killing the ranks a second later. It and SIGHUP only ever ask: scripts/launch repeats
+// the one until it is heard, and a terminal that closes may send the other twice.
 
 #include <string>
 

@@ -122,8 +122,10 @@ class Trainer {
   StopSignals signals_;
   FaultInjector faults_;
   int64_t last_saved_ = -1, last_evaluated_ = -1;
-  int64_t branch_from_ = -1;  // the step that was resumed, until the first save after it; -1: none
-  bool is_over_ = false;      // before its last step
+  // The step that was resumed, until what was saved after it has been renamed: at once where the
+  // run goes back, else before the first save. -1: none.
+  int64_t branch_from_ = -1;
+  bool is_over_ = false;  // before its last step
 };
 
 }  // namespace switchyard::trainer

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "core/base/log.h"
 #include "models/moe/stats.h"
 #include "trainer/agreement.h"
 #include "trainer/checkpoint_folder.h"
@@ -107,8 +108,8 @@ void Trainer::abandon_branch() {
     return std::string();
   });
   if (!abandoned.empty())
-    say(fmt::format("went back to step {}: what was saved after it is kept as {}", branch_from_,
-                    fmt::join(abandoned, ", ")));
+    info("went back to step {}: what was saved after it is kept as {}", branch_from_,
+         fmt::join(abandoned, ", "));
   branch_from_ = -1;
 }
 

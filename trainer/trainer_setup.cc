@@ -100,6 +100,8 @@ Trainer::Trainer(const config::RunConfig& config, parallel::Communicator& world,
                     world);
   state_.last_active.resize(config::num_routers(config.model()));
   start_from(resume);
+  // Before the metrics are cut: whatever happens next, folders and metrics tell of one branch.
+  if (resume.kind == Resume::kPath) abandon_branch();
   const LoaderOptions options{config.train().global_batch(),
                               config.train().accumulation(),
                               instance_.mesh.data().rank(),

@@ -11,6 +11,7 @@
 #include "core/config/overrides.h"
 #include "core/config/presets.h"
 #include "core/config/text_reader.h"
+#include "core/config/unused_fields.h"
 #include "core/config/validate.h"
 
 namespace switchyard::config {
@@ -63,6 +64,11 @@ RunConfig resolve(RunConfig config, ReadResult result, const std::string& path,
   apply_overrides(overrides, false, config, result);
   if (!config.has_name()) config.set_name(std::filesystem::path(path).stem().string());
   apply_defaults(config);
+  if (options.is_resolved) {
+    RunConfig asked;
+    for (const std::string& assignment : overrides) apply_override(asked, assignment);
+    clear_unused_fields(asked, config);
+  }
 
   // What could not be read leaves holes: asking for these fields would only mislead.
   const std::vector<std::string> broken = result.problems.empty()

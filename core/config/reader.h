@@ -11,6 +11,9 @@ namespace switchyard::config {
 
 struct LoadOptions {
   int num_ranks = 0;  // 0: not known; rules that need it are left out
+  // The text is a resolved config, of which nobody chose each field: what an override leaves
+  // without a reader goes, and is no error.
+  bool is_resolved = false;
 };
 
 // Reads the file, sets `--set model_preset=...` and its like, merges presets under the run's own

@@ -101,6 +101,7 @@ std::optional<TokenFileMeta> read_token_file_meta(const std::string& prefix) {
   const std::string path = token_file_meta_path(prefix);
   std::error_code error;
   if (!fs::exists(path, error) && !error) return std::nullopt;
+  require_regular_or_absent(path);
   const auto json =
       parse_json(read_text_file(path, kLimits.max_bytes), path, raise<DataError>, kLimits);
   const Fields fields(json, path);

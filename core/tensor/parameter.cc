@@ -115,9 +115,7 @@ void ParameterGroup::refresh_value() {
 
 Parameter& ParameterTable::add(Parameter parameter) {
   SY_CHECK(groups_.empty(), "parameter {}: registered after allocate()", parameter.name);
-  for (const Parameter& other : parameters_) {
-    SY_CHECK(other.name != parameter.name, "two parameters are named {}", parameter.name);
-  }
+  SY_CHECK(names_.insert(parameter.name).second, "two parameters are named {}", parameter.name);
   if (parameter.experts) {
     const auto [begin, end] = *parameter.experts;
     SY_CHECK(!parameter.shape.empty() && 0 <= begin && begin <= end && end <= parameter.shape[0],

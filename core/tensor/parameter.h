@@ -9,6 +9,7 @@
 #include <deque>
 #include <optional>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
@@ -92,6 +93,7 @@ class ParameterTable {
 
  private:
   std::deque<Parameter> parameters_;  // deque: add() must not move earlier ones
+  std::unordered_set<std::string> names_;
   std::vector<ParameterGroup> groups_;
 };
 

@@ -76,7 +76,8 @@ config::RunConfig load_for_all(parallel::Communicator& world, const ConfigOption
 }
 
 bool names_file(const std::string& path) {
-  return std::filesystem::exists(path) || path.find('/') != std::string::npos ||
+  std::error_code unknown;
+  return std::filesystem::exists(path, unknown) || path.find('/') != std::string::npos ||
          path.ends_with(".textproto");
 }
 
@@ -109,14 +110,14 @@ std::string find_checkpoint(const std::string& path) {
   if (fs::exists(path, unknown) && !fs::is_directory(path, unknown))
     throw CheckpointError(
         fmt::format("{}: expected the folder of a checkpoint or of a run, found a file", path));
-  if (fs::exists(path + "/COMMIT")) return path;
+  if (fs::exists(path + "/COMMIT", unknown)) return path;
   for (const std::string& folder : {path, path + "/checkpoints"}) {
     if (const auto newest = trainer::latest_checkpoint(folder)) return *newest;
   }
   throw CheckpointError(
       fmt::format("{}: expected a checkpoint folder (it holds COMMIT) or a run's folder with "
                   "checkpoints/step_N, found {}",
-                  path, fs::exists(path) ? "neither" : "nothing there"));
+                  path, fs::exists(path, unknown) ? "neither" : "nothing there"));
 }
 
 }  // namespace switchyard::commands

@@ -48,7 +48,8 @@ TrainOptions after_restarts(TrainOptions options) {
 // The named checkpoint, or a run's newest. What is not there stays as it is: a run that goes on
 // does not read it.
 std::string weights_at(const std::string& path) {
-  return std::filesystem::exists(path) ? find_checkpoint(path) : path;
+  std::error_code unknown;
+  return std::filesystem::exists(path, unknown) ? find_checkpoint(path) : path;
 }
 
 }  // namespace
@@ -66,6 +67,9 @@ ExitCode train(const TrainOptions& asked) {
       source.overrides.push_back("init_from=" + weights_at(options.init_from));
     config::RunConfig config = load_for_all(*world.communicator, source);
     const trainer::Resume resume = parse_resume(options.resume);
+    if (!options.init_from.empty() && resume.kind == trainer::Resume::kPath)
+      throw ConfigError(
+          "--init-from starts a new run and --resume PATH goes on with an old one; choose one");
     start_runtime(world, rank == 0 ? trainer::products_of_run(config, resume) : config::Runtime(),
                   config);
     if (world.session) {  // now that the deadline is known

@@ -40,9 +40,11 @@ config::RunConfig config_of(const trainer::CheckpointReader& reader,
   trained.mutable_runtime()->clear_bfloat16_products();
   if (overrides.empty()) return trained;
   const std::string file = reader.path() + "/config.textproto";
-  const auto config = config::load_config_text(config::to_text(trained), file, overrides);
+  const auto config = config::load_config_text(config::to_text(trained), file, overrides,
+                                               {.num_ranks = 0, .is_resolved = true});
   for (const config::Difference& difference : config::differences(trained, config)) {
-    if (!difference.may_change || difference.path == "data.tokenizer")
+    const bool is_dropped = difference.to == "unset";  // nothing reads it any more
+    if ((!difference.may_change && !is_dropped) || difference.path == "data.tokenizer")
       throw ConfigError(
           fmt::format("--set: {}, but the weights in {} are of a run with the former; leave it out",
                       difference.text(), reader.path()));

@@ -153,6 +153,19 @@ TEST_F(Resume, GoesOnFromTheBranchThatItWentBackTo) {
   }
 }
 
+TEST_F(Resume, GoesOnFromTheBranchThatItWentBackToThoughItWasNeverSaved) {
+  expect_trained({.run = "whole"});
+  const Arguments every{"checkpoint.every=5", "checkpoint.keep=4"};
+  expect_trained({.run = "back", .set = every});
+  EXPECT_THAT(
+      train({.run = "back",
+             .set = every,
+             .extra = {"--resume", file("back/checkpoints/step_10"), "--inject", "die@12:0"}}),
+      EndsWithCode(kKilled, "went back to step 10"));
+  EXPECT_THAT(train({.run = "back", .set = every}), EndsWithCode(0, "resumed at step 10"));
+  expect_same_end("back", "whole", kSteps);
+}
+
 TEST_F(Resume, TakesTheCheckpointBeforeADamagedOne) {
   expect_trained({.run = "whole"});
   EXPECT_THAT(train({.run = "damaged", .set = {"checkpoint.every=5", "train.stop_after_steps=10"}}),

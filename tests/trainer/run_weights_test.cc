@@ -79,6 +79,14 @@ TEST_F(Weights, AreEvaluatedWithWhatARunThatGoesOnMayChange) {
         EndsWithCode(2, "eval_factor (0) must be"));
   }
   EXPECT_THAT(call({"eval", file("base"), "--set", "mesh.expert=4"}), EndsWithCode(2, "expert"));
+  // What the other policy does not read goes with it.
+  expect_trained({.run = "capped", .set = {policy, "train.steps=2"}});
+  const Arguments dropless_eval{"eval", file("capped"), "--set",
+                                "model.moe.capacity.policy=NO_DROP"};
+  EXPECT_THAT(call(dropless_eval), EndsWithCode(0, "perplexity"));
+  Arguments with_factor = dropless_eval;
+  with_factor.insert(with_factor.end(), {"--set", "model.moe.capacity.eval_factor=1"});
+  EXPECT_THAT(call(with_factor), EndsWithCode(2, "eval_factor"));
   EXPECT_THAT(call({"eval", file("base"), "--set", "eval.sequences=4"}),
               EndsWithCode(2, "give --sequences"));
 }
