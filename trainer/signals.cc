@@ -16,7 +16,8 @@ extern "C" void on_stop_signal(int signal) {
     std::signal(signal, SIG_DFL);
     std::raise(signal);
   }
-  stop_requested = next_one_ends = 1;
+  next_one_ends = 1;
+  stop_requested = 1;
 }
 
 extern "C" void on_request(int) { stop_requested = 1; }
@@ -24,7 +25,8 @@ extern "C" void on_request(int) { stop_requested = 1; }
 }  // namespace
 
 StopSignals::StopSignals() {
-  stop_requested = next_one_ends = 0;
+  next_one_ends = 0;
+  stop_requested = 0;
   for (const int signal : kStopSignals) std::signal(signal, on_stop_signal);
   std::signal(SIGUSR1, on_request);
   if (std::signal(SIGHUP, on_request) == SIG_IGN) std::signal(SIGHUP, SIG_IGN);
