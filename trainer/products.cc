@@ -25,11 +25,11 @@ struct Option {
 // One of the two fields.
 struct Choice {
   const char* field;
-  Option wide;        // needs AVX-512
-  Option plain;       // every processor has it
-  bool is_here;       // whether this processor has the wide one
-  bool wide_is_best;  // on this processor
-  int asked, kept;    // 0: unset
+  Option wide;      // needs AVX-512
+  Option plain;     // every processor has it
+  bool is_here;     // whether this processor has the wide one
+  int best;         // on this processor
+  int asked, kept;  // 0: unset
 };
 
 // **Collective.** The number of the option for all ranks.
@@ -41,8 +41,7 @@ int settle(const Choice& choice, parallel::Communicator& world) {
         fmt::format("runtime.{} ({}) needs AVX-512 on every rank, and not every processor of this "
                     "job has it (here: {}); use {} or leave it out",
                     choice.field, choice.wide.name, processor_name(), choice.plain.name));
-  const int best = choice.wide_is_best ? choice.wide.number : choice.plain.number;
-  int wanted = choice.asked ? choice.asked : choice.kept ? choice.kept : best;
+  int wanted = choice.asked ? choice.asked : choice.kept ? choice.kept : choice.best;
   world.broadcast(&wanted, sizeof wanted, 0, "products");
   if (wanted != choice.wide.number || is_everywhere) return wanted;
   if (world.rank() == 0)
@@ -58,13 +57,23 @@ GemmPaths paths_of(const Runtime& runtime) {
 
 }  // namespace
 
-Runtime agree_on_products(Runtime asked, const Runtime& kept, parallel::Communicator& world) {
+Runtime with_best_products(Runtime runtime) {
   const GemmPaths best = fastest_gemm_paths();
+  if (!runtime.has_float32_products())
+    runtime.set_float32_products(best.float32 == GemmPath::kOneDnn ? config::ONEDNN : config::MKL);
+  if (!runtime.has_bfloat16_products())
+    runtime.set_bfloat16_products(best.bfloat16 == GemmPath::kOneDnn ? config::NATIVE
+                                                                     : config::AS_FLOAT32);
+  return runtime;
+}
+
+Runtime agree_on_products(Runtime asked, const Runtime& kept, parallel::Communicator& world) {
+  const Runtime best = with_best_products({});
   const int float32 = settle({.field = "float32_products",
                               .wide = {config::ONEDNN, "ONEDNN"},
                               .plain = {config::MKL, "MKL"},
                               .is_here = has_onednn(at::kFloat),
-                              .wide_is_best = best.float32 == GemmPath::kOneDnn,
+                              .best = best.float32_products(),
                               .asked = asked.float32_products(),
                               .kept = kept.float32_products()},
                              world);
@@ -72,7 +81,7 @@ Runtime agree_on_products(Runtime asked, const Runtime& kept, parallel::Communic
                                .wide = {config::NATIVE, "NATIVE"},
                                .plain = {config::AS_FLOAT32, "AS_FLOAT32"},
                                .is_here = has_onednn(at::kBFloat16),
-                               .wide_is_best = best.bfloat16 == GemmPath::kOneDnn,
+                               .best = best.bfloat16_products(),
                                .asked = asked.bfloat16_products(),
                                .kept = kept.bfloat16_products()},
                               world);

@@ -8,6 +8,10 @@
 
 namespace switchyard::trainer {
 
+// `runtime` with what it leaves unset of the two products as suits this processor best. Nothing is
+// switched to them.
+config::Runtime with_best_products(config::Runtime runtime);
+
 // **Collective.** `asked` with float32_products and bfloat16_products set, and this process's
 // products going by them from here on: what `asked` sets; else what rank 0's `kept` sets, the
 // config of the run that goes on; else what suits rank 0's processor best. The latter two give way,

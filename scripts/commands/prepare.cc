@@ -9,7 +9,6 @@
 #include "core/data/tokenize.h"
 #include "core/data/tokenizer_training.h"
 #include "core/io/file_system.h"
-#include "core/tensor/gemm.h"
 #include "models/catalog/catalog.h"
 #include "models/describe.h"
 #include "models/model.h"
@@ -18,6 +17,7 @@
 #include "scripts/commands/output.h"
 #include "trainer/doctor.h"
 #include "trainer/peak_rate.h"
+#include "trainer/products.h"
 #include "trainer/progress.h"
 #include "trainer/report.h"
 #include "trainer/step_record.h"
@@ -68,15 +68,6 @@ void encode(const TokenizeCommand& options) {
     warn("{} JSON lines had no text and were skipped", result.text.skipped_records);
 }
 
-// As a run on this machine would choose, where the config does not.
-void choose_products(config::Runtime& runtime) {
-  if (!runtime.has_float32_products())
-    runtime.set_float32_products(gemm_paths().float32 == GemmPath::kOneDnn ? config::ONEDNN
-                                                                           : config::MKL);
-  if (!runtime.has_bfloat16_products())
-    runtime.set_bfloat16_products(has_fast_bfloat16() ? config::NATIVE : config::AS_FLOAT32);
-}
-
 }  // namespace
 
 ExitCode tokenize(const TokenizeCommand& options) {
@@ -97,7 +88,7 @@ ExitCode inspect(const InspectOptions& options) {
     return ExitCode::kDone;
   }
   config::RunConfig config = load_run_or_model(options.config, options.ranks);
-  choose_products(*config.mutable_runtime());
+  *config.mutable_runtime() = trainer::with_best_products(config.runtime());
   const int asked = config.runtime().threads();
   const int threads = asked > 0 ? asked : std::max(1, available_cores() / options.ranks);
   // A preset alone is no run, whose time one could ask for.
