@@ -1,7 +1,6 @@
 #include "models/census.h"
 
 #include <algorithm>
-#include <string_view>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -15,61 +14,31 @@
 namespace switchyard::models {
 namespace {
 
-// The component of a parameter by a part of its name, in the order in which they are listed.
+// The components in the order in which they are listed.
 struct Rule {
-  std::string_view part, component;
+  Role role;
+  const char* component;
 };
 constexpr Rule kRules[] = {
-    {"embedding", "embedding"},
-    {"position_embedding", "embedding"},
-    {"attention", "attention"},
-    {"cross_attention", "attention"},
-    {"relative_bias", "attention"},
-    {"lstm", "lstm"},
-    {"router", "router"},
-    {"experts", "experts"},
-    {"shared_expert", "shared_expert"},
-    {"ffn", "dense_ffn"},
-    {"extra_ffn", "dense_ffn"},
-    {"norm", "norms"},
-    {"output", "output"},
+    {Role::kEmbedding, "embedding"}, {Role::kAttention, "attention"},
+    {Role::kLstm, "lstm"},           {Role::kRouter, "router"},
+    {Role::kExpert, "experts"},      {Role::kSharedExpert, "shared_expert"},
+    {Role::kFfn, "dense_ffn"},       {Role::kNorm, "norms"},
+    {Role::kOutput, "output"},       {Role::kGate, "gate"},
+    {Role::kOther, "other"},
 };
 
-ParameterTable parameters_of(const config::Model& model) {
+// Of a rank that stands at `layout`.
+ParameterTable parameters_of(const config::Model& model, const Layout& layout = {}) {
   ParameterTable table;
   const auto world = parallel::make_single();
   const parallel::Mesh mesh(*world, {}, model.has_moe() ? model.moe().num_experts() : 0);
-  const Model whole(table, model, mesh);
+  const Model whole(Scope(table, layout), model, mesh);
   return table;
 }
 
-// "layers.0.moe.experts.w2" has the part "experts".
-bool has_part(const std::string& name, std::string_view part) {
-  const std::string dotted = "." + name + ".";
-  return dotted.find("." + std::string(part) + ".") != std::string::npos;
-}
-
-std::string_view component_of(const std::string& name) {
-  const std::string_view last = std::string_view(name).substr(name.rfind('.') + 1);
-  if (last.find("norm") != std::string_view::npos) return "norms";
-  for (const Rule& rule : kRules) {
-    if (has_part(name, rule.part)) return rule.component;
-  }
-  return std::string_view(name).substr(0, name.find('.'));
-}
-
-bool is_training_only(const std::string& name) { return name.starts_with("mtp."); }
-
-// Rows of these are looked up, not multiplied.
-bool is_lookup(const std::string& name) {
-  return has_part(name, "embedding") || has_part(name, "position_embedding") ||
-         has_part(name, "relative_bias");
-}
-
-// Of an encoder-decoder. Keys and values of the cross-attention are the source's.
-bool is_of_target(const std::string& name, const config::Model& model) {
-  return model.architecture() == config::ENCODER_DECODER && !name.starts_with("encoder.") &&
-         !name.ends_with("cross_attention.key_value");
+const char* component_of(const Parameter& parameter) {
+  return std::ranges::find(kRules, parameter.role, &Rule::role)->component;
 }
 
 int64_t count_of(const Parameter& parameter) {
@@ -88,11 +57,11 @@ int64_t count_of(const Parameter& parameter) {
 // A mean for each row and each column, if both sides are long enough; else one for each number.
 int64_t factored_count(const Parameter& parameter, int64_t least_dim) {
   const std::vector<int64_t>& shape = parameter.shape;
-  const size_t leading = parameter.experts ? 1 : 0;
+  const size_t leading = parameter.experts() ? 1 : 0;
   if (shape.size() - leading != 2) return count_of(parameter);
   const int64_t rows = shape[leading], columns = shape[leading + 1];
   if (rows < least_dim || columns < least_dim) return count_of(parameter);
-  return (rows + columns) * (parameter.experts ? shape[0] : 1);
+  return (rows + columns) * (parameter.experts() ? shape[0] : 1);
 }
 
 // Numbers that the optimizer keeps of a parameter; optim/ has the rules.
@@ -103,26 +72,23 @@ int64_t moment_count(const Parameter& parameter, const config::Optimizer& optimi
     case config::ADAFACTOR:
       return factored_count(parameter, optimizer.adafactor().least_factored_dim());
     case config::ADAM_FACTORED_EXPERTS:
-      return parameter.experts ? factored_count(parameter, 1) : 2 * count_of(parameter);
+      return parameter.experts() ? factored_count(parameter, 1) : 2 * count_of(parameter);
     default:
       return 2 * count_of(parameter);
   }
 }
 
-// Added, not multiplied with, whatever its shape: one for each expert and class is two-dimensional.
-bool is_bias(const std::string& name) { return name.ends_with("bias"); }
-
 // Of the gates within groups only those of the chosen groups are computed.
-bool is_of_gates_within_groups(const std::string& name, const config::Router& router) {
-  return router.hierarchy() > config::ONE_LEVEL &&
-         (name.ends_with("router.weight") || name.ends_with("router.noise_weight"));
+bool is_of_gates_within_groups(const Parameter& parameter, const config::Router& router) {
+  return router.hierarchy() > config::ONE_LEVEL && parameter.router >= 0 &&
+         parameter.use == Use::kMatrix;
 }
 
 int64_t active_count(const Parameter& parameter, const config::Moe& moe) {
   const int64_t total = count_of(parameter);
-  if (parameter.experts) return total / parameter.shape[0] * moe.top_k();
+  if (parameter.experts()) return total / parameter.shape[0] * moe.top_k();
   const config::Router& router = moe.router();
-  return is_of_gates_within_groups(parameter.name, router)
+  return is_of_gates_within_groups(parameter, router)
              ? total / router.num_groups() * router.group_top_k()
              : total;
 }
@@ -130,12 +96,9 @@ int64_t active_count(const Parameter& parameter, const config::Moe& moe) {
 Component counted(const Parameter& parameter, const config::Model& model) {
   const int64_t total = count_of(parameter);
   const int64_t active = active_count(parameter, model.moe());
-  const size_t dims = parameter.shape.size() - (parameter.experts ? 1 : 0);
-  const bool is_matrix = dims >= 2 && !is_lookup(parameter.name) && !is_bias(parameter.name);
-  const int64_t multiplied = is_matrix ? active : 0;
-  const bool by_target = is_of_target(parameter.name, model);
-  return {std::string(component_of(parameter.name)), total, active, by_target ? 0 : multiplied,
-          by_target ? multiplied : 0};
+  const int64_t multiplied = parameter.use == Use::kMatrix ? active : 0;
+  return {component_of(parameter), total, active, parameter.of_target ? 0 : multiplied,
+          parameter.of_target ? multiplied : 0};
 }
 
 void add(const Component& part, Component& sum) {
@@ -158,7 +121,7 @@ Census census(const config::Model& model) {
   const ParameterTable table = parameters_of(model);
   for (const Parameter& parameter : table.parameters()) {
     const Component part = counted(parameter, model);
-    if (is_training_only(parameter.name)) {
+    if (parameter.training_only) {
       add(part, result.training_only);
       continue;
     }
@@ -179,11 +142,13 @@ Census census(const config::Model& model) {
 Memory memory_per_rank(const config::RunConfig& config, int expert_degree) {
   const config::ComputeType compute = config.runtime().compute();
   int64_t parameters = 0, moments = 0;
-  const ParameterTable table = parameters_of(config.model());
+  Layout layout;
+  layout[Axis::kExpert].size = expert_degree;
+  const ParameterTable table = parameters_of(config.model(), layout);
   for (const Parameter& parameter : table.parameters()) {
-    const int cut = parameter.experts ? expert_degree : 1;
-    parameters += count_of(parameter) / cut;
-    moments += moment_count(parameter, config.optimizer()) / cut;
+    const int64_t local = parameter.local_count();
+    parameters += local;
+    moments += moment_count(parameter, config.optimizer()) / (count_of(parameter) / local);
   }
   const int64_t value = compute == config::BF16 ? 2 : compute == config::FP32 ? 4 : 8;
   const int64_t wide = compute == config::FP64 ? 8 : 4;  // gradients and each moment

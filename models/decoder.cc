@@ -12,6 +12,7 @@
 #include "core/tensor/profiled_part.h"
 #include "models/initializers.h"
 #include "models/layers/output_z_loss.h"
+#include "models/layers/vocabulary.h"
 #include "models/moe/balance.h"
 #include "models/moe/coefficients.h"
 
@@ -24,9 +25,9 @@ bool shares_relative_bias(const config::Attention& attention) {
 
 Parameter* register_positions(const Scope& scope, const config::Model& model) {
   if (model.attention().position() != config::LEARNED_POSITIONS) return nullptr;
-  return &scope.parameter("position_embedding",
-                          {model.attention().max_positions(), model.d_model()},
-                          {Init::kNormal, config::declared_init_std(model)});
+  return &scope.as(Role::kEmbedding)
+              .table("position_embedding", {model.attention().max_positions(), model.d_model()},
+                     {Init::kNormal, config::declared_init_std(model)});
 }
 
 std::vector<DecoderLayer> make_layers(const Scope& scope, const config::Model& model,
@@ -43,27 +44,20 @@ std::vector<DecoderLayer> make_layers(const Scope& scope, const config::Model& m
 
 }  // namespace
 
-Decoder::Decoder(ParameterTable& table, const config::Model& model, const parallel::Mesh& mesh)
+Decoder::Decoder(const Scope& root, const config::Model& model, const parallel::Mesh& mesh)
     : model_(model),
-      embedding_(Scope(table).parameter("embedding", {model.vocab_size(), model.d_model()},
-                                        {Init::kNormal, config::declared_init_std(model)})),
-      position_embedding_(register_positions(Scope(table), model)),
-      relative_bias_(shares_relative_bias(model.attention())
-                         ? &register_relative_bias(Scope(table), model)
-                         : nullptr),
-      layers_(make_layers(Scope(table) / "layers", model, mesh, relative_bias_)),
-      final_norm_(Scope(table), "final_norm", norm_options(model), model.d_model()) {
-  embedding_.role = Parameter::Role::kEmbedding;
-  if (position_embedding_) position_embedding_->role = Parameter::Role::kEmbedding;
+      embedding_(register_embedding(root, model)),
+      position_embedding_(register_positions(root, model)),
+      relative_bias_(shares_relative_bias(model.attention()) ? &register_relative_bias(root, model)
+                                                             : nullptr),
+      layers_(make_layers(root / "layers", model, mesh, relative_bias_)),
+      final_norm_(root, "final_norm", norm_options(model), model.d_model()) {
   if (model.has_mtp()) {
     const int64_t moe_index = config::num_lasting_routers(model);
-    mtp_.emplace(Scope(table) / "mtp", model, mesh,
+    mtp_.emplace((root / "mtp").training_only(), model, mesh,
                  LayerPlace{model.num_layers(), moe_index, relative_bias_});
   }
-  if (!model.tie_embeddings()) {
-    output_ = &Scope(table).parameter("output", {model.vocab_size(), model.d_model()},
-                                      {Init::kNormal, config::declared_init_std(model)});
-  }
+  output_ = register_output(root, model);
 }
 
 at::Tensor Decoder::embed(const at::Tensor& tokens) const {

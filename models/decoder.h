@@ -22,7 +22,7 @@ namespace switchyard::models {
 class Decoder {
  public:
   // Registers all parameters in `table`, which must outlive the decoder, as must the mesh.
-  Decoder(ParameterTable& table, const config::Model& model, const parallel::Mesh& mesh);
+  Decoder(const Scope& root, const config::Model& model, const parallel::Mesh& mesh);
 
   // This rank's share of the step's language-model loss: `scale` * sum of -log p(target), a
   // differentiable scalar. The output's auxiliary losses join its gradient, not its value.

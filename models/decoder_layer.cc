@@ -32,25 +32,26 @@ DecoderLayer::DecoderLayer(const Scope& scope, const config::Model& model,
       attention_norms_(scope, "attention", model),
       ffn_norms_(scope, "ffn", model) {
   const bool is_moe = config::is_moe_layer(model, static_cast<int>(place.layer));
+  const Scope attention = (scope / "attention").as(Role::kAttention);
   int64_t moe_index = place.moe_index;
   if (is_moe && model.attention().switch_projections()) {
-    projections_.emplace(scope / "attention", model, mesh, number_, moe_index);
+    projections_.emplace(attention, model, mesh, number_, moe_index);
     moe_index += SwitchProjections::kCount;
   }
   if (model.attention().has_latent()) {
-    latent_.emplace(scope / "attention", model);
+    latent_.emplace(attention, model);
   } else {
-    attention_.emplace(scope / "attention", model, place.relative_bias, projections_.has_value());
+    attention_.emplace(attention, model, place.relative_bias, projections_.has_value());
   }
   if (is_moe) {
     moe_.emplace(scope / "moe", model, mesh, number_, moe_index);
     stacking_ = model.moe().stacking();
   } else {
-    dense_.emplace(scope / "ffn", model, model.ffn(), model.d_ff());
+    dense_.emplace((scope / "ffn").as(Role::kFfn), model, model.ffn(), model.d_ff());
   }
   if (stacking_ == config::NO_STACKING) return;
   extra_norms_.emplace(scope, "extra_ffn", model);
-  extra_.emplace(scope / "extra_ffn", model, model.ffn(), model.d_ff());
+  extra_.emplace((scope / "extra_ffn").as(Role::kFfn), model, model.ffn(), model.d_ff());
 }
 
 at::Tensor DecoderLayer::forward(const at::Tensor& x_TD, const AttentionInput& input,

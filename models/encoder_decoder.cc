@@ -12,6 +12,7 @@
 #include "models/layers/dropout.h"
 #include "models/layers/output_z_loss.h"
 #include "models/layers/position.h"
+#include "models/layers/vocabulary.h"
 
 namespace switchyard::models {
 namespace {
@@ -71,6 +72,8 @@ std::optional<SwitchProjections> switch_projections(const Scope& scope, const co
                            place.moe_index);
 }
 
+Scope attention_scope(const Scope& layer) { return (layer / "attention").as(Role::kAttention); }
+
 Norm norm(const Scope& scope, const char* name, const config::Model& model) {
   return Norm(scope, name, norm_options(model), model.d_model());
 }
@@ -82,22 +85,24 @@ T5Layer::T5Layer(const Scope& scope, const config::Model& model, const parallel:
     : model_(model),
       number_(static_cast<uint32_t>(place.number)),
       attention_norm_(norm(scope, "attention_norm", model)),
-      projections_(switch_projections(scope / "attention", model, mesh, place)),
-      attention_(scope / "attention", model, projections_.has_value()),
+      projections_(switch_projections(attention_scope(scope), model, mesh, place)),
+      attention_(attention_scope(scope), model,
+                 projections_ ? T5Attention::Kind::kProjected : T5Attention::Kind::kSelf),
       ffn_norm_(norm(scope, "ffn_norm", model)) {
   if (place.is_decoder) {
     cross_norm_.emplace(norm(scope, "cross_attention_norm", model));
-    cross_.emplace(scope / "cross_attention", model);
+    cross_.emplace((scope / "cross_attention").as(Role::kAttention), model,
+                   T5Attention::Kind::kCross);
   }
   if (config::is_moe_layer(model, static_cast<int>(place.layer))) {
     const int64_t earlier = projections_ ? SwitchProjections::kCount : 0;
     moe_.emplace(scope / "moe", model, mesh, number_, place.moe_index + earlier);
   } else {
-    dense_.emplace(scope / "ffn", model, model.ffn(), model.d_ff());
+    dense_.emplace((scope / "ffn").as(Role::kFfn), model, model.ffn(), model.d_ff());
   }
   if (moe_ && model.moe().stacking() > config::NO_STACKING) {
     extra_norm_.emplace(norm(scope, "extra_ffn_norm", model));
-    extra_.emplace(scope / "extra_ffn", model, model.ffn(), model.d_ff());
+    extra_.emplace((scope / "extra_ffn").as(Role::kFfn), model, model.ffn(), model.d_ff());
   }
 }
 
@@ -167,19 +172,13 @@ at::Tensor T5Layer::next(const at::Tensor& x_TD, const at::Tensor& memory_TD,
   return feed_forward(h_TD, input, decision);
 }
 
-EncoderDecoder::EncoderDecoder(ParameterTable& table, const config::Model& model,
+EncoderDecoder::EncoderDecoder(const Scope& root, const config::Model& model,
                                const parallel::Mesh& mesh)
     : model_(model),
-      embedding_(Scope(table).parameter("embedding", {model.vocab_size(), model.d_model()},
-                                        {Init::kNormal, config::declared_init_std(model)})),
-      encoder_(make_stack(Scope(table) / "encoder", mesh, false)),
-      decoder_(make_stack(Scope(table) / "decoder", mesh, true)) {
-  embedding_.role = Parameter::Role::kEmbedding;
-  if (!model.tie_embeddings()) {
-    output_ = &Scope(table).parameter("output", {model.vocab_size(), model.d_model()},
-                                      {Init::kNormal, config::declared_init_std(model)});
-  }
-}
+      embedding_(register_embedding(root, model)),
+      encoder_(make_stack(root / "encoder", mesh, false)),
+      decoder_(make_stack((root / "decoder").of_target(), mesh, true)),
+      output_(register_output(root.of_target(), model)) {}
 
 EncoderDecoder::Stack EncoderDecoder::make_stack(const Scope& scope, const parallel::Mesh& mesh,
                                                  bool is_decoder) const {

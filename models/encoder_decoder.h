@@ -82,7 +82,7 @@ class EncoderDecoder {
  public:
   // num_layers counts the layers of each stack. Registers all parameters in `table`, which must
   // outlive the model, as must the mesh.
-  EncoderDecoder(ParameterTable& table, const config::Model& model, const parallel::Mesh& mesh);
+  EncoderDecoder(const Scope& root, const config::Model& model, const parallel::Mesh& mesh);
 
   // As Decoder::loss, of the batch's targets given its source and the targets before them. Tokens
   // of the source behind its count and positions without a target are padding: no expert sees them.
@@ -121,7 +121,7 @@ class EncoderDecoder {
   config::Model model_;
   Parameter& embedding_;
   Stack encoder_, decoder_;
-  Parameter* output_ = nullptr;  // null: tied to the embedding
+  Parameter* output_;  // null: tied to the embedding
 };
 
 }  // namespace switchyard::models

@@ -1,7 +1,6 @@
 #include "models/initializers.h"
 
 #include <cmath>
-#include <string_view>
 
 #include "core/config/layers.h"
 #include "core/tensor/aten.h"
@@ -12,28 +11,20 @@ namespace {
 // Standard deviation of a normal of unit scale that is cut at +-2.
 constexpr double kCutDeviation = 0.87962566103423978;
 
-// Whether the last part of the parameter's name is this.
-bool has_name(const Parameter& parameter, std::string_view name) {
-  return std::string_view(parameter.name).substr(parameter.name.rfind('.') + 1) == name;
-}
-
-bool is_embedding(const Parameter& parameter) {
-  return has_name(parameter, "embedding") || has_name(parameter, "position_embedding");
-}
-
 // Of fan_avg: variance 2 / (buckets + heads).
 double relative_bias_range(const Parameter& parameter) {
   return std::sqrt(6.0 / static_cast<double>(parameter.shape[0] + parameter.shape[1]));
 }
 
-Init init_of(const config::Model& model, const Parameter& parameter) {
+// In place of `own_init`, the rule that the module registered.
+Init init_of(const config::Model& model, const Parameter& parameter, const Init& own_init) {
   if (model.initializer() == config::NORMAL)
-    return {Init::kTruncatedNormal, parameter.init.value, model.init_cut()};
+    return {Init::kTruncatedNormal, own_init.value, model.init_cut()};
   if (model.initializer() == config::UNIFORM) return {Init::kUniform, model.init_range()};
-  if (is_embedding(parameter)) return {Init::kNormal, 1.0};
-  if (has_name(parameter, "relative_bias")) return {Init::kUniform, relative_bias_range(parameter)};
+  if (parameter.role == Role::kEmbedding) return {Init::kNormal, 1.0};
+  if (parameter.use == Use::kTable) return {Init::kUniform, relative_bias_range(parameter)};
   const double inputs = static_cast<double>(parameter.shape.back());
-  const double own = parameter.init.value / config::declared_init_std(model);
+  const double own = own_init.value / config::declared_init_std(model);
   const double deviation = own * std::sqrt(model.init_scale() / inputs);
   return {Init::kTruncatedNormal,
           model.init_restore_variance() ? deviation / kCutDeviation : deviation};
@@ -45,11 +36,12 @@ void choose_initializers(const config::Model& model, ParameterTable& table) {
   const bool is_plain = model.initializer() <= config::NORMAL && model.init_cut() == 0;
   if (is_plain) return;
   for (Parameter& parameter : table.parameters()) {
-    if (parameter.init.kind != Init::kNormal || parameter.init.is_own) continue;
-    Init init = init_of(model, parameter);
-    init.narrow_rows = parameter.init.narrow_rows;
-    init.narrow_by = parameter.init.narrow_by;
-    parameter.init = init;
+    for (Part& part : parameter.parts) {
+      if (part.init.kind != Init::kNormal || part.init.is_own) continue;
+      const double factor = part.init.factor;
+      part.init = init_of(model, parameter, part.init);
+      part.init.factor = factor;
+    }
   }
 }
 

@@ -5,14 +5,12 @@
 namespace switchyard::models {
 namespace {
 
-// Small, so that a part of the graph per parameter costs nothing. Biases are drawn like weights, so
-// that experts differ from the start.
-Parameter& drawn(const Scope& scope, const char* name, std::vector<int64_t> shape,
-                 const config::Model& model, bool decay) {
-  return scope.parameter(name, std::move(shape), {Init::kNormal, config::declared_init_std(model)},
-                         decay);
-}
+// Biases are drawn like weights, so that experts differ from the start.
+Init drawn(const config::Model& model) { return {Init::kNormal, config::declared_init_std(model)}; }
 
+Scope experts_of(const Scope& root) { return (root / "experts").as(Role::kExpert); }
+
+// The parameters are small, so that a part of the graph for each costs nothing.
 // weight [E, out, in] on x [T, in] or [T, E, in] -> [T, E, out].
 at::Tensor experts_linear(const at::Tensor& x, Parameter& weight, Parameter& bias) {
   const at::ScalarType type = x.scalar_type();
@@ -35,25 +33,26 @@ at::Tensor expert_error(const at::Tensor& gate_logits_TE, const at::Tensor& outp
   return -(gate_logits_TE.log_softmax(-1) - distance_TE / 2).logsumexp(-1);
 }
 
-LocalExperts::LocalExperts(ParameterTable& table, const config::Model& model)
+LocalExperts::LocalExperts(const Scope& root, const config::Model& model)
     : options_(model.local_experts()),
       num_classes_(model.vocab_size()),
-      output_weight_(
-          drawn(Scope(table) / "experts", "output",
-                {options_.num_experts(), num_classes_,
-                 options_.hidden_units() > 0 ? options_.hidden_units() : model.d_model()},
-                model, true)),
-      output_bias_(drawn(Scope(table) / "experts", "output_bias",
-                         {options_.num_experts(), num_classes_}, model, false)) {
-  const Scope experts = Scope(table) / "experts", gate = Scope(table) / "gate";
+      output_weight_(experts_of(root).matrix(
+          "output",
+          {options_.num_experts(), num_classes_,
+           options_.hidden_units() > 0 ? options_.hidden_units() : model.d_model()},
+          drawn(model))),
+      output_bias_(experts_of(root).vector("output_bias", {options_.num_experts(), num_classes_},
+                                           Use::kShift, drawn(model))) {
+  const Scope experts = experts_of(root), gate = (root / "gate").as(Role::kGate);
   const int64_t num_experts = options_.num_experts(), hidden = options_.hidden_units();
   if (hidden > 0) {
-    hidden_weight_ = &drawn(experts, "hidden", {num_experts, hidden, model.d_model()}, model, true);
-    hidden_bias_ = &drawn(experts, "hidden_bias", {num_experts, hidden}, model, false);
+    hidden_weight_ =
+        &experts.matrix("hidden", {num_experts, hidden, model.d_model()}, drawn(model));
+    hidden_bias_ = &experts.vector("hidden_bias", {num_experts, hidden}, Use::kShift, drawn(model));
   }
   if (num_experts > 1) {
-    gate_weight_ = &drawn(gate, "weight", {num_experts, model.d_model()}, model, true);
-    gate_bias_ = &drawn(gate, "bias", {num_experts}, model, false);
+    gate_weight_ = &gate.matrix("weight", {num_experts, model.d_model()}, drawn(model));
+    gate_bias_ = &gate.vector("bias", {num_experts}, Use::kShift, drawn(model));
   }
 }
 

@@ -28,7 +28,7 @@ at::Tensor expert_error(const at::Tensor& gate_logits_TE, const at::Tensor& outp
 class LocalExperts {
  public:
   // model.d_model counts a case's features, model.vocab_size its classes.
-  LocalExperts(ParameterTable& table, const config::Model& model);
+  LocalExperts(const Scope& root, const config::Model& model);
 
   // This rank's share of the step's error: `scale` * sum over cases with a target, which is the
   // one-hot class. nll (may be undefined; [T]) receives each case's error. Reports what the blended

@@ -11,6 +11,7 @@
 #include "models/layers/dropout.h"
 #include "models/layers/output_z_loss.h"
 #include "models/layers/sampled_softmax.h"
+#include "models/layers/vocabulary.h"
 
 namespace switchyard::models {
 namespace {
@@ -33,23 +34,18 @@ struct LstmLm::Pass {
   at::Tensor documents_BS;  // undefined in generation
 };
 
-LstmLm::LstmLm(ParameterTable& table, const config::Model& model, const parallel::Mesh& mesh)
-    : model_(model),
-      embedding_(Scope(table).parameter("embedding", {model.vocab_size(), model.d_model()},
-                                        {Init::kNormal, config::declared_init_std(model)})) {
-  embedding_.role = Parameter::Role::kEmbedding;
+LstmLm::LstmLm(const Scope& root, const config::Model& model, const parallel::Mesh& mesh)
+    : model_(model), embedding_(register_embedding(root, model)) {
   int64_t moe_index = 0;
   for (int64_t i = 0; i < model.num_layers(); ++i) {
-    const Scope scope = Scope(table) / "layers" / i;
+    const Scope scope = root / "layers" / i;
     Layer& layer = layers_.emplace_back(Layer{
-        Lstm(scope / "lstm", sizes_of(model), config::declared_init_std(model)), std::nullopt});
+        Lstm((scope / "lstm").as(Role::kLstm), sizes_of(model), config::declared_init_std(model)),
+        std::nullopt});
     if (!config::is_moe_layer(model, static_cast<int>(i))) continue;
     layer.moe.emplace(scope / "moe", model, mesh, static_cast<uint32_t>(i), moe_index++);
   }
-  if (!model.tie_embeddings()) {
-    output_ = &Scope(table).parameter("output", {model.vocab_size(), model.d_model()},
-                                      {Init::kNormal, config::declared_init_std(model)});
-  }
+  output_ = register_output(root, model);
 }
 
 at::Tensor LstmLm::run_layer(size_t i, const at::Tensor& x_TD, const Pass& pass, LstmState* state,

@@ -26,7 +26,7 @@ class LstmLm {
   // num_layers counts LSTM layers; those that are MoE layers by config::is_moe_layer are followed
   // by a mixture of experts. Registers all parameters in `table`, which must outlive the model, as
   // must the mesh.
-  LstmLm(ParameterTable& table, const config::Model& model, const parallel::Mesh& mesh);
+  LstmLm(const Scope& root, const config::Model& model, const parallel::Mesh& mesh);
 
   // As Decoder::loss. In training with model.lstm.sampled_softmax the loss is the sampled softmax's
   // estimate; `nll` must then be undefined.

@@ -8,18 +8,18 @@
 namespace switchyard::models {
 namespace {
 
-std::variant<Decoder, EncoderDecoder, LstmLm, LocalExperts> make(ParameterTable& table,
+std::variant<Decoder, EncoderDecoder, LstmLm, LocalExperts> make(const Scope& root,
                                                                  const config::Model& model,
                                                                  const parallel::Mesh& mesh) {
   switch (model.architecture()) {
     case config::ENCODER_DECODER:
-      return EncoderDecoder(table, model, mesh);
+      return EncoderDecoder(root, model, mesh);
     case config::LSTM_LM:
-      return LstmLm(table, model, mesh);
+      return LstmLm(root, model, mesh);
     case config::LOCAL_EXPERTS:
-      return LocalExperts(table, model);
+      return LocalExperts(root, model);
     default:
-      return Decoder(table, model, mesh);
+      return Decoder(root, model, mesh);
   }
 }
 
@@ -51,9 +51,9 @@ at::ScalarType compute_type(const config::RunConfig& config) {
   }
 }
 
-Model::Model(ParameterTable& table, const config::Model& model, const parallel::Mesh& mesh)
-    : model_(make(table, model, mesh)) {
-  choose_initializers(model, table);
+Model::Model(const Scope& root, const config::Model& model, const parallel::Mesh& mesh)
+    : model_(make(root, model, mesh)) {
+  choose_initializers(model, root.parameters());
 }
 
 at::Tensor Model::loss(const TokenBatch& batch, const StepContext& context, double scale,

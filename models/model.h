@@ -22,9 +22,9 @@ at::ScalarType compute_type(const config::RunConfig& config);
 
 class Model {
  public:
-  // Registers all parameters in `table`, with the initialisation that the config asks for. The
+  // Registers all parameters below `root`, with the initialisation that the config asks for. Their
   // table must outlive the model, as must the mesh.
-  Model(ParameterTable& table, const config::Model& model, const parallel::Mesh& mesh);
+  Model(const Scope& root, const config::Model& model, const parallel::Mesh& mesh);
 
   // This rank's share of the step's loss: `scale` * sum over targets, a differentiable scalar. nll
   // (may be undefined; [B*S], float32 or float64) receives each target's loss.

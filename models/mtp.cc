@@ -23,8 +23,8 @@ MultiTokenPrediction::MultiTokenPrediction(const Scope& scope, const config::Mod
                                            const parallel::Mesh& mesh, const LayerPlace& place)
     : hidden_norm_(scope, "hidden_norm", norm_options(model), model.d_model()),
       embedding_norm_(scope, "embedding_norm", norm_options(model), model.d_model()),
-      projection_(scope.parameter("projection", {model.d_model(), 2 * model.d_model()},
-                                  {Init::kNormal, config::declared_init_std(model)})),
+      projection_(scope.matrix("projection", {model.d_model(), 2 * model.d_model()},
+                               {Init::kNormal, config::declared_init_std(model)})),
       layer_(scope / "layer", model, mesh, place),
       final_norm_(scope, "final_norm", norm_options(model), model.d_model()) {}
 

@@ -53,7 +53,7 @@ void Adafactor::sum_over_experts(std::vector<Squares>& squares) const {
   auto next = squares.begin();
   for (const ParameterGroup& group : groups_) {
     for (size_t i = 0; i < group.parameters.size(); ++i, ++next) {
-      if (group.replicas != Replicas::kExpertData) continue;
+      if (!group.cut.contains(Axis::kExpert)) continue;
       cut.insert(cut.end(), {&next->update, &next->weight});
     }
   }

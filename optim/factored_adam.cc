@@ -11,13 +11,12 @@ FactoredAdam::FactoredAdam(const config::Optimizer& options, std::vector<Paramet
   constexpr int64_t kAlways = 1;  // factor a matrix of any size
   for (const ParameterGroup& group : groups_) {
     GroupState& state = states_.emplace_back();
-    if (group.replicas == Replicas::kData) {
+    if (!group.cut.contains(Axis::kExpert)) {
       state.dense = make_moments(group);
-    } else {
-      for (const Parameter* parameter : group.parameters) {
-        state.experts.emplace_back(*parameter, kAlways);
-      }
+      continue;
     }
+    for (const Parameter* parameter : group.parameters)
+      state.experts.emplace_back(*parameter, kAlways);
   }
 }
 

@@ -24,7 +24,7 @@ FactoredMoment::FactoredMoment(const Parameter& parameter, int64_t least_dim)
     : parameter_(&parameter) {
   const std::vector<int64_t> shape = parameter.local_shape();
   const auto options = parameter.master.options();
-  const size_t matrix_dims = shape.size() - (parameter.experts ? 1 : 0);
+  const size_t matrix_dims = shape.size() - (parameter.experts() ? 1 : 0);
   const bool is_large_matrix =
       matrix_dims == 2 && shape.back() >= least_dim && shape[shape.size() - 2] >= least_dim;
   if (is_large_matrix) {

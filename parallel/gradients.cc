@@ -1,6 +1,7 @@
 #include "parallel/gradients.h"
 
 #include <cmath>
+#include <map>
 
 #include <ATen/Dispatch.h>
 
@@ -35,25 +36,30 @@ double sum_of_squares(const at::Tensor& values) {
   return total;
 }
 
-Communicator& replicas_of(const ParameterGroup& group, const Mesh& mesh) {
-  return group.replicas == Replicas::kData ? mesh.data() : mesh.expert_data();
-}
-
 void reduce_gradients(std::vector<ParameterGroup>& groups, const Mesh& mesh) {
   for (ParameterGroup& group : groups) {
     const DType dtype = group.grad.scalar_type() == at::kDouble ? DType::kFloat64 : DType::kFloat32;
-    const char* what = group.replicas == Replicas::kData ? "gradients" : "expert gradients";
-    replicas_of(group, mesh)
-        .all_reduce(group.grad.mutable_data_ptr(), group.grad.numel(), dtype, ReduceOp::kSum, what);
+    const char* what = group.cut.contains(Axis::kExpert) ? "expert gradients" : "gradients";
+    for (const Axis axis : kAllAxes) {
+      if (!group.summed.contains(axis)) continue;
+      mesh.along(axis).all_reduce(group.grad.mutable_data_ptr(), group.grad.numel(), dtype,
+                                  ReduceOp::kSum, what);
+    }
   }
 }
 
 double gradient_norm(const std::vector<ParameterGroup>& groups, const Mesh& mesh) {
-  double replicated = 0, sharded = 0;
-  for (const ParameterGroup& group : groups) {
-    (group.replicas == Replicas::kData ? replicated : sharded) += sum_of_squares(group.grad);
+  std::map<AxisSet, double> squares;
+  for (const ParameterGroup& group : groups) squares[group.cut] += sum_of_squares(group.grad);
+  double total = 0;
+  for (auto [cut, sum] : squares) {
+    for (const Axis axis : kAllAxes) {
+      if (cut.contains(axis))
+        sum = mesh.along(axis).all_reduce(sum, ReduceOp::kSum, "gradient norm");
+    }
+    total += sum;
   }
-  return std::sqrt(replicated + mesh.expert().all_reduce(sharded, ReduceOp::kSum, "gradient norm"));
+  return std::sqrt(total);
 }
 
 }  // namespace switchyard::parallel

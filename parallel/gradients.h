@@ -10,9 +10,6 @@
 
 namespace switchyard::parallel {
 
-// The ranks over which a group's gradient is summed.
-Communicator& replicas_of(const ParameterGroup& group, const Mesh& mesh);
-
 // **Collective** over the mesh. In place, bucket by bucket in a fixed order; every replica gets the
 // same bits.
 void reduce_gradients(std::vector<ParameterGroup>& groups, const Mesh& mesh);
@@ -20,8 +17,8 @@ void reduce_gradients(std::vector<ParameterGroup>& groups, const Mesh& mesh);
 // In float64, in an order that does not depend on the number of threads. `values` is contiguous.
 double sum_of_squares(const at::Tensor& values);
 
-// **Collective** over the expert group. L2 norm of the whole model's reduced gradient: each expert
-// shard enters once, each replicated tensor once.
+// **Collective** over the axes that parameters are dealt over. L2 norm of the whole model's reduced
+// gradient: each piece enters once, however many ranks hold it.
 double gradient_norm(const std::vector<ParameterGroup>& groups, const Mesh& mesh);
 
 }  // namespace switchyard::parallel

@@ -52,6 +52,23 @@ Mesh::Mesh(Communicator& world, const MeshDegrees& degrees, int num_experts) : w
   expert_data_ = world.split(expert_index, fmt::format("expert_data[{}]", expert_index));
 }
 
+Communicator& Mesh::along(Axis axis) const {
+  switch (axis) {
+    case Axis::kExpert:
+      return *expert_;
+    case Axis::kExpertData:
+      return *expert_data_;
+    default:
+      return *world_;
+  }
+}
+
+Layout Mesh::layout() const {
+  Layout layout;
+  for (const Axis axis : kAllAxes) layout[axis] = {along(axis).rank(), along(axis).size()};
+  return layout;
+}
+
 std::string Mesh::describe() const {
   const int num_expert = expert_->size();
   const int num_expert_data = expert_data_->size();

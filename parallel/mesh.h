@@ -12,6 +12,7 @@
 #include <optional>
 #include <string>
 
+#include "core/tensor/layout.h"
 #include "parallel/communicator.h"
 
 namespace switchyard::parallel {
@@ -36,6 +37,11 @@ class Mesh {
   Communicator& expert() const { return *expert_; }
   // Ranks that hold the same experts; expert gradients are summed over it.
   Communicator& expert_data() const { return *expert_data_; }
+
+  // This rank's place on each axis.
+  Layout layout() const;
+  // The ranks that this rank shares the axis with.
+  Communicator& along(Axis axis) const;
 
   // The degrees for a world of `ranks`, without making groups: for `inspect`. Throws ConfigError.
   struct Shape {

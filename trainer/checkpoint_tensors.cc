@@ -41,7 +41,7 @@ std::span<std::byte> bytes_of(const at::Tensor& tensor) {
 
 void append_experts(const Held& held, std::vector<StoredTensor>& out) {
   const auto local = bytes_of(held.local);
-  const auto [begin, end] = *held.parameter.experts;
+  const auto [begin, end] = *held.parameter.experts();
   const size_t expert_bytes = end > begin ? local.size() / static_cast<size_t>(end - begin) : 0;
   for (int64_t expert = 0; expert < held.shape[0]; ++expert) {
     StoredTensor tensor{.name = held.prefix + expert_name(held.parameter.name, expert),
@@ -60,7 +60,7 @@ void append_experts(const Held& held, std::vector<StoredTensor>& out) {
 }
 
 void append(const Held& held, std::vector<StoredTensor>& out) {
-  if (held.parameter.experts) return append_experts(held, out);
+  if (held.parameter.experts()) return append_experts(held, out);
   out.push_back({.name = held.prefix + held.parameter.name,
                  .dtype = dtype_of(held.local),
                  .shape = held.shape,

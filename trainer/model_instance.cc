@@ -24,7 +24,7 @@ at::Tensor copy(const std::vector<T>& values, int64_t sequences, at::ScalarType 
 ModelInstance::ModelInstance(const config::RunConfig& config, parallel::Communicator& world)
     : mesh(world, models::mesh_degrees(config.mesh()),
            config.model().has_moe() ? config.model().moe().num_experts() : 0),
-      model(parameters, config.model(), mesh) {
+      model(Scope(parameters, mesh.layout()), config.model(), mesh) {
   optim::choose_weight_decay(config.optimizer(), parameters);
   parameters.allocate(models::compute_type(config));
 }

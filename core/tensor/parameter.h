@@ -1,9 +1,9 @@
 #pragma once
 // Parameters: the unit from which everything follows. One table, filled by the model's constructor,
-// says for each parameter its global name and shape, the slice this rank holds, who else holds the
-// same slice, how it starts and whether weight decay applies. Gradient reduction, the optimizer,
-// checkpoints, the census and the memory plan all read this table; nobody keeps a second list.
-// Filling it allocates no tensor.
+// says for each parameter its global name and shape, of which parts it is made, how it is dealt
+// over the axes of parallelism, what it is for and how it starts. Gradient reduction, the
+// optimizer, checkpoints, the census and the memory plan all read this table; nobody keeps a second
+// list, and nobody guesses from names. Filling it allocates no tensor.
 
 #include <cstdint>
 #include <deque>
@@ -14,13 +14,9 @@
 
 #include <ATen/core/Tensor.h>
 
-namespace switchyard {
+#include "core/tensor/layout.h"
 
-// Which ranks hold the same slice, hence over which ranks a gradient is summed.
-enum class Replicas : uint8_t {
-  kData,        // dense parameters: every rank that sees other tokens
-  kExpertData,  // expert parameters: ranks that hold the same experts
-};
+namespace switchyard {
 
 struct Init {
   enum Kind : uint8_t {
@@ -31,31 +27,83 @@ struct Init {
   } kind = kNormal;
   double value = 0.02;  // standard deviation, the constant, or half the range
   double cut = 2;
-  bool is_own = false;  // no rule for all matrices replaces it
-  // The first so many rows are drawn narrower: times this factor.
-  int64_t narrow_rows = 0;
-  double narrow_by = 1;
+  bool is_own = false;  // a rule for all matrices of the model does not replace this one
+  double factor = 1;    // draws are times this, also under a rule for all matrices
 };
 
-// A contiguous part of one dimension: the experts this rank holds.
-struct Slice {
-  int64_t begin = 0, end = 0;
+// The module that a parameter belongs to. What treats some parameters in a way of its own (the
+// census, weight decay, fine-tuning) asks for this.
+enum class Role : uint8_t {
+  kEmbedding,  // of tokens and of learned positions
+  kAttention,  // the experts and routers of its projections included
+  kLstm,
+  kRouter,
+  kExpert,
+  kSharedExpert,
+  kFfn,  // dense
+  kNorm,
+  kOutput,  // the matrix of the logits
+  kGate,    // of local experts (1991)
+  kOther,
+};
+
+// How a parameter's numbers meet a token's vector.
+enum class Use : uint8_t {
+  kMatrix,         // multiplied with it
+  kTable,          // rows are looked up
+  kScale,          // multiplied element by element
+  kShift,          // added to something, or compared with it
+  kSelectionBias,  // added to scores for the selection alone; a rule moves it, it has no gradient
+};
+
+// One of several tensors that are stored as one and multiplied in one product, such as "query",
+// "key" and "value": so many indices of one dimension. The only part of a plain parameter has no
+// name.
+struct Part {
+  std::string name;
+  int64_t size = 0;
+  Init init;
+};
+
+// Each part of dimension `dim` is dealt evenly over the ranks of the axis.
+struct Cut {
+  Axis axis;
+  int dim;
+};
+
+struct Box {
+  std::vector<int64_t> offset, extent;
+};
+
+// What a rank holds of one part.
+struct Piece {
+  size_t part;
+  Box global, local;  // in the whole tensor, and in this rank's
 };
 
 struct Parameter {
-  // What optimizers may treat in their own way.
-  enum class Role : uint8_t { kOther, kNormWeight, kEmbedding };
-
-  std::string name;              // global: "layers.3.moe.experts.w2"; dots separate modules
-  std::vector<int64_t> shape;    // global
-  std::optional<Slice> experts;  // dimension 0 is the expert dimension and this rank holds these
-  Init init;
-  bool decay = true;
+  std::string name;            // global: "layers.3.moe.experts.w2"; dots separate modules
+  std::vector<int64_t> shape;  // global
+  int part_dim = 0;            // the dimension that the parts are of
+  std::vector<Part> parts;     // at least one; their sizes add up to that dimension
+  std::vector<Cut> cuts;       // at most one per dimension
+  Layout layout;               // this rank's
   Role role = Role::kOther;
+  Use use = Use::kMatrix;
+  bool decay = true;  // whether weight decay applies
+  // Ranks that hold the same pieces and see different tokens: the gradient is summed over them.
+  AxisSet summed = {Axis::kData};
+  int64_t router = -1;         // the MoE layer that it belongs to, counted by routers; -1: none
+  bool of_target = false;      // multiplied with the tokens of an encoder-decoder's target
+  bool training_only = false;  // left out after training
 
-  Replicas replicas() const { return experts ? Replicas::kExpertData : Replicas::kData; }
   std::vector<int64_t> local_shape() const;
   int64_t local_count() const;
+  // In the order of the parts.
+  std::vector<Piece> pieces() const;
+  AxisSet cut_axes() const;
+  // The experts that this rank holds, if dimension 0 counts experts.
+  std::optional<Slice> experts() const;
 
   // Set by ParameterTable::allocate(); views into flat buffers.
   at::Tensor value;   // leaf in the compute type; ops read it. requires_grad() false: frozen
@@ -63,9 +111,12 @@ struct Parameter {
   at::Tensor grad;    // like master; ops accumulate into it in backward, autograd never does
 };
 
+// The part of a tensor of the parameter's local shape that the box in it covers; a view.
+at::Tensor view_of(const at::Tensor& local, const Box& box);
+
 // Parameters that are reduced and updated alike, contiguous in memory.
 struct ParameterGroup {
-  Replicas replicas;
+  AxisSet summed, cut;  // of each of them
   bool decay;
   std::vector<Parameter*> parameters;  // in table order; laid out one after another
   at::Tensor value, master, grad;  // [count] each; value aliases master when the types are equal
@@ -75,7 +126,8 @@ struct ParameterGroup {
 
 class ParameterTable {
  public:
-  // Registers one more; the reference stays valid for the table's life. Names are unique.
+  // Registers one more; the reference stays valid for the table's life. Throws CheckError for a
+  // name that is there already, and for parts or cuts that do not fit the shape.
   Parameter& add(Parameter parameter);
 
   // Allocates every group's flat buffers and the views, zeroes gradients. `compute` is bfloat16,
@@ -87,7 +139,7 @@ class ParameterTable {
 
   std::deque<Parameter>& parameters() { return parameters_; }
   const std::deque<Parameter>& parameters() const { return parameters_; }
-  // Non-empty groups in a fixed order: {data, expert-data} x {decay, no decay}.
+  // Non-empty groups in a fixed order: dense ones before those of experts, decayed before others.
   std::vector<ParameterGroup>& groups() { return groups_; }
   void zero_gradients();
 
@@ -97,23 +149,42 @@ class ParameterTable {
   std::vector<ParameterGroup> groups_;
 };
 
-// Where in the tree of names a module stands: Scope(table) / "layers" / 3 / "moe".
+// Where in the tree of names a module stands, and what holds for all parameters below:
+// (Scope(table, layout) / "layers" / 3 / "moe" / "experts").of_experts(8).
 class Scope {
  public:
-  explicit Scope(ParameterTable& table) : table_(&table) {}
+  explicit Scope(ParameterTable& table, const Layout& layout = {});
+
   Scope operator/(const std::string& name) const;
   Scope operator/(int64_t index) const { return *this / std::to_string(index); }
+  // The same place, for parameters with this property.
+  Scope as(Role role) const;
+  Scope of_router(int64_t router) const;
+  Scope of_target(bool is = true) const;
+  Scope training_only() const;
+  // Shapes get a first dimension of so many experts, which are dealt over the expert axis.
+  Scope of_experts(int64_t num_experts) const;
 
-  // Registers <scope>.<name>.
-  Parameter& parameter(const std::string& name, std::vector<int64_t> shape, Init init,
-                       bool decay = true) const;
-  // Same, for a stack of experts of which this rank holds `held`; shape[0] counts all experts.
-  Parameter& expert_parameter(const std::string& name, std::vector<int64_t> shape, Slice held,
-                              Init init, bool decay = true) const;
+  // Each registers <scope>.<name> with what holds here. The rows of a matrix may be parts.
+  Parameter& matrix(const std::string& name, const std::vector<Part>& rows, int64_t columns) const;
+  Parameter& matrix(const std::string& name, std::vector<int64_t> shape, const Init& init) const;
+  Parameter& table(const std::string& name, std::vector<int64_t> shape, const Init& init) const;
+  // Without weight decay: scales and shifts of any shape, or of parts.
+  Parameter& vector(const std::string& name, std::vector<int64_t> shape, Use use,
+                    const Init& init) const;
+  Parameter& vector(const std::string& name, const std::vector<Part>& parts, Use use) const;
+
+  const Layout& layout() const { return pattern_.layout; }
+  ParameterTable& parameters() const { return *table_; }  // of the whole model
 
  private:
+  // `shape` is that of one expert, and its first dimension the one of the parts.
+  Parameter& add(const std::string& name, std::vector<int64_t> shape, std::vector<Part> parts,
+                 Use use) const;
+
   ParameterTable* table_;
-  std::string path_;
+  Parameter pattern_;        // each parameter starts as a copy; its name is this place's
+  int64_t num_experts_ = 0;  // 0: no dimension of experts
 };
 
 // The parameter as a tensor of autograd's graph, cast to `type`: its gradient is accumulated into

@@ -11,15 +11,15 @@
 namespace switchyard::models {
 namespace {
 
-// Queries start narrower where scores are not scaled (T5, GLaM).
-Init qkv_init(const config::Model& model) {
-  Init init{Init::kNormal, config::declared_init_std(model)};
-  const config::Attention& attention = model.attention();
-  if (attention.position() == config::RELATIVE_BIAS) {
-    init.narrow_rows = int64_t{1} * attention.num_heads() * attention.head_dim();
-    init.narrow_by = 1 / std::sqrt(static_cast<double>(attention.head_dim()));
-  }
-  return init;
+// Queries, keys and values. Queries start narrower where scores are not scaled (T5, GLaM).
+std::vector<Part> qkv_parts(const config::Attention& attention, const Init& init) {
+  const int64_t keys = int64_t{1} * attention.num_kv_heads() * attention.head_dim();
+  Init query = init;
+  if (attention.position() == config::RELATIVE_BIAS)
+    query.factor = 1 / std::sqrt(static_cast<double>(attention.head_dim()));
+  return {{"query", int64_t{1} * attention.num_heads() * attention.head_dim(), query},
+          {"key", keys, init},
+          {"value", keys, init}};
 }
 
 }  // namespace
@@ -34,9 +34,12 @@ void KvCache::append(at::Tensor& key, at::Tensor& value) {
 
 Parameter& register_relative_bias(const Scope& scope, const config::Model& model) {
   const config::Attention& attention = model.attention();
-  return scope.parameter("relative_bias",
-                         {attention.relative_bias().num_buckets(), attention.num_heads()},
-                         {Init::kNormal, config::declared_init_std(model)}, /*decay=*/false);
+  Parameter& bias =
+      scope.as(Role::kAttention)
+          .table("relative_bias", {attention.relative_bias().num_buckets(), attention.num_heads()},
+                 {Init::kNormal, config::declared_init_std(model)});
+  bias.decay = false;
+  return bias;
 }
 
 at::Tensor relative_bias(const at::Tensor& bucket_SS, Parameter& table) {
@@ -49,16 +52,16 @@ Attention::Attention(const Scope& scope, const config::Model& model, Parameter* 
       num_heads_(options_.num_heads()),
       num_kv_heads_(options_.num_kv_heads()),
       head_dim_(options_.head_dim()),
-      qkv_(projected ? nullptr
-                     : &scope.parameter(
-                           "qkv", {(num_heads_ + 2 * num_kv_heads_) * head_dim_, model.d_model()},
-                           qkv_init(model))),
-      out_(scope.parameter("out", {model.d_model(), num_heads_ * head_dim_},
-                           {Init::kNormal, residual_init_std(model)})),
+      qkv_(projected
+               ? nullptr
+               : &scope.matrix(
+                     "qkv", qkv_parts(options_, {Init::kNormal, config::declared_init_std(model)}),
+                     model.d_model())),
+      out_(scope.matrix("out", {model.d_model(), num_heads_ * head_dim_},
+                        {Init::kNormal, residual_init_std(model)})),
       relative_bias_(shared_bias) {
   if (options_.qkv_bias()) {
-    qkv_bias_ = &scope.parameter("qkv_bias", {(num_heads_ + 2 * num_kv_heads_) * head_dim_},
-                                 {Init::kConstant, 0}, /*decay=*/false);
+    qkv_bias_ = &scope.vector("qkv_bias", qkv_parts(options_, {Init::kConstant, 0}), Use::kShift);
   }
   if (options_.qk_norm() != config::NO_QK_NORM) {
     const bool whole = options_.qk_norm() == config::FULL_WIDTH;

@@ -32,24 +32,19 @@ Activation activation_of(config::Ffn kind) {
   return Activation::kSwiglu;
 }
 
-const char* first_matrix(Activation activation) { return is_gated(activation) ? "w13" : "w1"; }
-
-int64_t first_width(Activation activation, int64_t d_ff) {
-  return is_gated(activation) ? 2 * d_ff : d_ff;
-}
-
-// `add` registers name, shape of one network, initialiser and decay, under the caller's scope.
-template <typename Add>
-FfnWeights register_weights(const config::Model& model, Activation activation, int64_t d_ff,
-                            Add&& add) {
+FfnWeights register_weights(const Scope& scope, const config::Model& model, Activation activation,
+                            int64_t d_ff) {
   const int64_t d_model = model.d_model();
-  FfnWeights weights{&add(first_matrix(activation), {first_width(activation, d_ff), d_model},
-                          {Init::kNormal, config::declared_init_std(model)}, true),
-                     &add("w2", {d_model, d_ff}, {Init::kNormal, residual_init_std(model)}, true)};
+  const Init init{Init::kNormal, config::declared_init_std(model)};
+  Parameter& in = is_gated(activation)
+                      ? scope.matrix("w13", {{"w1", d_ff, init}, {"w3", d_ff, init}}, d_model)
+                      : scope.matrix("w1", {d_ff, d_model}, init);
+  FfnWeights weights{
+      &in, &scope.matrix("w2", {d_model, d_ff}, {Init::kNormal, residual_init_std(model)})};
   if (model.ffn_bias() == config::MULTIPLICATIVE)
-    weights.scale = &add("scale", {d_ff}, {Init::kConstant, 1}, false);
+    weights.scale = &scope.vector("scale", {d_ff}, Use::kScale, {Init::kConstant, 1});
   if (model.ffn_bias() == config::ADDITIVE)
-    weights.shift = &add("shift", {d_ff}, {Init::kConstant, 0}, false);
+    weights.shift = &scope.vector("shift", {d_ff}, Use::kShift, {Init::kConstant, 0});
   return weights;
 }
 
@@ -63,11 +58,7 @@ double residual_init_std(const config::Model& model) {
 
 DenseFfn::DenseFfn(const Scope& scope, const config::Model& model, config::Ffn kind, int64_t d_ff)
     : activation_(activation_of(kind)),
-      weights_(register_weights(
-          model, activation_, d_ff,
-          [&](const char* name, std::vector<int64_t> shape, Init init, bool decay) -> Parameter& {
-            return scope.parameter(name, std::move(shape), init, decay);
-          })) {}
+      weights_(register_weights(scope, model, activation_, d_ff)) {}
 
 at::Tensor DenseFfn::forward(const at::Tensor& x_TD, const InnerDropout& dropout) const {
   const ProfiledPart part("sy::experts");
@@ -75,14 +66,10 @@ at::Tensor DenseFfn::forward(const at::Tensor& x_TD, const InnerDropout& dropout
   return ffn_experts(x_TD, weights_, activation_, {0, x_TD.size(0)}, mask_TF);
 }
 
-ExpertFfn::ExpertFfn(const Scope& scope, const config::Model& model, Slice held)
+ExpertFfn::ExpertFfn(const Scope& scope, const config::Model& model)
     : activation_(activation_of(model.moe().ffn())),
-      weights_(register_weights(
-          model, activation_, model.moe().d_ff(),
-          [&](const char* name, std::vector<int64_t> shape, Init init, bool decay) -> Parameter& {
-            shape.insert(shape.begin(), model.moe().num_experts());
-            return scope.expert_parameter(name, std::move(shape), held, init, decay);
-          })) {}
+      weights_(register_weights(scope.of_experts(model.moe().num_experts()), model, activation_,
+                                model.moe().d_ff())) {}
 
 at::Tensor ExpertFfn::forward(const at::Tensor& rows_RD, const std::vector<int64_t>& offsets,
                               const at::Tensor& mask_RF) const {

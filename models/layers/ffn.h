@@ -19,8 +19,8 @@ namespace switchyard::models {
 double residual_init_std(const config::Model& model);
 
 // y = (act(x w1^T) [* (x w3^T)]) w2^T, with the hidden layer times `scale` or plus `shift` where
-// the model has an ffn_bias. Registers <scope>.w13 [2F, D] (w1 above w3) or, without a gate,
-// <scope>.w1 [F, D]; <scope>.w2 [D, F]; and <scope>.scale or <scope>.shift [F].
+// the model has an ffn_bias. Registers <scope>.w13 [2F, D] (its parts w1 above w3) or, without a
+// gate, <scope>.w1 [F, D]; <scope>.w2 [D, F]; and <scope>.scale or <scope>.shift [F].
 class DenseFfn {
  public:
   DenseFfn(const Scope& scope, const config::Model& model, config::Ffn kind, int64_t d_ff);
@@ -32,11 +32,10 @@ class DenseFfn {
   FfnWeights weights_;
 };
 
-// The same for the model's routed experts, of which this rank holds `held`; all shapes begin with
-// the number of experts.
+// The same for the model's routed experts; all shapes begin with the number of experts.
 class ExpertFfn {
  public:
-  ExpertFfn(const Scope& scope, const config::Model& model, Slice held);
+  ExpertFfn(const Scope& scope, const config::Model& model);
   // rows [R, d_model] expert-major; offsets [e + 1]; mask [R, F] (dropout) may be undefined -> [R,
   // d_model].
   at::Tensor forward(const at::Tensor& rows_RD, const std::vector<int64_t>& offsets,

@@ -18,7 +18,7 @@ at::Tensor rope_neighbours(const at::Tensor& x_BSHd, const RotaryTables& tables)
 
 Parameter& matrix(const Scope& scope, const char* name, std::vector<int64_t> shape,
                   const config::Model& model) {
-  return scope.parameter(name, std::move(shape), {Init::kNormal, config::declared_init_std(model)});
+  return scope.matrix(name, std::move(shape), {Init::kNormal, config::declared_init_std(model)});
 }
 
 }  // namespace
@@ -37,8 +37,8 @@ LatentAttention::LatentAttention(const Scope& scope, const config::Model& model)
       kv_up_(matrix(scope, "kv_up",
                     {num_heads_ * (sizes_.nope_dim() + sizes_.value_dim()), sizes_.kv_rank()},
                     model)),
-      out_(scope.parameter("out", {model.d_model(), num_heads_ * sizes_.value_dim()},
-                           {Init::kNormal, residual_init_std(model)})) {
+      out_(scope.matrix("out", {model.d_model(), num_heads_ * sizes_.value_dim()},
+                        {Init::kNormal, residual_init_std(model)})) {
   if (sizes_.q_rank() == 0) return;
   q_down_ = &matrix(scope, "q_down", {sizes_.q_rank(), model.d_model()}, model);
   q_norm_.emplace(scope, "q_norm", rms_norm_options(model), sizes_.q_rank());

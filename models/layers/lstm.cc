@@ -22,17 +22,24 @@ at::Tensor goes_on(const at::Tensor& documents_BS, at::ScalarType type) {
   return same_BS;
 }
 
+std::vector<Part> gates(const LstmSizes& sizes, const Init& init) {
+  std::vector<Part> parts;
+  for (const char* name : {"input", "forget", "cell", "output"})
+    parts.push_back({name, sizes.hidden, init});
+  return parts;
+}
+
 }  // namespace
 
 Lstm::Lstm(const Scope& scope, const LstmSizes& sizes, double init_std)
     : sizes_(sizes),
-      input_(scope.parameter("input", {4 * sizes.hidden, sizes.input}, {Init::kNormal, init_std})),
-      recurrent_(scope.parameter("recurrent", {4 * sizes.hidden, sizes.output()},
-                                 {Init::kNormal, init_std})),
-      bias_(scope.parameter("bias", {4 * sizes.hidden}, {Init::kConstant, 0}, false)) {
+      input_(scope.matrix("input", gates(sizes, {Init::kNormal, init_std}), sizes.input)),
+      recurrent_(
+          scope.matrix("recurrent", gates(sizes, {Init::kNormal, init_std}), sizes.output())),
+      bias_(scope.vector("bias", gates(sizes, {Init::kConstant, 0}), Use::kShift)) {
   if (sizes.projection > 0) {
     projection_ =
-        &scope.parameter("projection", {sizes.projection, sizes.hidden}, {Init::kNormal, init_std});
+        &scope.matrix("projection", {sizes.projection, sizes.hidden}, {Init::kNormal, init_std});
   }
 }
 

@@ -15,10 +15,10 @@ NormOptions rms_norm_options(const config::Model& model) {
 
 Norm::Norm(const Scope& scope, const std::string& name, const NormOptions& options, int64_t width)
     : options_(options),
-      weight_(scope.parameter(name, {width}, {Init::kConstant, 1}, /*decay=*/false)) {
-  weight_.role = Parameter::Role::kNormWeight;
+      weight_(scope.as(Role::kNorm).vector(name, {width}, Use::kScale, {Init::kConstant, 1})) {
   if (options.kind == config::LAYER_NORM)
-    bias_ = &scope.parameter(name + "_bias", {width}, {Init::kConstant, 0}, /*decay=*/false);
+    bias_ =
+        &scope.as(Role::kNorm).vector(name + "_bias", {width}, Use::kShift, {Init::kConstant, 0});
 }
 
 at::Tensor Norm::forward(const at::Tensor& x) const {

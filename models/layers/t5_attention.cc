@@ -10,19 +10,21 @@
 
 namespace switchyard::models {
 
-T5Attention::T5Attention(const Scope& scope, const config::Model& model, bool projected)
+T5Attention::T5Attention(const Scope& scope, const config::Model& model, Kind kind)
     : num_heads_(model.attention().num_heads()),
       num_kv_heads_(model.attention().num_kv_heads()),
       head_dim_(model.attention().head_dim()),
       scores_{model.attention().scale(), model.attention().logit_cap()},
-      out_(scope.parameter("out", {model.d_model(), num_heads_ * head_dim_},
-                           {Init::kNormal, residual_init_std(model)})) {
-  if (projected) return;
-  query_ = &scope.parameter("query", {num_heads_ * head_dim_, model.d_model()},
-                            {Init::kNormal, config::declared_init_std(model) /
-                                                std::sqrt(static_cast<double>(head_dim_))});
-  key_value_ = &scope.parameter("key_value", {2 * num_kv_heads_ * head_dim_, model.d_model()},
-                                {Init::kNormal, config::declared_init_std(model)});
+      out_(scope.matrix("out", {model.d_model(), num_heads_ * head_dim_},
+                        {Init::kNormal, residual_init_std(model)})) {
+  if (kind == Kind::kProjected) return;
+  const Init init{Init::kNormal, config::declared_init_std(model)};
+  const Init narrow{Init::kNormal, init.value / std::sqrt(static_cast<double>(head_dim_))};
+  const int64_t keys = num_kv_heads_ * head_dim_;
+  query_ = &scope.matrix("query", {num_heads_ * head_dim_, model.d_model()}, narrow);
+  key_value_ =
+      &scope.matrix("key_value", {{"key", keys, init}, {"value", keys, init}}, model.d_model());
+  if (kind == Kind::kCross) key_value_->of_target = false;
 }
 
 at::Tensor T5Attention::query(const at::Tensor& x_TD) const { return linear(x_TD, *query_); }

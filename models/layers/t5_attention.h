@@ -16,9 +16,14 @@ namespace switchyard::models {
 
 class T5Attention {
  public:
-  // Registers <scope>.query [H d, D], <scope>.key_value [2 KV d, D], <scope>.out [D, H d]; with
-  // `projected` the last alone, as queries, keys and values come from elsewhere.
-  T5Attention(const Scope& scope, const config::Model& model, bool projected = false);
+  enum class Kind : uint8_t {
+    kSelf,
+    kProjected,  // queries, keys and values come from elsewhere
+    kCross,      // keys and values are the source's
+  };
+  // Registers <scope>.query [H d, D], <scope>.key_value [2 KV d, D] (its parts key above value) and
+  // <scope>.out [D, H d]; kProjected registers the last alone.
+  T5Attention(const Scope& scope, const config::Model& model, Kind kind = Kind::kSelf);
 
   // Rows [T, D] -> queries [T, H d]; keys and, beside them, values [T, 2 KV d].
   at::Tensor query(const at::Tensor& x_TD) const;

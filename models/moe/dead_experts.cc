@@ -16,22 +16,19 @@ struct LayerParameters {
   Parameter* bias = nullptr;
 };
 
-// In the table's order, which is that of the MoE layers.
-std::vector<LayerParameters> layers_of(ParameterTable& table) {
-  std::vector<LayerParameters> layers;
-  std::string prefix;
+// In the order of the routers.
+std::vector<LayerParameters> layers_of(ParameterTable& table, size_t num_routers) {
+  std::vector<LayerParameters> layers(num_routers);
   for (Parameter& parameter : table.parameters()) {
-    const std::string& name = parameter.name;
-    const size_t at = std::min(name.find(".router."), name.find(".experts."));
-    if (at == std::string::npos) continue;
-    if (layers.empty() || name.substr(0, at) != prefix) layers.emplace_back();
-    prefix = name.substr(0, at);
-    const std::string own = name.substr(at + 1);
-    if (parameter.experts) layers.back().experts.push_back(&parameter);
-    if (own == "router.weight" || own == "router.noise_weight") {
-      layers.back().router.push_back(&parameter);
+    if (parameter.router < 0) continue;
+    LayerParameters& layer = layers.at(parameter.router);
+    if (parameter.experts()) {
+      layer.experts.push_back(&parameter);
+    } else if (parameter.use == Use::kMatrix) {
+      layer.router.push_back(&parameter);
+    } else if (parameter.use == Use::kSelectionBias) {
+      layer.bias = &parameter;
     }
-    if (own == "router.selection_bias") layers.back().bias = &parameter;
   }
   return layers;
 }
@@ -46,12 +43,11 @@ at::Tensor noise_for(const at::Tensor& row, const Random& random, int64_t expert
 
 // Gives every rank of the expert group the row of expert `id`.
 at::Tensor row_everywhere(const Parameter& parameter, int64_t id, parallel::Communicator& ranks) {
-  const int64_t each = parameter.experts->end - parameter.experts->begin;
-  const bool held = id >= parameter.experts->begin && id < parameter.experts->end;
-  at::Tensor row = held ? parameter.master[id - parameter.experts->begin].clone()
-                        : at::empty_like(parameter.master[0]);
+  const Slice held = *parameter.experts();
+  at::Tensor row = held.contains(id) ? parameter.master[id - held.begin].clone()
+                                     : at::empty_like(parameter.master[0]);
   ranks.broadcast(row.mutable_data_ptr(), static_cast<int64_t>(row.nbytes()),
-                  static_cast<int>(id / each), "busiest expert");
+                  static_cast<int>(id / held.size()), "busiest expert");
   return row;
 }
 
@@ -67,10 +63,12 @@ struct Reinitializer {
     }
     for (Parameter* parameter : layer.experts) {
       const at::Tensor row = row_everywhere(*parameter, revival.busiest, ranks);
-      const int64_t local = revival.expert - parameter->experts->begin;
-      const bool held = local >= 0 && revival.expert < parameter->experts->end;
-      if (held) copy(row, parameter->master[local], revival);
-      stream += !held;
+      const Slice held = *parameter->experts();
+      if (held.contains(revival.expert)) {
+        copy(row, parameter->master[revival.expert - held.begin], revival);
+      } else {
+        ++stream;
+      }
     }
   }
 
@@ -87,9 +85,7 @@ struct Reinitializer {
 std::vector<Revival> revive(ParameterTable& table, const config::Moe& moe, const DeadExperts& dead,
                             const parallel::Mesh& mesh) {
   const at::NoGradGuard no_grad;
-  const std::vector<LayerParameters> layers = layers_of(table);
-  SY_CHECK(layers.size() == dead.ids.size(), "parameters of {} MoE layers, but health of {}",
-           layers.size(), dead.ids.size());
+  const std::vector<LayerParameters> layers = layers_of(table, dead.ids.size());
   Reinitializer reinitializer{dead, moe.dead_expert_noise(), mesh.expert()};
   std::vector<Revival> revivals;
   for (size_t i = 0; i < layers.size(); ++i) {

@@ -7,7 +7,7 @@
 
 namespace switchyard::models {
 
-DeepExperts::DeepExperts(const Scope& scope, const config::Model& model, Slice held) {
+DeepExperts::DeepExperts(const Scope& scope, const config::Model& model) {
   const config::Moe& moe = model.moe();
   const int hidden_layers = moe.hidden_layers();
   matrices_.reserve(static_cast<size_t>(hidden_layers) + 1);
@@ -17,7 +17,7 @@ DeepExperts::DeepExperts(const Scope& scope, const config::Model& model, Slice h
         moe.num_experts(), last ? model.d_model() : moe.d_ff(),
         first ? model.d_model() : moe.d_ff(),
         last ? residual_init_std(model) : config::declared_init_std(model)};
-    matrices_.emplace_back(scope / "layers" / i, sizes, held);
+    matrices_.emplace_back(scope / "layers" / i, sizes);
   }
 }
 

@@ -15,8 +15,8 @@ namespace switchyard::models {
 // y = W_n relu(... relu(W_1 x)), with moe.hidden_layers hidden layers of width d_ff.
 class DeepExperts {
  public:
-  // Registers <scope>.layers.<i>.weight [E, out, in], of which this rank holds `held`.
-  DeepExperts(const Scope& scope, const config::Model& model, Slice held);
+  // Registers <scope>.layers.<i>.weight [E, out, in].
+  DeepExperts(const Scope& scope, const config::Model& model);
   // rows [R, d_model] expert-major; offsets [e + 1] -> [R, d_model].
   at::Tensor forward(const at::Tensor& rows_RD, const std::vector<int64_t>& offsets) const;
 

@@ -4,9 +4,9 @@
 
 namespace switchyard::models {
 
-ExpertLinear::ExpertLinear(const Scope& scope, const Sizes& sizes, Slice held)
-    : weight_(scope.expert_parameter("weight", {sizes.num_experts, sizes.out, sizes.in}, held,
-                                     {Init::kNormal, sizes.init_std})) {}
+ExpertLinear::ExpertLinear(const Scope& scope, const Sizes& sizes)
+    : weight_(scope.of_experts(sizes.num_experts)
+                  .matrix("weight", {sizes.out, sizes.in}, {Init::kNormal, sizes.init_std})) {}
 
 at::Tensor ExpertLinear::forward(const at::Tensor& rows_RD,
                                  const std::vector<int64_t>& offsets) const {

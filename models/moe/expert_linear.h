@@ -16,8 +16,8 @@ class ExpertLinear {
     int64_t num_experts, out, in;
     double init_std;
   };
-  // Registers <scope>.weight [E, out, in], of which this rank holds `held`.
-  ExpertLinear(const Scope& scope, const Sizes& sizes, Slice held);
+  // Registers <scope>.weight [E, out, in].
+  ExpertLinear(const Scope& scope, const Sizes& sizes);
   // rows [R, in] expert-major; offsets [e + 1] -> [R, out].
   at::Tensor forward(const at::Tensor& rows_RD, const std::vector<int64_t>& offsets) const;
 

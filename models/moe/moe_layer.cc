@@ -20,22 +20,20 @@ namespace {
 // new row count.
 constexpr int64_t kRowBucket = 32;
 
-Slice held_experts(const config::Moe& moe, const parallel::Mesh& mesh) {
-  const int64_t each = moe.num_experts() / mesh.expert().size();
-  return {mesh.expert().rank() * each, (mesh.expert().rank() + 1) * each};
-}
-
 std::variant<ExpertFfn, ExpertLinear, DeepExperts> make_experts(const Scope& scope,
                                                                 const config::Model& model,
-                                                                Slice held,
                                                                 const Projection& projection) {
   if (projection.width > 0) {
     return ExpertLinear(
-        scope, {model.moe().num_experts(), projection.width, model.d_model(), projection.init_std},
-        held);
+        scope, {model.moe().num_experts(), projection.width, model.d_model(), projection.init_std});
   }
-  if (model.moe().hidden_layers() > 1) return DeepExperts(scope, model, held);
-  return ExpertFfn(scope, model, held);
+  if (model.moe().hidden_layers() > 1) return DeepExperts(scope, model);
+  return ExpertFfn(scope, model);
+}
+
+// Projections belong to the attention that they are for.
+Scope role_of(const Scope& scope, Role role, const Projection& projection) {
+  return projection.width > 0 ? scope : scope.as(role);
 }
 
 }  // namespace
@@ -48,11 +46,14 @@ MoeLayer::MoeLayer(const Scope& scope, const config::Model& model, const paralle
       layer_(layer),
       moe_index_(moe_index),
       num_routers_(config::num_routers(model)),
-      router_(scope / "router", moe_, model.d_model(), layer),
-      held_(held_experts(moe_, mesh)),
-      experts_(make_experts(scope / "experts", model, held_, projection)) {
+      router_(role_of(scope / "router", Role::kRouter, projection).of_router(moe_index), moe_,
+              model.d_model(), layer),
+      held_(share_of(moe_.num_experts(), scope.layout()[Axis::kExpert])),
+      experts_(
+          make_experts(role_of(scope / "experts", Role::kExpert, projection).of_router(moe_index),
+                       model, projection)) {
   const bool has_shared = projection.width == 0 && moe_.shared_expert().count() > 0;
-  if (has_shared) shared_expert_.emplace(scope / "shared_expert", model);
+  if (has_shared) shared_expert_.emplace((scope / "shared_expert").as(Role::kSharedExpert), model);
 }
 
 at::Tensor MoeLayer::forward(const at::Tensor& x_TD, const StepContext& context,

@@ -149,23 +149,23 @@ Router::Router(const Scope& scope, const config::Moe& moe, int64_t d_model, uint
     : moe_(moe), layer_(layer) {
   const Init init = init_of(moe.router(), d_model);
   if (moe.router().weighting() != config::EQUAL) {  // which needs no logits
-    weight_ = &scope.parameter("weight", {moe.num_experts(), d_model}, init);
+    weight_ = &scope.matrix("weight", {moe.num_experts(), d_model}, init);
   }
   const bool noisy = moe.router().noise() == config::LEARNED_NOISE;
-  if (noisy) noise_weight_ = &scope.parameter("noise_weight", {moe.num_experts(), d_model}, init);
+  if (noisy) noise_weight_ = &scope.matrix("noise_weight", {moe.num_experts(), d_model}, init);
   if (moe.router().hierarchy() > config::ONE_LEVEL) {
     const std::vector<int64_t> shape = {moe.router().num_groups(), d_model};
-    group_weight_ = &scope.parameter("group_weight", shape, init);
-    if (noisy) group_noise_weight_ = &scope.parameter("group_noise_weight", shape, init);
+    const Scope groups = scope.of_router(-1);  // no row of these is an expert's
+    group_weight_ = &groups.matrix("group_weight", shape, init);
+    if (noisy) group_noise_weight_ = &groups.matrix("group_noise_weight", shape, init);
   }
   if (moe.router().selection() == config::STRICTLY_BALANCED) {  // starts at the even probability
-    threshold_ =
-        &scope.parameter("threshold", {moe.num_experts()},
-                         {Init::kConstant, 1.0 / static_cast<double>(moe.num_experts())}, false);
+    threshold_ = &scope.vector("threshold", {moe.num_experts()}, Use::kShift,
+                               {Init::kConstant, 1.0 / static_cast<double>(moe.num_experts())});
   }
   if (moe.router().selection_bias()) {
-    selection_bias_ =
-        &scope.parameter("selection_bias", {moe.num_experts()}, {Init::kConstant, 0}, false);
+    selection_bias_ = &scope.vector("selection_bias", {moe.num_experts()}, Use::kSelectionBias,
+                                    {Init::kConstant, 0});
   }
 }
 

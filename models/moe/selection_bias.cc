@@ -9,14 +9,6 @@
 namespace switchyard::models {
 namespace {
 
-std::vector<Parameter*> biases_of(ParameterTable& table) {
-  std::vector<Parameter*> biases;
-  for (Parameter& parameter : table.parameters()) {
-    if (parameter.name.ends_with("router.selection_bias")) biases.push_back(&parameter);
-  }
-  return biases;
-}
-
 // Exact: compares num_experts * load with the sum of the loads.
 void move(const int64_t* load, double rate, const at::Tensor& bias_E) {
   const int64_t experts = bias_E.numel();
@@ -36,12 +28,13 @@ void update_selection_bias(ParameterTable& table, const config::Moe& moe,
                            const std::vector<RoutingStats>& stats, parallel::Communicator& ranks) {
   if (!moe.router().selection_bias()) return;
   const at::NoGradGuard no_grad;
-  const std::vector<Parameter*> biases = biases_of(table);
-  SY_CHECK(biases.size() == stats.size(), "{} selection biases, but statistics of {} MoE layers",
-           biases.size(), stats.size());
   const auto load = total_load(stats, moe.num_experts(), ranks);
-  for (size_t i = 0; i < biases.size(); ++i) {
-    move(load[i].data(), moe.router().bias_update_rate(), biases[i]->master);
+  for (Parameter& parameter : table.parameters()) {
+    if (parameter.use != Use::kSelectionBias) continue;
+    SY_CHECK(parameter.router >= 0 && parameter.router < std::ssize(stats),
+             "{} belongs to router {}, but there are statistics of {}", parameter.name,
+             parameter.router, stats.size());
+    move(load[parameter.router].data(), moe.router().bias_update_rate(), parameter.master);
   }
 }
 

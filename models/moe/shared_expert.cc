@@ -10,8 +10,8 @@ SharedExpert::SharedExpert(const Scope& scope, const config::Model& model)
     : ffn_(scope, model, model.moe().shared_expert().ffn(),
            int64_t{model.moe().shared_expert().count()} * model.moe().shared_expert().d_ff()) {
   if (model.moe().shared_expert().sigmoid_gate())
-    gate_ = &scope.parameter("gate", {1, model.d_model()},
-                             {Init::kNormal, config::declared_init_std(model)});
+    gate_ = &scope.matrix("gate", {1, model.d_model()},
+                          {Init::kNormal, config::declared_init_std(model)});
 }
 
 at::Tensor SharedExpert::forward(const at::Tensor& x_TD) const {

@@ -17,8 +17,8 @@ namespace switchyard {
 namespace {
 
 Parameter& add(ParameterTable& table, std::vector<int64_t> shape) {
-  return Scope(table).parameter(std::to_string(table.parameters().size()), std::move(shape),
-                                {Init::kNormal, 0.02});
+  return Scope(table).matrix(std::to_string(table.parameters().size()), std::move(shape),
+                             {Init::kNormal, 0.02});
 }
 
 struct ExpertShape {

@@ -120,12 +120,13 @@ TEST(Parameters, TellNormsAndTheEmbeddingFromTheRest) {
     const config::RunConfig config = tiny();
     const parallel::Mesh mesh(*world, {}, config.model().moe().num_experts());
     ParameterTable table;
-    const models::Model model(table, config.model(), mesh);
+    const models::Model model(Scope(table), config.model(), mesh);
     for (const Parameter& parameter : table.parameters()) {
       const bool is_norm = parameter.name.ends_with("norm");
       const bool is_embedding = parameter.name == "embedding";
-      EXPECT_EQ(parameter.role == Parameter::Role::kNormWeight, is_norm) << parameter.name;
-      EXPECT_EQ(parameter.role == Parameter::Role::kEmbedding, is_embedding) << parameter.name;
+      EXPECT_EQ(parameter.role == Role::kNorm && parameter.use == Use::kScale, is_norm)
+          << parameter.name;
+      EXPECT_EQ(parameter.role == Role::kEmbedding, is_embedding) << parameter.name;
     }
   }
 }

@@ -22,14 +22,16 @@ struct Layers {
     moe.set_dead_expert_action(config::REINITIALIZE);
     moe.set_dead_expert_noise(0.1);
     moe.mutable_router()->set_bias_update_rate(0.01);
-    const int64_t each = kExperts / mesh.expert().size(), first = mesh.expert().rank() * each;
     for (int layer = 0; layer < 2; ++layer) {
-      const Scope scope = Scope(table) / "layers" / layer / "moe";
-      (scope / "router").parameter("weight", {kExperts, 3}, {Init::kNormal, 1});
-      (scope / "router").parameter("selection_bias", {kExperts}, {Init::kNormal, 1}, false);
+      const Scope scope = Scope(table, mesh.layout()) / "layers" / layer / "moe";
+      const Scope router = (scope / "router").of_router(layer);
+      router.matrix("weight", {kExperts, 3}, {Init::kNormal, 1});
+      router.vector("selection_bias", {kExperts}, Use::kSelectionBias, {Init::kNormal, 1});
       (scope / "experts")
-          .expert_parameter("w1", {kExperts, 20, 30}, {first, first + each}, {Init::kNormal, 1});
-      (scope / "shared_expert").parameter("w1", {20, 30}, {Init::kNormal, 1});
+          .of_router(layer)
+          .of_experts(kExperts)
+          .matrix("w1", {20, 30}, {Init::kNormal, 1});
+      (scope / "shared_expert").matrix("w1", {20, 30}, {Init::kNormal, 1});
     }
     table.allocate(at::kBFloat16);
     table.initialize(1);
@@ -90,8 +92,8 @@ TEST(DeadExperts, AreTheSameWhereverExpertsLive) {
     spread.revive_third_of_second();
     for (const Parameter& parameter : spread.table.parameters()) {
       at::Tensor expected = alone.master(parameter.name);
-      if (parameter.experts) {
-        expected = expected.narrow(0, parameter.experts->begin, kExperts / 2);
+      if (parameter.experts()) {
+        expected = expected.narrow(0, parameter.experts()->begin, kExperts / 2);
       }
       EXPECT_TRUE(at::equal(parameter.master, expected)) << parameter.name;
     }

@@ -52,7 +52,7 @@ TEST(Dropout, OfAttentionKeepsTheMeanInBFloat16) {
 struct Identity {
   explicit Identity(int64_t width) {
     for (const char* name : {"in", "out"})
-      Scope(table).parameter(name, {1, width, width}, {Init::kConstant, 0});
+      Scope(table).matrix(name, {1, width, width}, {Init::kConstant, 0});
     table.allocate(at::kBFloat16);
     for (Parameter& parameter : table.parameters()) {
       parameter.value.detach().zero_();

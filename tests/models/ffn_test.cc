@@ -73,9 +73,8 @@ TEST(DeepExperts, AreEachALineOfMatricesWithTheirGradients) {
   model.mutable_moe()->set_num_experts(2);
   model.mutable_moe()->set_d_ff(6);
   model.mutable_moe()->set_hidden_layers(2);
-  Instance<DeepExperts> experts([&](ParameterTable& table) {
-    return DeepExperts(Scope(table) / "experts", model, {0, 2});
-  });
+  Instance<DeepExperts> experts(
+      [&](ParameterTable& table) { return DeepExperts(Scope(table) / "experts", model); });
   const at::Tensor x = input();
   const auto forward = [&] { return experts.module.forward(x, {0, 10, kTokens}); };
   std::vector<at::Tensor> parts{x.slice(0, 0, 10), x.slice(0, 10)};

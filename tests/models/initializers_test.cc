@@ -16,13 +16,14 @@ struct Table {
   explicit Table(config::Model model) {
     model.set_init_std(0.02);
     const Scope root(table);
-    embedding = &root.parameter("embedding", {300, 40}, {Init::kNormal, 0.02});
-    positions = &root.parameter("position_embedding", {300, 40}, {Init::kNormal, 0.02});
-    matrix = &(root / "layers" / 0).parameter("w2", {300, 50}, {Init::kNormal, 0.02});
-    experts = &root.expert_parameter("experts", {4, 100, 200}, {0, 4}, {Init::kNormal, 0.02});
-    query = &root.parameter("query", {300, 50}, {Init::kNormal, 0.01});
-    bias = &(root / "encoder").parameter("relative_bias", {32, 8}, {Init::kNormal, 0.02});
-    norm = &root.parameter("norm", {7}, {Init::kConstant, 1});
+    const Scope embeddings = root.as(Role::kEmbedding);
+    embedding = &embeddings.table("embedding", {300, 40}, {Init::kNormal, 0.02});
+    positions = &embeddings.table("position_embedding", {300, 40}, {Init::kNormal, 0.02});
+    matrix = &(root / "layers" / 0).matrix("w2", {300, 50}, {Init::kNormal, 0.02});
+    experts = &root.of_experts(4).matrix("experts", {100, 200}, {Init::kNormal, 0.02});
+    query = &root.matrix("query", {300, 50}, {Init::kNormal, 0.01});
+    bias = &(root / "encoder").table("relative_bias", {32, 8}, {Init::kNormal, 0.02});
+    norm = &root.vector("norm", {7}, Use::kScale, {Init::kConstant, 1});
     choose_initializers(model, table);
     table.allocate(at::kDouble);
     table.initialize(5);

@@ -170,7 +170,7 @@ TEST(LstmLm, HasTheGradientsOfFiniteDifferences) {
 }
 
 struct Vocabulary {
-  Vocabulary() : weight(Scope(table).parameter("output", {9, 4}, {Init::kNormal, 1})) {
+  Vocabulary() : weight(Scope(table).matrix("output", {9, 4}, {Init::kNormal, 1})) {
     table.allocate(at::kDouble);
     table.initialize(2);
   }

@@ -24,7 +24,8 @@ constexpr int64_t kTokens = 24, kGroup = 12;
 struct Layer {
   Layer(const config::Model& model, parallel::Communicator& world,
         at::ScalarType type = at::kDouble)
-      : mesh(world, {}, model.moe().num_experts()), layer(Scope(table) / "moe", model, mesh, 0, 0) {
+      : mesh(world, {}, model.moe().num_experts()),
+        layer(Scope(table, mesh.layout()) / "moe", model, mesh, 0, 0) {
     table.allocate(type);
     table.initialize(7);
   }

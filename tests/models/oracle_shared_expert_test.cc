@@ -32,7 +32,7 @@ struct Instance {
   explicit Instance(const config::Model& model)
       : world(parallel::make_single()),
         mesh(*world, {}, model.moe().num_experts()),
-        layer(Scope(table) / "moe", model, mesh, 0, 0) {
+        layer(Scope(table, mesh.layout()) / "moe", model, mesh, 0, 0) {
     table.allocate(at::kDouble);
     oracle::fill(table);
   }

@@ -19,7 +19,8 @@ struct Biases {
     moe.mutable_router()->set_bias_update_rate(0.1);
     for (int layer = 0; layer < 2; ++layer) {
       (Scope(table) / layer / "router")
-          .parameter("selection_bias", {4}, {Init::kConstant, 0}, false);
+          .of_router(layer)
+          .vector("selection_bias", {4}, Use::kSelectionBias, {Init::kConstant, 0});
     }
     table.allocate(at::kBFloat16);  // the bias itself stays float32
     table.initialize(1);

@@ -199,7 +199,7 @@ LayerLosses layer_losses(const config::Model& model, parallel::Communicator& wor
                          int64_t tokens, int64_t tokens_in_step) {
   const parallel::Mesh mesh(world, {}, model.moe().num_experts());
   ParameterTable table;
-  const MoeLayer layer(Scope(table) / "moe", model, mesh, 0, 0);
+  const MoeLayer layer(Scope(table, mesh.layout()) / "moe", model, mesh, 0, 0);
   table.allocate(at::kDouble);
   table.initialize(7);
   std::vector<RoutingStats> stats(1);

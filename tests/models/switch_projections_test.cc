@@ -26,7 +26,7 @@ struct Projections {
     model.mutable_moe()->mutable_capacity()->set_policy(config::NO_DROP);
     world = parallel::make_single();
     mesh.emplace(*world, parallel::MeshDegrees{}, model.moe().num_experts());
-    layer.emplace(Scope(table) / "attention", model, *mesh, 0, 0);
+    layer.emplace(Scope(table, mesh->layout()) / "attention", model, *mesh, 0, 0);
     table.allocate(at::kDouble);
     table.initialize(3);
     at::manual_seed(2);

@@ -50,7 +50,8 @@ config::Model model_with(config::GroupRule rule, int max_group_tokens) {
 
 struct Layer {
   Layer(const config::Model& model, parallel::Communicator& world)
-      : mesh(world, {}, model.moe().num_experts()), layer(Scope(table) / "moe", model, mesh, 0, 0) {
+      : mesh(world, {}, model.moe().num_experts()),
+        layer(Scope(table, mesh.layout()) / "moe", model, mesh, 0, 0) {
     table.allocate(at::kDouble);
     table.initialize(7);
   }

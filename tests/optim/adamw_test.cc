@@ -28,8 +28,8 @@ double gradient_of(int step, int64_t i) {
 // A matrix that decays and a norm that does not.
 struct Weights {
   explicit Weights(at::ScalarType type)
-      : matrix(Scope(table).parameter("matrix", {4, 9}, {Init::kNormal, 0.5})),
-        norm(Scope(table).parameter("norm", {5}, {Init::kConstant, 1}, false)) {
+      : matrix(Scope(table).matrix("matrix", {4, 9}, {Init::kNormal, 0.5})),
+        norm(Scope(table).vector("norm", {5}, Use::kScale, {Init::kConstant, 1})) {
     table.allocate(type);
     table.initialize(11);
   }

@@ -58,7 +58,7 @@ std::map<std::string, at::Tensor> train(const config::Optimizer& options,
   std::map<std::string, at::Tensor> result;
   for (const Parameter& parameter : weights.table.parameters()) {
     at::Tensor whole = parameter.master.clone();
-    if (parameter.experts) {
+    if (parameter.experts()) {
       const at::Tensor piece = whole.contiguous();
       whole = at::empty(parameter.shape, piece.options());
       weights.mesh.expert().all_gather(piece.const_data_ptr(), whole.mutable_data_ptr(),
@@ -328,7 +328,7 @@ TEST_P(EveryOptimizer, ShowsItsStateUnderGlobalShapes) {
     const auto optimizer = make_optimizer(options(), weights.table.groups(), weights.mesh);
     for (const StateTensor& tensor : optimizer->state()) {
       std::vector<int64_t> local = tensor.shape;
-      if (tensor.parameter->experts) {
+      if (tensor.parameter->experts()) {
         EXPECT_EQ(tensor.shape[0], kNumExperts) << tensor.kind;
         local[0] /= 2;
       }

@@ -20,10 +20,10 @@ std::map<std::string, double> decayed(config::Optimizer options) {
   ParameterTable table;
   const Scope scope(table);
   const Init one{Init::kConstant, 1};
-  scope.parameter("matrix", {2, 3}, one);
-  scope.parameter("embedding", {5, 3}, one).role = Parameter::Role::kEmbedding;
-  scope.parameter("norm", {3}, one, false).role = Parameter::Role::kNormWeight;
-  scope.parameter("norm_bias", {3}, one, false);
+  scope.matrix("matrix", {2, 3}, one);
+  scope.as(Role::kEmbedding).table("embedding", {5, 3}, one);
+  scope.as(Role::kNorm).vector("norm", {3}, Use::kScale, one);
+  scope.as(Role::kNorm).vector("norm_bias", {3}, Use::kShift, one);
   choose_weight_decay(options, table);
   table.allocate(at::kDouble);
   table.initialize(1);

@@ -17,18 +17,14 @@ inline constexpr int kNumExperts = 4;
 struct Weights {
   explicit Weights(parallel::Communicator& world, at::ScalarType type = at::kDouble)
       : mesh(world, {}, kNumExperts),
-        matrix(Scope(table).parameter("matrix", {4, 9}, {Init::kNormal, 0.5})),
-        narrow(Scope(table).parameter("narrow", {2, 9}, {Init::kNormal, 1e-5})),
-        norm(Scope(table).parameter("norm", {5}, {Init::kConstant, 1}, false)),
-        experts(Scope(table).expert_parameter("experts", {kNumExperts, 3, 6}, held(),
-                                              {Init::kNormal, 0.3})) {
+        matrix(Scope(table).matrix("matrix", {4, 9}, {Init::kNormal, 0.5})),
+        narrow(Scope(table).matrix("narrow", {2, 9}, {Init::kNormal, 1e-5})),
+        norm(Scope(table).vector("norm", {5}, Use::kScale, {Init::kConstant, 1})),
+        experts(Scope(table, mesh.layout())
+                    .of_experts(kNumExperts)
+                    .matrix("experts", {3, 6}, {Init::kNormal, 0.3})) {
     table.allocate(type);
     table.initialize(11);
-  }
-
-  Slice held() const {
-    const int64_t each = kNumExperts / mesh.expert().size();
-    return {mesh.expert().rank() * each, (mesh.expert().rank() + 1) * each};
   }
 
   static double gradient_of(int step, const std::string& name, int64_t i) {
@@ -39,7 +35,7 @@ struct Weights {
   void set_gradients(int step) {
     for (Parameter& parameter : table.parameters()) {
       const at::Tensor flat = parameter.grad.view(-1);
-      const int64_t first = parameter.experts ? parameter.experts->begin * 18 : 0;
+      const int64_t first = parameter.experts() ? parameter.experts()->begin * 18 : 0;
       for (int64_t i = 0; i < flat.numel(); ++i) {
         flat[i] = gradient_of(step, parameter.name, first + i);
       }

@@ -20,20 +20,18 @@ double expert_element(int rank, int64_t e, int64_t i) { return 10 * e + 3 * rank
 
 struct Model {
   explicit Model(const Mesh& mesh, at::ScalarType type)
-      : dense(Scope(table).parameter("dense", {kWidth}, {})),
-        experts(Scope(table).expert_parameter("experts", {kExperts, kWidth}, held_by(mesh), {})) {
+      : dense(Scope(table).vector("dense", {kWidth}, Use::kShift, {})),
+        experts(Scope(table, mesh.layout())
+                    .of_experts(kExperts)
+                    .vector("experts", {kWidth}, Use::kShift, {})) {
     table.allocate(type);
     const int rank = mesh.world().rank();
     for (int64_t i = 0; i < kWidth; ++i) {
       dense.grad[i] = dense_element(rank, i);
-      for (int64_t e = experts.experts->begin; e < experts.experts->end; ++e) {
-        experts.grad[e - experts.experts->begin][i] = expert_element(rank, e, i);
-      }
+      const Slice held = *experts.experts();
+      for (int64_t e = held.begin; e < held.end; ++e)
+        experts.grad[e - held.begin][i] = expert_element(rank, e, i);
     }
-  }
-  static Slice held_by(const Mesh& mesh) {
-    const int64_t local = kExperts / mesh.expert().size();
-    return {mesh.expert().rank() * local, (mesh.expert().rank() + 1) * local};
   }
 
   ParameterTable table;
@@ -67,8 +65,8 @@ void expect_direct_sums(Communicator& world, int expert_degree, at::ScalarType t
     for (int64_t e = 0; e < kExperts; ++e) {
       const double expected = summed_expert(mesh, e, i);
       squares += expected * expected;
-      const Slice held = *model.experts.experts;
-      if (e < held.begin || e >= held.end) continue;
+      const Slice held = *model.experts.experts();
+      if (!held.contains(e)) continue;
       EXPECT_EQ(model.experts.grad[e - held.begin][i].item<double>(), expected);
     }
   }
@@ -90,7 +88,7 @@ TEST(GradientNorm, CountsEveryElementOfSeveralBlocks) {
   ThreadGroup(1).run([](Communicator& world) {
     const Mesh mesh(world, {}, 0);
     ParameterTable table;
-    Parameter& large = Scope(table).parameter("large", {3, 70'001}, {});
+    Parameter& large = Scope(table).matrix("large", {3, 70'001}, {});
     table.allocate(at::kFloat);
     large.grad.fill_(0.5);
     EXPECT_EQ(gradient_norm(table.groups(), mesh), std::sqrt(0.25 * 3 * 70'001));

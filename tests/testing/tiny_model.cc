@@ -108,7 +108,7 @@ models::StepContext context_of(const config::RunConfig& config, const Batch& bat
 // Experts of all ranks in one tensor, in order of their id.
 at::Tensor assemble(const Parameter& parameter, const at::Tensor& local,
                     const parallel::Mesh& mesh) {
-  if (!parameter.experts) return local.clone();
+  if (!parameter.experts()) return local.clone();
   at::Tensor whole = at::empty(parameter.shape, local.options());
   const at::Tensor piece = local.contiguous();
   mesh.expert().all_gather(piece.const_data_ptr(), whole.mutable_data_ptr(),
@@ -240,7 +240,7 @@ TrainingTrace train_tiny(const config::RunConfig& config, parallel::Communicator
   if (config.mesh().has_expert()) degrees.expert = config.mesh().expert();
   const parallel::Mesh mesh(world, degrees, config.model().moe().num_experts());
   ParameterTable table;
-  const models::Model model(table, config.model(), mesh);
+  const models::Model model(Scope(table, mesh.layout()), config.model(), mesh);
   table.allocate(models::compute_type(config));
   table.initialize(config.seed());
   optim::AdamW optimizer(config.optimizer(), table.groups());

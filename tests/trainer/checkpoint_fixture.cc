@@ -14,15 +14,6 @@
 #include "parallel/thread.h"
 
 namespace switchyard::trainer {
-namespace {
-
-Slice held_experts(const parallel::Mesh& mesh) {
-  const int64_t each = kNumExperts / mesh.expert().size();
-  return {mesh.expert().rank() * each, (mesh.expert().rank() + 1) * each};
-}
-
-}  // namespace
-
 config::RunConfig debug_config() {
   static const config::RunConfig config =
       config::load_config(std::string(std::getenv("SY_TEST_ROOT")) + "/configs/debug.textproto");
@@ -32,12 +23,12 @@ config::RunConfig debug_config() {
 TinyModel::TinyModel(parallel::Communicator& world, at::ScalarType compute,
                      const parallel::MeshDegrees& degrees)
     : mesh(world, degrees, kNumExperts) {
-  const Scope root(table);
-  root.parameter("embedding", {6, 5}, {});
-  root.parameter("norm", {5}, {}, /*decay=*/false);
-  const Scope experts = root / "layers" / 0 / "experts";
-  experts.expert_parameter("w13", {kNumExperts, 3, 5}, held_experts(mesh), {});
-  experts.expert_parameter("w2", {kNumExperts, 5, 2}, held_experts(mesh), {});
+  const Scope root(table, mesh.layout());
+  root.table("embedding", {6, 5}, {});
+  root.vector("norm", {5}, Use::kScale, {});
+  const Scope experts = (root / "layers" / 0 / "experts").of_experts(kNumExperts);
+  experts.matrix("w13", {3, 5}, {});
+  experts.matrix("w2", {5, 2}, {});
   table.allocate(compute);
   optimizer = std::make_unique<optim::AdamW>(debug_config().optimizer(), table.groups());
 }

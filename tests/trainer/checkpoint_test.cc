@@ -147,11 +147,11 @@ TEST(Checkpoint, ListsEveryTensorThatDoesNotFitTheModel) {
   save_step_by(1, folder.path(), 1);
   ParameterTable table;
   const Scope root(table);
-  root.parameter("embedding", {6, 4}, {});  // other shape
-  root.parameter("bias", {5}, {});          // in place of norm
+  root.table("embedding", {6, 4}, {});        // other shape
+  root.vector("bias", {5}, Use::kShift, {});  // in place of norm
   const Scope experts = root / "layers" / 0 / "experts";
-  experts.expert_parameter("w13", {kNumExperts + 1, 3, 5}, {0, kNumExperts + 1}, {});  // one more
-  experts.expert_parameter("w2", {kNumExperts, 5, 2}, {0, kNumExperts}, {});
+  experts.of_experts(kNumExperts + 1).matrix("w13", {3, 5}, {});  // one more
+  experts.of_experts(kNumExperts).matrix("w2", {5, 2}, {});
   table.allocate(at::kFloat);
   const CheckpointReader reader(folder.file("step_1"));
   EXPECT_THAT(

@@ -40,7 +40,7 @@ at::Tensor draw(const std::vector<int64_t>& shape, at::ScalarType type, uint64_t
 void fill_table(ParameterTable& table, const std::vector<std::vector<int64_t>>& shapes,
                 at::ScalarType compute) {
   for (size_t i = 0; i < shapes.size(); ++i) {
-    table.add({fmt::format("w{}", i), shapes[i], {}, {Init::kNormal, 0.5}, true, {}, {}, {}, {}});
+    Scope(table).matrix(fmt::format("w{}", i), shapes[i], {Init::kNormal, 0.5});
   }
   table.allocate(compute);
   table.initialize(5);

@@ -8,39 +8,42 @@
 namespace switchyard {
 namespace {
 
-void fill(ParameterTable& table, Slice held) {
-  const Scope root(table);
+void fill(ParameterTable& table, const Place& expert = {}) {
+  Layout layout;
+  layout[Axis::kExpert] = expert;
+  const Scope root(table, layout);
   const Scope layer = root / "layers" / 3;
-  layer.parameter("norm.weight", {5}, {Init::kConstant, 1.0}, /*decay=*/false);
-  layer.parameter("attention.q", {6, 5}, {});
-  (layer / "moe").expert_parameter("experts.w2", {4, 3, 7}, held, {});
-  root.parameter("embedding", {11, 5}, {Init::kNormal, 0.1});
+  layer.vector("norm.weight", {5}, Use::kScale, {Init::kConstant, 1.0});
+  layer.matrix("attention.q", {6, 5}, {});
+  (layer / "moe").of_experts(4).matrix("experts.w2", {3, 7}, {});
+  root.table("embedding", {11, 5}, {Init::kNormal, 0.1});
 }
 
 TEST(ParameterTable, NamesParametersByTheirPlaceInTheTree) {
   ParameterTable table;
-  fill(table, {0, 4});
+  fill(table);
   EXPECT_EQ(table.parameters()[0].name, "layers.3.norm.weight");
   EXPECT_EQ(table.parameters()[2].name, "layers.3.moe.experts.w2");
 }
 
 TEST(ParameterTable, GroupsByReplicasAndDecayInAFixedOrder) {
   ParameterTable table;
-  fill(table, {1, 3});
+  fill(table, {1, 2});
   table.allocate(at::kFloat);
   ASSERT_EQ(table.groups().size(), 3u);
   EXPECT_EQ(table.groups()[0].parameters.size(), 2u);
   EXPECT_TRUE(table.groups()[0].decay);
   EXPECT_EQ(table.groups()[1].parameters[0]->name, "layers.3.norm.weight");
   EXPECT_FALSE(table.groups()[1].decay);
-  EXPECT_EQ(table.groups()[2].replicas, Replicas::kExpertData);
+  EXPECT_EQ(table.groups()[2].summed, AxisSet{Axis::kExpertData});
+  EXPECT_EQ(table.groups()[2].cut, AxisSet{Axis::kExpert});
   EXPECT_EQ(table.parameters()[2].value.sizes(), at::IntArrayRef({2, 3, 7}));
 }
 
 TEST(ParameterTable, GivesAlignedViewsIntoFlatBuffers) {
   for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kDouble}) {
     ParameterTable table;
-    fill(table, {0, 4});
+    fill(table);
     table.allocate(type);
     for (const ParameterGroup& group : table.groups()) {
       for (const Parameter* parameter : group.parameters) {
@@ -58,7 +61,7 @@ TEST(ParameterTable, GivesAlignedViewsIntoFlatBuffers) {
 
 TEST(ParameterTable, LeavesThePaddingZero) {
   ParameterTable table;
-  fill(table, {0, 4});
+  fill(table);
   table.allocate(at::kBFloat16);
   table.initialize(1);
   for (const ParameterGroup& group : table.groups()) {
@@ -72,23 +75,23 @@ TEST(ParameterTable, LeavesThePaddingZero) {
 
 TEST(ParameterTable, InitialisesASliceLikeTheWhole) {
   ParameterTable whole, part;
-  fill(whole, {0, 4});
-  fill(part, {1, 3});
+  fill(whole);
+  fill(part, {1, 2});
   for (ParameterTable* table : {&whole, &part}) {
     table->allocate(at::kBFloat16);
     table->initialize(42);
   }
   const at::Tensor all = whole.parameters()[2].master, held = part.parameters()[2].master;
-  EXPECT_TRUE(at::equal(all.narrow(0, 1, 2), held));
+  EXPECT_TRUE(at::equal(all.narrow(0, 2, 2), held));
   EXPECT_TRUE(at::equal(held.to(at::kBFloat16), part.parameters()[2].value));
 }
 
 TEST(ParameterTable, InitialValuesDependOnNameAndSeedAndHaveTheAskedDeviation) {
   ParameterTable table, other;
   for (ParameterTable* t : {&table, &other}) {
-    t->add({"a", {200, 100}, {}, {Init::kNormal, 0.3}, true, {}, {}, {}, {}});
-    t->add({"b", {200, 100}, {}, {Init::kNormal, 0.3}, true, {}, {}, {}, {}});
-    t->add({"c", {3}, {}, {Init::kConstant, 2.5}, true, {}, {}, {}, {}});
+    Scope(*t).matrix("a", {200, 100}, {Init::kNormal, 0.3});
+    Scope(*t).matrix("b", {200, 100}, {Init::kNormal, 0.3});
+    Scope(*t).vector("c", {3}, Use::kShift, {Init::kConstant, 2.5});
     t->allocate(at::kFloat);
   }
   table.initialize(1);
@@ -104,7 +107,7 @@ TEST(ParameterTable, InitialValuesDependOnNameAndSeedAndHaveTheAskedDeviation) {
 
 TEST(ParameterTable, RefreshesTheValueFromTheMaster) {
   ParameterTable table;
-  fill(table, {0, 4});
+  fill(table);
   table.allocate(at::kBFloat16);
   table.parameters()[1].master.fill_(0.75);
   table.groups()[0].refresh_value();
@@ -114,18 +117,69 @@ TEST(ParameterTable, RefreshesTheValueFromTheMaster) {
 
 TEST(ParameterTable, RefusesASecondParameterOfTheSameName) {
   ParameterTable table;
-  fill(table, {0, 4});
-  EXPECT_THROW(Scope(table).parameter("embedding", {1}, {}), CheckError);
+  fill(table);
+  EXPECT_THROW(Scope(table).matrix("embedding", {1}, {}), CheckError);
 }
 
-TEST(ParameterTable, RefusesExpertsOutsideTheStack) {
+TEST(ParameterTable, RefusesExpertsThatCannotBeDealtEvenly) {
   ParameterTable table;
-  EXPECT_THROW(Scope(table).expert_parameter("w", {4, 2}, {2, 5}, {}), CheckError);
+  EXPECT_THROW(fill(table, {0, 3}), CheckError);
+}
+
+// Two gates of a stack of experts, dealt over four ranks: over the experts, and each gate's rows.
+struct Dealt {
+  explicit Dealt(int rank) {
+    Layout layout;
+    layout[Axis::kExpert] = {rank / 2, 2};
+    layout[Axis::kData] = {rank % 2, 2};
+    const Scope scope = Scope(table, layout).of_experts(4);
+    const Init narrow{Init::kNormal, 1, 2, false, /*factor=*/0.5};
+    Parameter& added = scope.matrix("w13", {{"w1", 6, {Init::kNormal, 1}}, {"w3", 2, narrow}}, 5);
+    added.cuts.push_back({Axis::kData, 1});
+    table.allocate(at::kDouble);
+    table.initialize(3);
+  }
+  const Parameter& w13() const { return table.parameters()[0]; }
+
+  ParameterTable table;
+};
+
+TEST(Pieces, AreWhatARankHoldsOfEachPart) {
+  const Dealt dealt(3);
+  const std::vector<Piece> pieces = dealt.w13().pieces();
+  EXPECT_EQ(dealt.w13().local_shape(), (std::vector<int64_t>{2, 4, 5}));
+  ASSERT_EQ(pieces.size(), 2u);
+  EXPECT_EQ(pieces[0].global.offset, (std::vector<int64_t>{2, 3, 0}));
+  EXPECT_EQ(pieces[0].global.extent, (std::vector<int64_t>{2, 3, 5}));
+  EXPECT_EQ(pieces[0].local.offset, (std::vector<int64_t>{0, 0, 0}));
+  EXPECT_EQ(pieces[1].global.offset, (std::vector<int64_t>{2, 7, 0}));
+  EXPECT_EQ(pieces[1].global.extent, (std::vector<int64_t>{2, 1, 5}));
+  EXPECT_EQ(pieces[1].local.offset, (std::vector<int64_t>{0, 3, 0}));
+}
+
+TEST(Pieces, OfAllRanksStartAsTheWholeDoes) {
+  ParameterTable table;
+  const Init narrow{Init::kNormal, 1, 2, false, /*factor=*/0.5};
+  Parameter& whole = Scope(table).of_experts(4).matrix(
+      "w13", {{"w1", 6, {Init::kNormal, 1}}, {"w3", 2, narrow}}, 5);
+  table.allocate(at::kDouble);
+  table.initialize(3);
+  EXPECT_NEAR(whole.master.narrow(1, 6, 2).std().item<double>(), 0.5, 0.15);
+  at::Tensor seen = at::zeros_like(whole.master);
+  for (int rank = 0; rank < 4; ++rank) {
+    const Dealt dealt(rank);
+    for (const Piece& piece : dealt.w13().pieces()) {
+      EXPECT_TRUE(
+          at::equal(view_of(dealt.w13().master, piece.local), view_of(whole.master, piece.global)));
+      view_of(seen, piece.global).add_(1);
+    }
+  }
+  EXPECT_TRUE(at::equal(seen, at::ones_like(seen)));
 }
 
 TEST(Use, AccumulatesTheGradientIntoTheParameter) {
   ParameterTable table;
-  fill(table, {0, 4});
+  fill(table);
   table.allocate(at::kBFloat16);
   Parameter& weight = table.parameters()[1];
   for (int i = 0; i < 2; ++i) (use(weight, at::kFloat) * 3).sum().backward();
@@ -137,7 +191,7 @@ TEST(Use, AccumulatesTheGradientIntoTheParameter) {
 
 TEST(Use, OfTheSameTypeStillSendsTheGradientToTheParameter) {
   ParameterTable table;
-  fill(table, {0, 4});
+  fill(table);
   table.allocate(at::kFloat);
   Parameter& weight = table.parameters()[1];
   (use(weight, at::kFloat) * 3).sum().backward();
