@@ -199,7 +199,7 @@ void start(ParameterTable& table) {
   table.initialize(9);
   // Away from 1 and 0, where a forgotten norm weight or bias would not show.
   for (Parameter& parameter : table.parameters())
-    if (parameter.init.kind == Init::kConstant) parameter.master.uniform_(0.3, 1.7);
+    if (parameter.parts[0].init.kind == Init::kConstant) parameter.master.uniform_(0.3, 1.7);
 }
 
 struct EveryAttention : ::testing::TestWithParam<const char*> {};

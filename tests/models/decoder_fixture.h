@@ -20,7 +20,7 @@ struct Instance {
   explicit Instance(const config::Model& config)
       : world(parallel::make_single()),
         mesh(*world, {}, config.has_moe() ? config.moe().num_experts() : 0),
-        model(table, config, mesh) {
+        model(Scope(table), config, mesh) {
     table.allocate(at::kDouble);
     table.initialize(5);
   }

@@ -201,7 +201,7 @@ TEST(Stacking, AddsADenseSubLayerBesideEachMoeSubLayerOnly) {
   const auto world = parallel::make_single();
   const parallel::Mesh mesh(*world, {}, 4);
   ParameterTable table;
-  const Decoder decoder(table, model, mesh);
+  const Decoder decoder(Scope(table), model, mesh);
   const auto has = [&](const std::string& name) {
     return std::ranges::count(table.parameters(), name, &Parameter::name) == 1;
   };

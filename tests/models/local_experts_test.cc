@@ -113,7 +113,7 @@ config::Model model_of(int experts, int hidden) {
 }
 
 struct Instance {
-  explicit Instance(const config::Model& model) : experts(table, model) {
+  explicit Instance(const config::Model& model) : experts(Scope(table), model) {
     table.allocate(at::kDouble);
     table.initialize(7);
   }

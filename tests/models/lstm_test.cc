@@ -147,7 +147,7 @@ TEST(LstmLm, HasTheGradientsOfFiniteDifferences) {
   const auto world = parallel::make_single();
   const parallel::Mesh mesh(*world, {}, model.moe().num_experts());
   ParameterTable table;
-  const LstmLm instance(table, model, mesh);
+  const LstmLm instance(Scope(table), model, mesh);
   table.allocate(at::kDouble);
   table.initialize(4);
   const at::Tensor tokens = (at::arange(12, at::kLong) * 7).remainder(32).view({2, 6});

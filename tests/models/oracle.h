@@ -66,7 +66,7 @@ struct Instance {
   explicit Instance(const config::Model& config)
       : world(parallel::make_single()),
         mesh(*world, {}, config.moe().num_experts()),
-        model(table, config, mesh) {
+        model(Scope(table), config, mesh) {
     table.allocate(at::kDouble);
     fill(table);
   }

@@ -55,7 +55,7 @@ struct TiedEmbeddings : ::testing::TestWithParam<Case> {
   std::unique_ptr<parallel::Communicator> world = parallel::make_single();
   parallel::Mesh mesh{*world, {}, 0};
   ParameterTable table;
-  Model model{table, config().model(), mesh};
+  Model model{Scope(table), config().model(), mesh};
   StepContext context;
   OutputStats output;
   at::Tensor stream, source;

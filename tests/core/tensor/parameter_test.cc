@@ -118,7 +118,7 @@ TEST(ParameterTable, RefreshesTheValueFromTheMaster) {
 TEST(ParameterTable, RefusesASecondParameterOfTheSameName) {
   ParameterTable table;
   fill(table);
-  EXPECT_THROW(Scope(table).matrix("embedding", {1}, {}), CheckError);
+  EXPECT_THROW(Scope(table).matrix("embedding", std::vector<int64_t>{1}, Init()), CheckError);
 }
 
 TEST(ParameterTable, RefusesExpertsThatCannotBeDealtEvenly) {
