@@ -13,8 +13,8 @@
 #include "models/initializers.h"
 #include "models/layers/output_z_loss.h"
 #include "models/layers/vocabulary.h"
-#include "models/moe/balance.h"
-#include "models/moe/coefficients.h"
+#include "models/moe/losses/balance.h"
+#include "models/moe/losses/coefficients.h"
 
 namespace switchyard::models {
 namespace {

@@ -11,11 +11,11 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/seconds.h"
-#include "models/cost.h"
-#include "models/memory.h"
-#include "trainer/peak_rate.h"
-#include "trainer/speedometer.h"
-#include "trainer/step_profile.h"
+#include "models/inspect/cost.h"
+#include "models/inspect/memory.h"
+#include "trainer/log/speedometer.h"
+#include "trainer/log/step_profile.h"
+#include "trainer/machine/peak_rate.h"
 #include "trainer/trainer.h"
 
 namespace switchyard::trainer {

@@ -6,7 +6,7 @@
 #include <fmt/format.h>
 
 #include "trainer/evaluate.h"
-#include "trainer/step_record.h"
+#include "trainer/log/step_record.h"
 
 namespace switchyard::trainer {
 namespace {

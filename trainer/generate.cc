@@ -8,7 +8,7 @@
 #include "core/base/errors.h"
 #include "core/base/random.h"
 #include "core/tensor/aten.h"
-#include "trainer/available_memory.h"
+#include "trainer/machine/available_memory.h"
 #include "trainer/model_instance.h"
 
 namespace switchyard::trainer {

@@ -8,7 +8,7 @@
 
 #include "core/base/log.h"
 #include "core/tensor/gemm.h"
-#include "trainer/checkpoint.h"
+#include "trainer/checkpoint/checkpoint.h"
 #include "trainer/run_folder.h"
 
 namespace switchyard::trainer {

@@ -13,15 +13,15 @@
 #include "core/data/loader.h"
 #include "core/data/tokenizer.h"
 #include "optim/optimizer.h"
-#include "trainer/checkpoint.h"
+#include "trainer/checkpoint/checkpoint.h"
 #include "trainer/data_sources.h"
 #include "trainer/inject.h"
-#include "trainer/metrics_log.h"
+#include "trainer/log/metrics_log.h"
+#include "trainer/log/speedometer.h"
 #include "trainer/model_instance.h"
 #include "trainer/run_folder.h"
 #include "trainer/run_lock.h"
 #include "trainer/signals.h"
-#include "trainer/speedometer.h"
 
 namespace switchyard::trainer {
 

@@ -11,7 +11,7 @@
 #include "core/base/log.h"
 #include "models/moe/stats.h"
 #include "trainer/agreement.h"
-#include "trainer/checkpoint_folder.h"
+#include "trainer/checkpoint/folder.h"
 #include "trainer/evaluate.h"
 #include "trainer/trainer.h"
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "core/config/run_config.pb.h"
-#include "models/census.h"
+#include "models/inspect/census.h"
 
 namespace switchyard::models {
 

@@ -38,13 +38,14 @@ struct RoutingStats {
 // micro-batches so far: [1, N] float64, constant, undefined before the first micro-batch.
 struct LoadTotals {
   at::Tensor expert, second, device, communication;  // the last of the N is the number of tokens
-  at::Tensor within, entering;                       // models/moe/balance_within.h
+  at::Tensor within, entering;                       // models/moe/rules/balance_within.h
 };
 
-// Derivatives of the balance losses in the probabilities (models/moe/balance.h); undefined: off.
+// Derivatives of the balance losses in the probabilities (models/moe/losses/balance.h); undefined:
+// off.
 struct BalanceSlopes {
   at::Tensor expert_GE, second_GE, device_GE, communication_GE;
-  at::Tensor within_GE;  // models/moe/balance_within.h
+  at::Tensor within_GE;  // models/moe/rules/balance_within.h
 };
 
 class PooledBalance;

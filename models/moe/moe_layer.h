@@ -11,9 +11,9 @@
 #include "core/tensor/parameter.h"
 #include "models/layers/ffn.h"
 #include "models/moe/context.h"
-#include "models/moe/deep_experts.h"
 #include "models/moe/expert_linear.h"
-#include "models/moe/router.h"
+#include "models/moe/router/router.h"
+#include "models/moe/rules/deep_experts.h"
 #include "models/moe/shared_expert.h"
 #include "parallel/mesh.h"
 

@@ -6,10 +6,10 @@
 #include <nlohmann/json.hpp>
 
 #include "core/tensor/aten.h"
-#include "models/moe/capacity.h"
-#include "models/moe/placement.h"
-#include "models/moe/router_losses.h"
-#include "models/moe/selection.h"
+#include "models/moe/losses/router_losses.h"
+#include "models/moe/placement/capacity.h"
+#include "models/moe/placement/placement.h"
+#include "models/moe/router/selection.h"
 #include "parallel/single.h"
 
 namespace switchyard::models {

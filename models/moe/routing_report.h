@@ -5,8 +5,8 @@
 #include <string>
 
 #include "core/config/run_config.pb.h"
-#include "models/moe/draws.h"
-#include "models/moe/router.h"
+#include "models/moe/router/draws.h"
+#include "models/moe/router/router.h"
 
 namespace switchyard::models {
 

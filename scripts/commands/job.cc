@@ -12,7 +12,7 @@
 #include "core/config/reader.h"
 #include "core/tensor/runtime.h"
 #include "models/catalog/catalog.h"
-#include "trainer/checkpoint.h"
+#include "trainer/checkpoint/checkpoint.h"
 #include "trainer/products.h"
 
 namespace switchyard::commands {

@@ -10,17 +10,17 @@
 #include "core/data/tokenizer_training.h"
 #include "core/io/file_system.h"
 #include "models/catalog/catalog.h"
-#include "models/describe.h"
+#include "models/inspect/describe.h"
 #include "models/model.h"
 #include "scripts/commands/commands.h"
 #include "scripts/commands/job.h"
 #include "scripts/commands/output.h"
-#include "trainer/doctor.h"
-#include "trainer/peak_rate.h"
+#include "trainer/log/progress.h"
+#include "trainer/log/report.h"
+#include "trainer/log/step_record.h"
+#include "trainer/machine/doctor.h"
+#include "trainer/machine/peak_rate.h"
 #include "trainer/products.h"
-#include "trainer/progress.h"
-#include "trainer/report.h"
-#include "trainer/step_record.h"
 
 namespace switchyard::commands {
 namespace {

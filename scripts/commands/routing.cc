@@ -8,8 +8,8 @@
 
 #include "core/tensor/aten.h"
 #include "core/tensor/flags.h"
+#include "models/moe/router/selection.h"
 #include "models/moe/routing_report.h"
-#include "models/moe/selection.h"
 #include "scripts/commands/commands.h"
 #include "scripts/commands/job.h"
 #include "scripts/commands/output.h"

@@ -5,7 +5,7 @@
 
 #include "core/base/log.h"
 #include "scripts/commands/job.h"
-#include "trainer/memory_check.h"
+#include "trainer/machine/memory_check.h"
 #include "trainer/products.h"
 #include "trainer/trainer.h"
 

@@ -11,11 +11,11 @@
 #include "core/config/reader.h"
 #include "scripts/commands/job.h"
 #include "scripts/commands/output.h"
-#include "trainer/checkpoint.h"
+#include "trainer/checkpoint/checkpoint.h"
 #include "trainer/evaluate.h"
+#include "trainer/log/step_record.h"
 #include "trainer/model_instance.h"
 #include "trainer/run_folder.h"
-#include "trainer/step_record.h"
 
 namespace switchyard::commands {
 namespace {
@@ -97,7 +97,7 @@ trainer::RunData data_for(const Loaded& loaded, const std::vector<std::string>& 
   return data;
 }
 
-// suffix: of the names of losses (trainer/step_record.h).
+// suffix: of the names of losses (trainer/log/step_record.h).
 nlohmann::ordered_json to_json(const std::vector<trainer::SourceResult>& results,
                                const std::string& suffix) {
   nlohmann::ordered_json json;

@@ -7,8 +7,8 @@
 
 #include "core/tensor/aten.h"
 #include "core/tensor/runtime.h"
-#include "models/moe/placement.h"
-#include "models/moe/router.h"
+#include "models/moe/placement/placement.h"
+#include "models/moe/router/router.h"
 #include "tests/bench/compare.h"
 
 namespace switchyard {

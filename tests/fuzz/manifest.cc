@@ -1,8 +1,8 @@
 // A checkpoint's manifest.json and COMMIT.
 
+#include "trainer/checkpoint/manifest.h"
 #include "core/base/errors.h"
 #include "tests/fuzz/target.h"
-#include "trainer/checkpoint_manifest.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace switchyard;

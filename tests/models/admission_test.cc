@@ -1,4 +1,4 @@
-#include "models/moe/admission.h"
+#include "models/moe/rules/admission.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

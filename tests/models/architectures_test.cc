@@ -6,7 +6,7 @@
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
-#include "models/census.h"
+#include "models/inspect/census.h"
 #include "models/model.h"
 #include "parallel/single.h"
 #include "parallel/thread.h"

@@ -1,10 +1,10 @@
-#include "models/moe/assignment.h"
+#include "models/moe/placement/assignment.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "models/moe/admission.h"
-#include "models/moe/selection.h"
+#include "models/moe/router/selection.h"
+#include "models/moe/rules/admission.h"
 
 namespace switchyard::models {
 namespace {

@@ -1,4 +1,4 @@
-#include "models/moe/balance.h"
+#include "models/moe/losses/balance.h"
 
 #include <algorithm>
 #include <cmath>
@@ -7,8 +7,8 @@
 #include <gtest/gtest.h>
 
 #include "core/tensor/aten.h"
-#include "models/moe/losses.h"
-#include "models/moe/selection.h"
+#include "models/moe/losses/losses.h"
+#include "models/moe/router/selection.h"
 #include "parallel/single.h"
 #include "tests/testing/finite_differences.h"
 #include "tests/testing/near.h"

@@ -7,10 +7,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "models/moe/balanced_assignment.h"
-#include "models/moe/losses.h"
-#include "models/moe/placement.h"
-#include "models/moe/router.h"
+#include "models/moe/losses/losses.h"
+#include "models/moe/placement/placement.h"
+#include "models/moe/router/router.h"
+#include "models/moe/rules/balanced_assignment.h"
 #include "tests/testing/finite_differences.h"
 #include "tests/testing/near.h"
 

@@ -1,4 +1,4 @@
-#include "models/moe/capacity.h"
+#include "models/moe/placement/capacity.h"
 
 #include <gtest/gtest.h>
 

@@ -12,7 +12,7 @@
 
 #include "core/base/errors.h"
 #include "core/tensor/aten.h"
-#include "models/describe.h"
+#include "models/inspect/describe.h"
 #include "parallel/single.h"
 #include "parallel/thread.h"
 #include "tests/testing/near.h"

@@ -13,7 +13,7 @@
 
 #include "core/config/overrides.h"
 #include "models/catalog/catalog.h"
-#include "models/moe/capacity.h"
+#include "models/moe/placement/capacity.h"
 
 namespace switchyard::models {
 namespace {

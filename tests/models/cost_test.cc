@@ -1,4 +1,4 @@
-#include "models/cost.h"
+#include "models/inspect/cost.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -6,7 +6,7 @@
 
 #include "core/base/errors.h"
 #include "core/config/reader.h"
-#include "models/describe.h"
+#include "models/inspect/describe.h"
 
 namespace switchyard::models {
 namespace {

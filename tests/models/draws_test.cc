@@ -1,6 +1,6 @@
 // Which rules draw random numbers in training, and that none does in evaluation.
 
-#include "models/moe/draws.h"
+#include "models/moe/router/draws.h"
 
 #include <gtest/gtest.h>
 

@@ -6,8 +6,8 @@
 #include <gtest/gtest.h>
 
 #include "core/tensor/aten.h"
-#include "models/moe/assignment.h"
-#include "models/moe/draws.h"
+#include "models/moe/placement/assignment.h"
+#include "models/moe/router/draws.h"
 
 namespace switchyard::models {
 namespace {

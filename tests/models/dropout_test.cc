@@ -6,7 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "core/tensor/reference.h"
-#include "models/moe/expert_dropout.h"
+#include "models/moe/rules/expert_dropout.h"
 #include "parallel/single.h"
 #include "tests/models/decoder_fixture.h"
 #include "tests/models/dropout_context.h"

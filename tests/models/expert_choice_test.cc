@@ -4,10 +4,10 @@
 #include <gtest/gtest.h>
 
 #include "core/tensor/aten.h"
-#include "models/moe/placement.h"
-#include "models/moe/router.h"
-#include "models/moe/router_losses.h"
-#include "models/moe/selection.h"
+#include "models/moe/losses/router_losses.h"
+#include "models/moe/placement/placement.h"
+#include "models/moe/router/router.h"
+#include "models/moe/router/selection.h"
 #include "parallel/single.h"
 #include "tests/testing/near.h"
 

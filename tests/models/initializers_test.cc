@@ -6,7 +6,7 @@
 
 #include "core/tensor/aten.h"
 #include "models/layers/attention.h"
-#include "models/moe/router.h"
+#include "models/moe/router/router.h"
 #include "tests/testing/tiny_model.h"
 
 namespace switchyard::models {

@@ -5,7 +5,7 @@
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
-#include "models/moe/capacity.h"
+#include "models/moe/placement/capacity.h"
 #include "parallel/single.h"
 #include "parallel/thread.h"
 #include "tests/testing/finite_differences.h"

@@ -3,8 +3,8 @@
 
 #include <gtest/gtest.h>
 
-#include "models/moe/losses.h"
-#include "models/moe/router.h"
+#include "models/moe/losses/losses.h"
+#include "models/moe/router/router.h"
 #include "parallel/single.h"
 #include "tests/testing/finite_differences.h"
 #include "tests/testing/near.h"

@@ -10,7 +10,7 @@
 
 #include "core/config/schedule.h"
 #include "models/catalog/catalog.h"
-#include "models/describe.h"
+#include "models/inspect/describe.h"
 #include "optim/schedule.h"
 
 namespace switchyard::models {

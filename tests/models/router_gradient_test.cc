@@ -4,11 +4,11 @@
 #include <gtest/gtest.h>
 
 #include "core/tensor/aten.h"
-#include "models/moe/draws.h"
-#include "models/moe/losses.h"
-#include "models/moe/placement.h"
-#include "models/moe/router.h"
-#include "models/moe/selection.h"
+#include "models/moe/losses/losses.h"
+#include "models/moe/placement/placement.h"
+#include "models/moe/router/draws.h"
+#include "models/moe/router/router.h"
+#include "models/moe/router/selection.h"
 #include "tests/testing/finite_differences.h"
 
 namespace switchyard::models {

@@ -5,7 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "core/tensor/aten.h"
-#include "models/moe/router.h"
+#include "models/moe/router/router.h"
 #include "tests/testing/near.h"
 
 namespace switchyard::models {

@@ -1,11 +1,11 @@
-#include "models/moe/router.h"
+#include "models/moe/router/router.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "models/moe/balance.h"
-#include "models/moe/losses.h"
-#include "models/moe/selection.h"
+#include "models/moe/losses/balance.h"
+#include "models/moe/losses/losses.h"
+#include "models/moe/router/selection.h"
 #include "parallel/single.h"
 #include "tests/testing/near.h"
 

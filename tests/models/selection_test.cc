@@ -1,4 +1,4 @@
-#include "models/moe/selection.h"
+#include "models/moe/router/selection.h"
 
 #include <map>
 #include <set>
@@ -7,8 +7,8 @@
 #include <gtest/gtest.h>
 
 #include "core/tensor/aten.h"
-#include "models/moe/draws.h"
-#include "models/moe/router.h"
+#include "models/moe/router/draws.h"
+#include "models/moe/router/router.h"
 #include "tests/testing/near.h"
 
 namespace switchyard::models {

@@ -11,10 +11,10 @@
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
-#include "models/moe/balance.h"
+#include "models/moe/losses/balance.h"
+#include "models/moe/losses/router_losses.h"
 #include "models/moe/moe_layer.h"
-#include "models/moe/router_losses.h"
-#include "models/moe/selection.h"
+#include "models/moe/router/selection.h"
 #include "models/moe/stats.h"
 #include "parallel/single.h"
 #include "parallel/thread.h"

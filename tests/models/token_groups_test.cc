@@ -1,6 +1,6 @@
 // Routing groups by the rules of Mesh-TensorFlow and flaxformer.
 
-#include "models/moe/token_groups.h"
+#include "models/moe/placement/token_groups.h"
 
 #include <gtest/gtest.h>
 

@@ -7,11 +7,11 @@
 
 #include <gtest/gtest.h>
 
-#include "models/moe/balance.h"
-#include "models/moe/balance_within.h"
-#include "models/moe/placement.h"
-#include "models/moe/router_losses.h"
-#include "models/moe/two_level.h"
+#include "models/moe/losses/balance.h"
+#include "models/moe/losses/router_losses.h"
+#include "models/moe/placement/placement.h"
+#include "models/moe/rules/balance_within.h"
+#include "models/moe/rules/two_level.h"
 #include "parallel/single.h"
 #include "tests/testing/finite_differences.h"
 #include "tests/testing/near.h"

@@ -1,6 +1,6 @@
 // The two-level gate against a reference that goes token by token, group by group, in plain loops.
 
-#include "models/moe/two_level.h"
+#include "models/moe/rules/two_level.h"
 
 #include <algorithm>
 #include <cmath>
@@ -9,8 +9,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "models/moe/admission.h"
-#include "models/moe/losses.h"
+#include "models/moe/losses/losses.h"
+#include "models/moe/rules/admission.h"
 #include "tests/testing/finite_differences.h"
 #include "tests/testing/near.h"
 

@@ -7,7 +7,7 @@
 #include "core/data/synthetic_source.h"
 #include "core/tensor/parameter.h"
 #include "models/model.h"
-#include "models/moe/selection_bias.h"
+#include "models/moe/router/selection_bias.h"
 #include "models/moe/stats.h"
 #include "optim/adamw.h"
 #include "optim/schedule.h"

@@ -1,4 +1,4 @@
-#include "trainer/available_memory.h"
+#include "trainer/machine/available_memory.h"
 
 #include <filesystem>
 #include <fstream>

@@ -15,7 +15,7 @@
 #include "parallel/thread.h"
 #include "tests/core/io/temp_folder.h"
 #include "tests/trainer/checkpoint_fixture.h"
-#include "trainer/checkpoint.h"
+#include "trainer/checkpoint/checkpoint.h"
 
 namespace switchyard::trainer {
 namespace {

@@ -23,8 +23,8 @@
 #include "parallel/single.h"
 #include "tests/core/io/temp_folder.h"
 #include "tests/trainer/checkpoint_fixture.h"
-#include "trainer/checkpoint.h"
-#include "trainer/checkpoint_manifest.h"
+#include "trainer/checkpoint/checkpoint.h"
+#include "trainer/checkpoint/manifest.h"
 
 namespace switchyard::trainer {
 namespace {

@@ -14,7 +14,7 @@
 #include "optim/adamw.h"
 #include "parallel/communicator.h"
 #include "parallel/mesh.h"
-#include "trainer/checkpoint.h"
+#include "trainer/checkpoint/checkpoint.h"
 
 namespace switchyard::trainer {
 

@@ -1,6 +1,6 @@
 // Which step a run resumes from, and which ones stay.
 
-#include "trainer/checkpoint_folder.h"
+#include "trainer/checkpoint/folder.h"
 
 #include <filesystem>
 #include <fstream>
@@ -14,7 +14,7 @@
 #include "parallel/thread.h"
 #include "tests/core/io/temp_folder.h"
 #include "tests/trainer/checkpoint_fixture.h"
-#include "trainer/checkpoint.h"
+#include "trainer/checkpoint/checkpoint.h"
 
 namespace switchyard::trainer {
 namespace {

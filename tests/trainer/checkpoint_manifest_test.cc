@@ -1,4 +1,4 @@
-#include "trainer/checkpoint_manifest.h"
+#include "trainer/checkpoint/manifest.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "trainer/checkpoint.h"
+#include "trainer/checkpoint/checkpoint.h"
 #include "core/tensor/aten.h"
 
 #include <filesystem>
@@ -13,7 +13,7 @@
 #include "parallel/thread.h"
 #include "tests/core/io/temp_folder.h"
 #include "tests/trainer/checkpoint_fixture.h"
-#include "trainer/checkpoint_manifest.h"
+#include "trainer/checkpoint/manifest.h"
 
 namespace switchyard::trainer {
 namespace {

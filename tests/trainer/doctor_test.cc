@@ -1,4 +1,4 @@
-#include "trainer/doctor.h"
+#include "trainer/machine/doctor.h"
 
 #include <filesystem>
 

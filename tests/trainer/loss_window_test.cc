@@ -1,4 +1,4 @@
-#include "trainer/loss_window.h"
+#include "trainer/log/loss_window.h"
 
 #include <algorithm>
 #include <cmath>

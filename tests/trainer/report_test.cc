@@ -1,4 +1,4 @@
-#include "trainer/report.h"
+#include "trainer/log/report.h"
 
 #include <filesystem>
 #include <fstream>
@@ -8,7 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "core/base/errors.h"
-#include "trainer/svg_chart.h"
+#include "trainer/log/svg_chart.h"
 
 namespace switchyard::trainer {
 namespace {

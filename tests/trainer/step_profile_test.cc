@@ -1,4 +1,4 @@
-#include "trainer/step_profile.h"
+#include "trainer/log/step_profile.h"
 
 #include <chrono>
 #include <thread>

@@ -1,0 +1,159 @@
+#include "models/inspect/census.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "core/base/errors.h"
+#include "core/tensor/parameter.h"
+#include "models/model.h"
+#include "parallel/mesh.h"
+#include "parallel/single.h"
+
+namespace switchyard::models {
+namespace {
+
+// The components in the order in which they are listed.
+struct Rule {
+  Role role;
+  const char* component;
+};
+constexpr Rule kRules[] = {
+    {Role::kEmbedding, "embedding"}, {Role::kAttention, "attention"},
+    {Role::kLstm, "lstm"},           {Role::kRouter, "router"},
+    {Role::kExpert, "experts"},      {Role::kSharedExpert, "shared_expert"},
+    {Role::kFfn, "dense_ffn"},       {Role::kNorm, "norms"},
+    {Role::kOutput, "output"},       {Role::kGate, "gate"},
+    {Role::kOther, "other"},
+};
+
+// Of a rank that stands at `layout`.
+ParameterTable parameters_of(const config::Model& model, const Layout& layout = {}) {
+  ParameterTable table;
+  const auto world = parallel::make_single();
+  const parallel::Mesh mesh(*world, {}, model.has_moe() ? model.moe().num_experts() : 0);
+  const Model whole(Scope(table, layout), model, mesh);
+  return table;
+}
+
+const char* component_of(const Parameter& parameter) {
+  return std::ranges::find(kRules, parameter.role, &Rule::role)->component;
+}
+
+int64_t count_of(const Parameter& parameter) {
+  constexpr int64_t kMost = int64_t{1} << 43;  // sums over a model, in bytes, stay below 2^63
+  int64_t count = 1;
+  for (const int64_t size : parameter.shape) {
+    if (__builtin_mul_overflow(count, size, &count) || count > kMost)
+      throw ConfigError(fmt::format(
+          "{} would have {} numbers, and this program counts to 2^43 in one parameter; lower the "
+          "model's sizes",
+          parameter.name, fmt::join(parameter.shape, " x ")));
+  }
+  return count;
+}
+
+// A mean for each row and each column, if both sides are long enough; else one for each number.
+int64_t factored_count(const Parameter& parameter, int64_t least_dim) {
+  const std::vector<int64_t>& shape = parameter.shape;
+  const size_t leading = parameter.experts() ? 1 : 0;
+  if (shape.size() - leading != 2) return count_of(parameter);
+  const int64_t rows = shape[leading], columns = shape[leading + 1];
+  if (rows < least_dim || columns < least_dim) return count_of(parameter);
+  return (rows + columns) * (parameter.experts() ? shape[0] : 1);
+}
+
+// Numbers that the optimizer keeps of a parameter; optim/ has the rules.
+int64_t moment_count(const Parameter& parameter, const config::Optimizer& optimizer) {
+  switch (optimizer.kind()) {
+    case config::SGD:
+      return optimizer.momentum() > 0 ? count_of(parameter) : 0;
+    case config::ADAFACTOR:
+      return factored_count(parameter, optimizer.adafactor().least_factored_dim());
+    case config::ADAM_FACTORED_EXPERTS:
+      return parameter.experts() ? factored_count(parameter, 1) : 2 * count_of(parameter);
+    default:
+      return 2 * count_of(parameter);
+  }
+}
+
+// Of the gates within groups only those of the chosen groups are computed.
+bool is_of_gates_within_groups(const Parameter& parameter, const config::Router& router) {
+  return router.hierarchy() > config::ONE_LEVEL && parameter.router >= 0 &&
+         parameter.use == Use::kMatrix;
+}
+
+int64_t active_count(const Parameter& parameter, const config::Moe& moe) {
+  const int64_t total = count_of(parameter);
+  if (parameter.experts()) return total / parameter.shape[0] * moe.top_k();
+  const config::Router& router = moe.router();
+  return is_of_gates_within_groups(parameter, router)
+             ? total / router.num_groups() * router.group_top_k()
+             : total;
+}
+
+Component counted(const Parameter& parameter, const config::Model& model) {
+  const int64_t total = count_of(parameter);
+  const int64_t active = active_count(parameter, model.moe());
+  const int64_t multiplied = parameter.use == Use::kMatrix ? active : 0;
+  return {component_of(parameter), total, active, parameter.of_target ? 0 : multiplied,
+          parameter.of_target ? multiplied : 0};
+}
+
+void add(const Component& part, Component& sum) {
+  sum.total += part.total;
+  sum.active += part.active;
+  sum.multiplied += part.multiplied;
+  sum.multiplied_by_target += part.multiplied_by_target;
+}
+
+size_t place(const std::string& component) {
+  const auto* rule = std::find_if(std::begin(kRules), std::end(kRules),
+                                  [&](const Rule& r) { return r.component == component; });
+  return static_cast<size_t>(rule - std::begin(kRules));
+}
+
+}  // namespace
+
+Census census(const config::Model& model) {
+  Census result;
+  const ParameterTable table = parameters_of(model);
+  for (const Parameter& parameter : table.parameters()) {
+    const Component part = counted(parameter, model);
+    if (parameter.training_only) {
+      add(part, result.training_only);
+      continue;
+    }
+    const auto known = std::find_if(result.components.begin(), result.components.end(),
+                                    [&](const Component& c) { return c.name == part.name; });
+    add(part, known == result.components.end()
+                  ? result.components.emplace_back(Component{part.name, 0, 0, 0, 0})
+                  : *known);
+    result.total += part.total;
+    result.active += part.active;
+  }
+  std::stable_sort(
+      result.components.begin(), result.components.end(),
+      [](const Component& a, const Component& b) { return place(a.name) < place(b.name); });
+  return result;
+}
+
+Memory memory_per_rank(const config::RunConfig& config, int expert_degree) {
+  const config::ComputeType compute = config.runtime().compute();
+  int64_t parameters = 0, moments = 0;
+  Layout layout;
+  layout[Axis::kExpert].size = expert_degree;
+  const ParameterTable table = parameters_of(config.model(), layout);
+  for (const Parameter& parameter : table.parameters()) {
+    const int64_t local = parameter.local_count();
+    parameters += local;
+    moments += moment_count(parameter, config.optimizer()) / (count_of(parameter) / local);
+  }
+  const int64_t value = compute == config::BF16 ? 2 : compute == config::FP32 ? 4 : 8;
+  const int64_t wide = compute == config::FP64 ? 8 : 4;  // gradients and each moment
+  const int64_t master = compute == config::BF16 ? 4 : 0;
+  return {parameters, parameters * value, parameters * master, parameters * wide, moments * wide};
+}
+
+}  // namespace switchyard::models

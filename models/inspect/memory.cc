@@ -1,0 +1,302 @@
+#include "models/inspect/memory.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include <fmt/format.h>
+
+#include "core/config/layers.h"
+#include "models/inspect/cost.h"
+#include "models/mesh_degrees.h"
+
+namespace switchyard::models {
+namespace {
+
+// Bytes of an element: `plain` of the compute type, `attention` of what attention computes in,
+// which LibTorch has no fast bfloat16 code for on processors without instructions for it.
+struct ElementSizes {
+  double plain, attention;
+  bool converts() const { return attention != plain; }
+};
+
+ElementSizes element_sizes(const config::RunConfig& config) {
+  const config::Attention& attention = config.model().attention();
+  switch (config.runtime().compute()) {
+    case config::BF16: {
+      const bool narrow = config.runtime().bfloat16_products() == config::AS_FLOAT32 ||
+                          attention.logit_cap() > 0 || attention.dropout() > 0;
+      return {2, narrow ? 4.0 : 2.0};
+    }
+    case config::FP32:
+      return {4, 4};
+    default:
+      return {8, 8};
+  }
+}
+
+// One micro-batch on one rank.
+struct Load {
+  const config::Model& model;
+  ElementSizes element;
+  double sequences, length, target;  // target: tokens of the decoder's side, or 0
+  double held_experts;               // of a layer, on this rank
+
+  double tokens() const { return sequences * length; }
+};
+
+Load load_of(const config::RunConfig& config, int ranks) {
+  const config::Model& model = config.model();
+  const SequenceLengths lengths = sequence_lengths(config);
+  const parallel::Mesh::Shape mesh =
+      parallel::Mesh::resolve(ranks, mesh_degrees(config.mesh()), model.moe().num_experts());
+  const double sequences =
+      double{1} * config.train().global_batch() / config.train().accumulation() / ranks;
+  return {model,
+          element_sizes(config),
+          std::max(1.0, sequences),
+          static_cast<double>(lengths.sequence),
+          static_cast<double>(lengths.target),
+          double{1} * model.moe().num_experts() / mesh.expert};
+}
+
+// What the first product of an FFN leaves for backward.
+double saved_width(config::Ffn kind, double d_ff) {
+  return config::is_gated(kind) ? 2 * d_ff : d_ff;
+}
+
+// A sub-layer's norm: its input and its output; what dropout does to the sub-layer's output.
+double norm_bytes(const Load& load) {
+  const double dropped = load.model.dropout() > 0 ? 2 : 0;
+  return (2 + dropped) * load.element.plain * load.model.d_model();
+}
+
+// Of one token's scores against `visible` positions, for all heads, as they are computed.
+double score_bytes(const Load& load, double visible) {
+  return std::max(4.0, load.element.plain) * load.model.attention().num_heads() * visible;
+}
+
+// How often a layer keeps its scores for backward: not at all in the fused operation, which has no
+// cap, no dropout and no gradient for a bias. Measured, as the plain formula's temporaries also
+// stay in the heap.
+double score_copies(const config::Attention& attention) {
+  const bool cap = attention.logit_cap() > 0, dropout = attention.dropout() > 0;
+  if (cap || dropout) return 2.0 + (cap ? 2 : 0) + (dropout ? 2 : 0);
+  return attention.position() == config::RELATIVE_BIAS ? 3 : 0;
+}
+
+// Per token: queries, keys and values as projected, queries and keys again once they know their
+// places, keys and values once more for every head, what attention computes in where that is
+// another type, its output, and the scores where they are no part of one fused operation.
+double attention_bytes(const Load& load, double visible) {
+  const config::Attention& attention = load.model.attention();
+  const double heads = double{1} * attention.num_heads() * attention.head_dim();
+  const double keys = double{1} * attention.num_kv_heads() * attention.head_dim();
+  const double out = double{1} * attention.num_heads() * config::value_width(attention);
+  double plain = norm_bytes(load) / load.element.plain + heads + 2 * keys;
+  if (attention.has_latent()) {
+    plain += heads + 2.0 * (attention.latent().kv_rank() + attention.latent().q_rank());
+  } else if (attention.position() == config::ROPE) {
+    plain += heads + keys;
+  }
+  if (attention.qk_norm() > config::NO_QK_NORM) plain += 2 * (heads + keys);
+  double converted = out;
+  if (load.element.converts()) {
+    plain += out;
+    converted += heads + 2 * heads;
+  } else if (heads > keys) {
+    converted += 2 * heads;
+  }
+  return load.element.plain * plain + load.element.attention * converted +
+         score_copies(attention) * score_bytes(load, visible);
+}
+
+// Of the layer's mask, which is converted anew in each layer.
+double mask_bytes(const Load& load) {
+  return load.element.converts() ? load.element.attention * load.length * load.length : 0;
+}
+
+// Rows of all experts of a rank: each expert's are padded to a multiple of 32.
+double expert_rows(const Load& load) {
+  return load.model.moe().top_k() * load.tokens() + 16 * load.held_experts;
+}
+
+// Dispatched rows, the hidden layer's first product, rows to come home, the router's float32 input
+// and its probabilities, the shared expert.
+double moe_bytes(const Load& load) {
+  const config::Moe& moe = load.model.moe();
+  const double d = load.model.d_model();
+  const double hidden = double{1} * moe.d_ff() * moe.hidden_layers();
+  const double shared = double{1} * moe.shared_expert().count() * moe.shared_expert().d_ff();
+  const double per_row = 2 * d + saved_width(moe.ffn(), hidden);
+  const double per_token =
+      d + (shared > 0 ? d + saved_width(moe.shared_expert().ffn(), shared) : 0);
+  constexpr double kRouter = 16;  // bytes of a token and expert: logits, probabilities, scores
+  return load.element.plain * (expert_rows(load) * per_row + load.tokens() * per_token) +
+         load.tokens() * (4 * d + kRouter * moe.num_experts());
+}
+
+double dense_bytes(const Load& load) {
+  const config::Model& model = load.model;
+  return load.element.plain * load.tokens() *
+         (saved_width(model.ffn(), model.d_ff()) + model.d_model());
+}
+
+double transformer_layer_bytes(const Load& load, int layer) {
+  const config::Model& model = load.model;
+  double bytes = load.tokens() * (attention_bytes(load, load.length) + norm_bytes(load)) +
+                 load.sequences * mask_bytes(load);
+  if (config::is_moe_layer(model, layer)) {
+    bytes += moe_bytes(load);
+    if (model.moe().stacking() != config::NO_STACKING)
+      bytes += dense_bytes(load) + load.tokens() * norm_bytes(load);
+  } else {
+    bytes += dense_bytes(load);
+  }
+  return bytes;
+}
+
+// Four gates of every position, as products and as float32 and after their functions, and the
+// states.
+double lstm_layer_bytes(const Load& load, int layer) {
+  const config::Model& model = load.model;
+  const double hidden = model.lstm().hidden();
+  const double gates = 4 * hidden * (3 * load.element.plain + 8);
+  const double states = hidden * (6 * 4 + 3 * load.element.plain);
+  const double bytes = load.tokens() * (gates + states + 3 * load.element.plain * model.d_model());
+  return bytes + (config::is_moe_layer(model, layer) ? moe_bytes(load) : 0);
+}
+
+double local_experts_bytes(const Load& load) {
+  const config::LocalExperts& experts = load.model.local_experts();
+  return load.element.plain * load.tokens() * experts.num_experts() *
+         (3.0 * experts.hidden_units() + 4.0 * load.model.vocab_size());
+}
+
+double layer_bytes(const Load& load, int layer) {
+  return load.model.architecture() == config::LSTM_LM ? lstm_layer_bytes(load, layer)
+                                                      : transformer_layer_bytes(load, layer);
+}
+
+// All layers on the source's tokens, or on all; the decoder's layers again on the target's.
+double activations_of(const config::RunConfig& config, const Load& load) {
+  const config::Model& model = load.model;
+  if (model.architecture() == config::LOCAL_EXPERTS) return local_experts_bytes(load);
+  double all = 0, largest = 0;
+  const auto add = [&](const Load& part, int layer, double extra) {
+    const double bytes = layer_bytes(part, layer) + extra;
+    all += bytes;
+    largest = std::max(largest, bytes);
+  };
+  const bool has_decoder = load.target > 0;
+  Load decoder = load;
+  decoder.length = load.target;
+  const double cross = has_decoder ? decoder.tokens() * attention_bytes(decoder, load.length) : 0;
+  for (int layer = 0; layer < config::num_stack_layers(model); ++layer) {
+    const bool of_decoder = has_decoder && layer >= model.num_layers();
+    add(of_decoder ? decoder : load, layer, of_decoder ? cross : 0);
+  }
+  if (model.has_mtp()) add(load, model.num_layers(), 4 * load.tokens() * norm_bytes(load));
+  if (config.train().recompute() == config::RECOMPUTE_LAYER) {
+    all = largest + load.element.plain * model.d_model() * model.num_layers() *
+                        (load.tokens() + decoder.tokens());
+  }
+  const double outside = 3 * load.element.plain * model.d_model();
+  const double masks =
+      load.element.plain * load.sequences * (load.length * load.length + load.target * load.target);
+  return all + outside * (load.tokens() + decoder.tokens()) +
+         (config::has_attention(model) ? masks : 0);
+}
+
+double transient_of(const config::RunConfig& config, const Load& load) {
+  const config::Model& model = load.model;
+  const double tokens = load.target > 0 ? load.sequences * load.target : load.tokens();
+  const double d = model.d_model(), vocabulary = model.vocab_size();
+  const bool narrow = config.runtime().compute() == config::BF16;
+  const bool converts = config.runtime().bfloat16_products() == config::AS_FLOAT32;
+  const double wide = std::max(4.0, load.element.plain);
+  constexpr double kLogitRows = 256;  // see core/tensor/vocabulary_loss.cc
+  double loss = kLogitRows * vocabulary * (wide + (narrow && !converts ? 2 : 0));
+  loss += load.element.plain * tokens * d;  // the hidden state's gradient
+  if (narrow) loss += (converts ? 2 : 1) * wide * (tokens + vocabulary) * d;
+  const double rows = model.has_moe() ? expert_rows(load) : load.tokens();
+  const double width = model.has_moe() ? model.moe().d_ff() : model.d_ff();
+  const double ffn = load.element.plain * (2 * rows * d + 3 * load.tokens() * d +
+                                           3 * rows * width / std::max(1.0, load.held_experts));
+  // Gradients of the scores and of what they become.
+  const bool keeps_scores = config::has_attention(model) && score_copies(model.attention()) > 0;
+  const double scores = keeps_scores ? 2 * load.tokens() * score_bytes(load, load.length) : 0;
+  return std::max({loss, ffn, scores});
+}
+
+bool uses_onednn(const config::RunConfig& config) {
+  const config::Runtime& runtime = config.runtime();
+  const bool in_bfloat16 =
+      runtime.compute() == config::BF16 && runtime.bfloat16_products() != config::AS_FLOAT32;
+  return in_bfloat16 ||
+         (runtime.compute() != config::FP64 && runtime.float32_products() == config::ONEDNN);
+}
+
+// oneDNN builds a kernel for every new shape and keeps the last 1024. Rows of an expert come in
+// multiples of 32, and their number moves about the mean; each number has six products, forward and
+// backward.
+double kernel_bytes(const config::RunConfig& config, const Load& load) {
+  if (!load.model.has_moe() || !uses_onednn(config)) return 0;
+  constexpr double kProducts = 6, kBucket = 32, kSpread = 0.75;  // kSpread: measured
+  constexpr double kKernel = 0.6 * (1 << 20), kMost = 1024;
+  const config::Moe& moe = load.model.moe();
+  const double rows = moe.top_k() * load.tokens() / moe.num_experts();
+  return kKernel * std::min(kMost, kProducts * std::ceil(kSpread * rows / kBucket));
+}
+
+}  // namespace
+
+double MemoryPlan::total() const {
+  return static_cast<double>(parameters.total_bytes()) + activations + transient + batches +
+         program;
+}
+
+MemoryPlan memory_plan(const config::RunConfig& config, int ranks) {
+  const Load load = load_of(config, ranks);
+  const int expert_degree = parallel::Mesh::resolve(ranks, mesh_degrees(config.mesh()),
+                                                    config.model().moe().num_experts())
+                                .expert;
+  constexpr double kBytesPerToken = 12, kSteps = 4;  // id, target, document; steps ahead
+  constexpr double kProgram = 40 << 20;
+  const double tokens =
+      (load.tokens() + load.sequences * load.target) * std::max(1, config.train().accumulation());
+  return {memory_per_rank(config, expert_degree), activations_of(config, load),
+          transient_of(config, load), kBytesPerToken * kSteps * tokens,
+          kProgram + kernel_bytes(config, load)};
+}
+
+std::string format_bytes(double bytes) {
+  constexpr double kMebibyte = 1 << 20, kGibibyte = 1 << 30;
+  return bytes < kGibibyte ? fmt::format("{:.1f} MiB", bytes / kMebibyte)
+                           : fmt::format("{:.2f} GiB", bytes / kGibibyte);
+}
+
+std::string describe_memory(const config::RunConfig& config, const MemoryPlan& plan) {
+  const Memory& kept = plan.parameters;
+  const bool recompute = config.train().recompute() == config::RECOMPUTE_LAYER;
+  std::string text;
+  const auto line = [&](const std::string& name, double bytes, const std::string& remark = "") {
+    text += fmt::format("  {:<20}{:>22}{}\n", name, format_bytes(bytes),
+                        remark.empty() ? "" : "  (" + remark + ")");
+  };
+  line("parameters", static_cast<double>(kept.value_bytes),
+       config::ComputeType_Name(config.runtime().compute()));
+  if (kept.master_bytes > 0) line("master weights", static_cast<double>(kept.master_bytes));
+  line("gradients", static_cast<double>(kept.gradient_bytes));
+  line("moments", static_cast<double>(kept.moment_bytes));
+  line("activations", plan.activations,
+       fmt::format("of one micro-batch of {} sequences on all ranks{}",
+                   config.train().global_batch() / config.train().accumulation(),
+                   recompute ? ", with recompute" : ""));
+  line("logits, gradients", plan.transient, "for a moment");
+  line("batches", plan.batches);
+  line("libraries", plan.program);
+  line("all", plan.total());
+  return text;
+}
+
+}  // namespace switchyard::models

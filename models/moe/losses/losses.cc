@@ -1,0 +1,92 @@
+#include "models/moe/losses/losses.h"
+
+#include <algorithm>
+
+#include "core/tensor/aten.h"
+#include "core/tensor/differentiable.h"
+#include "models/moe/losses/balance.h"
+#include "models/moe/rules/two_level.h"
+
+namespace switchyard::models {
+
+at::Tensor without_padding(const at::Tensor& rows, const StepContext& context) {
+  std::vector<uint8_t> real = real_tokens(context, rows.size(0));
+  if (real.empty()) return rows;
+  std::vector<int64_t> shape(rows.dim(), 1);
+  shape[0] = rows.size(0);
+  const at::Tensor mask = at::from_blob(real.data(), {rows.size(0)}, at::kByte).to(at::kBool);
+  return rows.masked_fill(mask.view(shape).logical_not(), 0);
+}
+
+at::Tensor router_z_loss(const at::Tensor& logits_TE, const StepContext& context) {
+  const at::Tensor squares_T = logits_TE.logsumexp(-1).square();
+  return without_padding(squares_T, context).sum() / static_cast<double>(context.tokens_in_step);
+}
+
+at::Tensor importance_of(const Routing& routing, int64_t num_experts, const StepContext& context) {
+  const at::Tensor weight_TK = without_padding(routing.weight_TK, context).to(at::kDouble);
+  return at::zeros({num_experts}, at::kDouble)
+      .scatter_add(0, routing.expert_TK.flatten(), weight_TK.flatten());
+}
+
+at::Tensor load_terms(const Routing& routing, const StepContext& context) {
+  const int64_t tokens = routing.expert_TK.size(0), experts = routing.logits_TE.size(1);
+  if (routing.groups.group_TG.defined()) {
+    return two_level_load_terms(routing,
+                                without_padding(at::ones({tokens, 1}, at::kDouble), context));
+  }
+  if (routing.chance_TE.defined()) {
+    return without_padding(routing.chance_TE, context).to(at::kDouble).sum(0);
+  }
+  return count_load(routing.expert_TK, experts, std::max<int64_t>(tokens, 1), config::ALL_CHOICES,
+                    real_tokens(context, tokens))
+      .sum(0)
+      .to(at::kDouble);
+}
+
+at::Tensor load_from(const at::Tensor& terms, const config::Moe& moe) {
+  return moe.router().hierarchy() > config::ONE_LEVEL
+             ? two_level_load(terms, moe.router().num_groups())
+             : terms;
+}
+
+at::Tensor total_over(const at::Tensor& local, parallel::Communicator& data) {
+  at::Tensor total = local.detach().to(at::kDouble).clone().contiguous();
+  data.all_reduce(total.mutable_data_ptr(), total.numel(), DType::kFloat64,
+                  parallel::ReduceOp::kSum, "load of the router's losses");
+  return total;
+}
+
+at::Tensor cv_squared(const at::Tensor& total_E) {
+  const at::Tensor mean = total_E.mean();
+  return (total_E - mean).square().mean() / (mean.square() + 1e-10);
+}
+
+at::Tensor total_with_gradient(const at::Tensor& total, const at::Tensor& local) {
+  return total + (local - local.detach());
+}
+
+at::Tensor cv_loss(const at::Tensor& total_E, const StepContext& context, int64_t ranks) {
+  const at::Tensor whole = cv_squared(total_E);
+  const at::Tensor share = whole - whole.detach() * (1 - 1.0 / static_cast<double>(ranks));
+  return share * (static_cast<double>(context.tokens_in_micro_batch) /
+                  static_cast<double>(context.tokens_in_step));
+}
+
+at::Tensor threshold_loss(const Routing& routing, const at::Tensor& kept_TE,
+                          const StepContext& context) {
+  const at::Tensor above_TE = routing.weight_TK.detach() - routing.threshold_E;  // choice = expert
+  const at::Tensor sign_TE = above_TE.detach().gt(0).to(above_TE.scalar_type()) - kept_TE;
+  return without_padding(sign_TE * above_TE, context).sum() /
+         static_cast<double>(context.tokens_in_step);
+}
+
+at::Tensor attach_loss(const at::Tensor& x, const at::Tensor& loss) {
+  const auto backward = [type = loss.scalar_type()](const at::Tensor& dx,
+                                                    const std::vector<bool>&) {
+    return std::vector{dx, at::ones({}, type)};
+  };
+  return differentiable("attach_loss", {x, loss}, x, backward);
+}
+
+}  // namespace switchyard::models

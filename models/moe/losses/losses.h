@@ -1,0 +1,58 @@
+#pragma once
+// The router's auxiliary losses beside balance.h, and how losses join the graph. Each loss is this
+// rank's share of the value of the whole step, without its coefficient: shares add up over ranks
+// and micro-batches, and so do their gradients. Padding counts nowhere.
+
+#include <cstdint>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "core/config/run_config.pb.h"
+#include "models/moe/context.h"
+#include "models/moe/router/router.h"
+#include "parallel/communicator.h"
+
+namespace switchyard::models {
+
+// [T, ...] with the rows of padding set to zero.
+at::Tensor without_padding(const at::Tensor& rows, const StepContext& context);
+
+// Mean over tokens of logsumexp(logits)^2. ST-MoE equation 5.
+at::Tensor router_z_loss(const at::Tensor& logits_TE, const StepContext& context);
+
+// Of this rank's tokens, differentiable, [E] float64: the sum of the weights (2017, section 4).
+at::Tensor importance_of(const Routing& routing, int64_t num_experts, const StepContext& context);
+
+// What the load is made of, of this rank's tokens, differentiable, float64. One level: [E], the
+// expected number of tokens under the noise (2017, appendix A); without noise, the number itself,
+// which has no gradient. Two levels: models/moe/rules/two_level.h.
+at::Tensor load_terms(const Routing& routing, const StepContext& context);
+
+// The load, [E], from the terms summed over ranks.
+at::Tensor load_from(const at::Tensor& terms, const config::Moe& moe);
+
+// The totals over ranks, constant. **Collective** over `data`.
+at::Tensor total_over(const at::Tensor& local, parallel::Communicator& data);
+
+// `total` with the gradient to this rank's part of it.
+at::Tensor total_with_gradient(const at::Tensor& total, const at::Tensor& local);
+
+// Squared coefficient of variation, population variance: var / (mean^2 + 1e-10).
+at::Tensor cv_squared(const at::Tensor& total_E);
+
+// CV^2 of a total over ranks; the mean over the step's micro-batches. `ranks` share the value, but
+// each keeps the whole gradient of its own part.
+at::Tensor cv_loss(const at::Tensor& total_E, const StepContext& context, int64_t ranks);
+
+// STRICTLY_BALANCED: sum over tokens and experts of (score > threshold, less whether the expert
+// took the token) * (score - threshold), over the tokens of the step; at least 0, and 0 when the
+// thresholds make the same choices. Gradient to the thresholds alone. (2017, appendix F.)
+at::Tensor threshold_loss(const Routing& routing, const at::Tensor& kept_TE,
+                          const StepContext& context);
+
+// Returns x; in backward `loss` (a scalar) receives gradient 1, as if it had been added to the
+// total. So an auxiliary loss needs no way out of the model, and recompute keeps it.
+at::Tensor attach_loss(const at::Tensor& x, const at::Tensor& loss);
+
+}  // namespace switchyard::models

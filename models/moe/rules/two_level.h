@@ -1,0 +1,45 @@
+#pragma once
+// The two-level gate: one over groups of experts, and one in each group (Shazeer et al., 2017,
+// appendix B). Only the gates of the groups that a token chose are computed for it, so that A
+// groups of I experts with G chosen cost A + G I dot products a token, not A I.
+//
+// Dimensions beside the usual: A groups, G chosen ones per token, I experts per group, J chosen
+// ones per chosen group; E = A I, K = G J. Choices come by their place within the group: the best
+// expert of each chosen group, best group first, then the second of each.
+
+#include <cstdint>
+
+#include <ATen/core/Tensor.h>
+
+#include "core/config/run_config.pb.h"
+#include "models/moe/router/router.h"
+
+namespace switchyard::models {
+
+// The groups that each token chose, or those of its made choices, [T, G] int64, best first.
+at::Tensor choose_groups(const RouterInput& input, const config::Moe& moe,
+                         const RouterDraws& draws);
+
+// The logits of the experts of each token's groups, [T, G I], differentiable: x [T, D] times the
+// rows of weight [E, D] that belong to group [T, G].
+at::Tensor logits_within_groups(const at::Tensor& x_TD, const at::Tensor& weight_ED,
+                                const at::Tensor& group_TG, int64_t num_groups);
+
+// The router's stages from the logits on, as route_logits.
+Routing route_two_levels(const RouterInput& input, const config::Moe& moe,
+                         const RouterDraws& draws);
+
+// What the load of a two-level gate is made of, of this rank's tokens, float64, differentiable,
+// [2 A + E]: per group the expected number of tokens and the number itself; per expert the expected
+// number among the tokens that chose its group. `real_T1` 1 for real tokens, else 0.
+at::Tensor two_level_load_terms(const Routing& routing, const at::Tensor& real_T1);
+
+// [E]: expected tokens of the group * expected share of them that the expert takes. `terms` summed
+// over ranks.
+at::Tensor two_level_load(const at::Tensor& terms, int64_t num_groups);
+
+// [T], constant: the entropy of the gate over groups, plus that of the chosen groups' gates by the
+// groups' weights, in nats.
+at::Tensor two_level_entropy(const Routing& routing);
+
+}  // namespace switchyard::models

@@ -1,0 +1,336 @@
+#include "trainer/checkpoint/manifest.h"
+
+#include <algorithm>
+#include <charconv>
+#include <limits>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <nlohmann/json.hpp>
+
+#include "core/io/json.h"
+
+namespace switchyard::trainer {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr const char* kFormat = "switchyard checkpoint";
+// About 200 bytes per tensor; the largest models have some 10^5.
+constexpr JsonLimits kLimits{.max_bytes = uint64_t{512} << 20, .max_depth = 6};
+
+// A value inside a document, which knows its place for messages.
+class Field {
+ public:
+  // `where` must outlive the field and those reached from it.
+  Field(const Json& value, const std::string& where, std::string path = "")
+      : value_(value), where_(where), path_(std::move(path)) {}
+
+  template <typename Kind = CheckpointError>
+  [[noreturn]] void fail(const std::string& problem) const {
+    throw Kind(fmt::format("{}: {}{}{}", where_, path_, path_.empty() ? "" : ": ", problem));
+  }
+
+  Field member(const std::string& name) const {
+    expect(value_.is_object(), "an object");
+    const auto found = value_.find(name);
+    if (found == value_.end()) fail(fmt::format("\"{}\" is missing", name));
+    return Field(*found, where_, path_.empty() ? name : path_ + "." + name);
+  }
+
+  bool has(const char* name) const { return value_.is_object() && value_.contains(name); }
+
+  void has_only(const std::vector<std::string_view>& names) const {
+    for_each_member([&](const std::string& name, const Field&) {
+      if (std::ranges::find(names, name) == names.end()) {
+        fail(fmt::format("unexpected member {}, expected {}", json_quoted(name),
+                         fmt::join(names, ", ")));
+      }
+    });
+  }
+
+  // Calls visit(name, field) for each member of an object.
+  template <typename Visit>
+  void for_each_member(Visit visit) const {
+    expect(value_.is_object(), "an object");
+    for (const auto& [name, value] : value_.items()) {
+      visit(name, Field(value, where_, path_ + "." + json_quoted(name)));
+    }
+  }
+
+  template <typename Read>
+  auto list(Read read) const {
+    expect(value_.is_array(), "an array");
+    std::vector<decltype(read(*this))> out;
+    for (size_t i = 0; i < value_.size(); ++i) {
+      out.push_back(read(Field(value_[i], where_, fmt::format("{}[{}]", path_, i))));
+    }
+    return out;
+  }
+
+  int64_t integer(int64_t minimum, int64_t maximum = std::numeric_limits<int64_t>::max()) const {
+    const bool fits = value_.is_number_integer() &&
+                      (!value_.is_number_unsigned() || value_.get<uint64_t>() <= INT64_MAX) &&
+                      value_.get<int64_t>() >= minimum && value_.get<int64_t>() <= maximum;
+    expect(fits, fmt::format("an integer from {} to {}", minimum, maximum));
+    return value_.get<int64_t>();
+  }
+
+  int32_t int32(int32_t minimum) const {
+    return static_cast<int32_t>(integer(minimum, std::numeric_limits<int32_t>::max()));
+  }
+
+  double number() const {
+    expect(value_.is_number(), "a number");
+    return value_.get<double>();
+  }
+
+  const std::string& text() const {
+    expect(value_.is_string(), "a string");
+    return value_.get_ref<const std::string&>();
+  }
+
+  // Lower-case hexadecimal of exactly so many digits.
+  uint64_t hexadecimal(size_t digits) const {
+    uint64_t number = 0;
+    const std::string& string = text();
+    const bool is_hex = string.size() == digits &&
+                        string.find_first_not_of("0123456789abcdef") == std::string::npos;
+    expect(is_hex, fmt::format("{} lower-case hexadecimal digits", digits));
+    std::from_chars(string.data(), string.data() + string.size(), number, 16);
+    return number;
+  }
+
+ private:
+  void expect(bool condition, const std::string& expected) const {
+    if (!condition) {
+      const std::string got = value_.dump(-1, ' ', true, Json::error_handler_t::replace);
+      fail(fmt::format("expected {}, got {}", expected, json_quoted(got)));
+    }
+  }
+
+  const Json& value_;
+  const std::string& where_;
+  std::string path_;
+};
+
+// A plain name in the folder: whatever could lead elsewhere, or confuse a line of COMMIT, is out.
+bool is_plain_name(std::string_view name) {
+  const auto is_allowed = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+           c == '-' || c == '_';
+  };
+  constexpr size_t kLongest = 255;
+  return !name.empty() && name.size() <= kLongest && name[0] != '.' && name[0] != '-' &&
+         std::ranges::all_of(name, is_allowed);
+}
+
+constexpr const char* kPlainName =
+    "letters, digits, '.', '_' and '-' only, not beginning with '.' or '-'";
+
+DType dtype_of(const Field& field) {
+  for (const DType dtype : {DType::kUInt8, DType::kInt32, DType::kInt64, DType::kBFloat16,
+                            DType::kFloat32, DType::kFloat64}) {
+    if (field.text() == name_of(dtype)) return dtype;
+  }
+  field.fail(fmt::format("unknown dtype {}", json_quoted(field.text())));
+}
+
+std::vector<int64_t> integers(const Field& field, int64_t minimum) {
+  return field.list([&](const Field& item) { return item.integer(minimum); });
+}
+
+// ---- Files and tensors -----------------------------------------------------------------------
+
+Json files_json(const Inventory& inventory) {
+  Json json = Json::object();
+  for (const auto& [name, bytes] : inventory.files) json[name] = {{"bytes", bytes}};
+  return json;
+}
+
+Json tensors_json(const Inventory& inventory) {
+  Json json = Json::object();
+  for (const auto& [name, tensor] : inventory.tensors) {
+    json[name] = {{"file", tensor.file},
+                  {"dtype", name_of(tensor.dtype)},
+                  {"shape", tensor.shape},
+                  {"crc32c", fmt::format("{:08x}", tensor.crc32c)}};
+  }
+  return json;
+}
+
+void read_files(const Field& files, Inventory& out) {
+  files.for_each_member([&](const std::string& name, const Field& file) {
+    if (!is_plain_name(name)) file.fail(fmt::format("a file name must have {}", kPlainName));
+    file.has_only({"bytes"});
+    out.files[name] = static_cast<uint64_t>(file.member("bytes").integer(0));
+  });
+}
+
+void read_tensors(const Field& tensors, Inventory& out) {
+  tensors.for_each_member([&](const std::string& name, const Field& tensor) {
+    tensor.has_only({"file", "dtype", "shape", "crc32c"});
+    const Field file = tensor.member("file");
+    if (!out.files.contains(file.text())) {
+      file.fail(fmt::format("{} is not one of the files", json_quoted(file.text())));
+    }
+    out.tensors[name] = {file.text(), dtype_of(tensor.member("dtype")),
+                         integers(tensor.member("shape"), 0),
+                         static_cast<uint32_t>(tensor.member("crc32c").hexadecimal(8))};
+  });
+}
+
+// ---- Training state --------------------------------------------------------------------------
+
+Json state_json(const TrainingState& state) {
+  return {{"step", state.step},
+          {"tokens", state.tokens},
+          {"optimizer_steps", state.optimizer_steps},
+          {"skipped_in_a_row", state.skipped_in_a_row},
+          {"skipped_steps", state.skipped_steps},
+          {"losses",
+           {{"mean", state.losses.mean},
+            {"variance", state.losses.variance},
+            {"steps", state.losses.steps}}},
+          {"data_sequence", state.data.sequence},
+          {"data_draws", state.data.draws},
+          {"data_fingerprint", fmt::format("{:016x}", state.data_fingerprint)},
+          {"tokenizer_fingerprint", fmt::format("{:016x}", state.tokenizer_fingerprint)},
+          {"processor", state.processor},
+          {"last_active", state.last_active}};
+}
+
+LossWindow read_losses(const Field& json) {
+  json.has_only({"mean", "variance", "steps"});
+  LossWindow losses;
+  losses.mean = json.member("mean").number();
+  losses.variance = json.member("variance").number();
+  losses.steps = json.member("steps").integer(0);
+  return losses;
+}
+
+TrainingState read_state(const Field& json) {
+  json.has_only({"step", "tokens", "optimizer_steps", "skipped_in_a_row", "skipped_steps", "losses",
+                 "data_sequence", "data_draws", "data_fingerprint", "tokenizer_fingerprint",
+                 "processor", "last_active"});
+  TrainingState state;
+  state.step = json.member("step").integer(0);
+  state.tokens = json.member("tokens").integer(0);
+  state.optimizer_steps = json.member("optimizer_steps").integer(0);
+  state.skipped_in_a_row = json.member("skipped_in_a_row").int32(0);
+  state.skipped_steps = json.member("skipped_steps").integer(0);
+  if (json.has("losses")) state.losses = read_losses(json.member("losses"));
+  state.data.sequence = json.member("data_sequence").integer(0);
+  state.data.draws = integers(json.member("data_draws"), 0);
+  state.data_fingerprint = json.member("data_fingerprint").hexadecimal(16);
+  state.tokenizer_fingerprint = json.member("tokenizer_fingerprint").hexadecimal(16);
+  if (json.has("processor")) state.processor = json.member("processor").text();
+  state.last_active = json.member("last_active").list([](const Field& layer) {
+    return integers(layer, std::numeric_limits<int64_t>::min());
+  });
+  return state;
+}
+
+void check_version(const Field& root) {
+  if (root.member("format").text() != kFormat) {
+    root.member("format").fail(fmt::format("expected \"{}\"", kFormat));
+  }
+  const Field version = root.member("format_version");
+  if (const int64_t number = version.integer(1); number > kCheckpointVersion) {
+    version.fail<NewerVersionError>(
+        fmt::format("needs version {} of the checkpoint format, and this program knows versions up "
+                    "to {}; use a newer one",
+                    number, kCheckpointVersion));
+  }
+}
+
+}  // namespace
+
+bool is_optimizer_state(std::string_view tensor) {
+  return tensor.find('/') != std::string_view::npos;
+}
+
+std::string manifest_text(const Manifest& manifest) {
+  const Json json = {{"format", kFormat},
+                     {"format_version", kCheckpointVersion},
+                     {"num_ranks", manifest.num_ranks},
+                     {"mesh",
+                      {{"data", manifest.mesh.data},
+                       {"expert", manifest.mesh.expert},
+                       {"expert_data", manifest.mesh.expert_data}}},
+                     {"files", files_json(manifest.inventory)},
+                     {"tensors", tensors_json(manifest.inventory)},
+                     {"state", state_json(manifest.state)}};
+  return json.dump() + "\n";
+}
+
+Manifest parse_manifest(std::string_view text, const std::string& where) {
+  const Json json = parse_json(text, where, raise<CheckpointError>, kLimits);
+  const Field root(json, where);
+  check_version(root);
+  root.has_only({"format", "format_version", "num_ranks", "mesh", "files", "tensors", "state"});
+  const Field mesh = root.member("mesh");
+  mesh.has_only({"data", "expert", "expert_data"});
+  Manifest manifest;
+  manifest.num_ranks = root.member("num_ranks").int32(1);
+  manifest.mesh = {mesh.member("data").int32(1), mesh.member("expert").int32(1),
+                   mesh.member("expert_data").int32(1)};
+  read_files(root.member("files"), manifest.inventory);
+  root.member("files").member(kConfigFile);  // must be there
+  read_tensors(root.member("tensors"), manifest.inventory);
+  manifest.state = read_state(root.member("state"));
+  return manifest;
+}
+
+std::string inventory_text(const Inventory& inventory) {
+  const Json json = {{"files", files_json(inventory)},
+                     {"tensors", tensors_json(inventory)},
+                     {"digests", inventory.digests}};
+  return json.dump();
+}
+
+Inventory parse_inventory(std::string_view text) {
+  const std::string where = "a rank's report";
+  const Json json = parse_json(text, where, raise<CheckError>, kLimits);
+  const Field root(json, where);
+  Inventory inventory;
+  read_files(root.member("files"), inventory);
+  read_tensors(root.member("tensors"), inventory);
+  root.member("digests").for_each_member([&](const std::string& file, const Field& digest) {
+    inventory.digests[file] = digest.text();
+  });
+  return inventory;
+}
+
+std::string commit_text(const std::map<std::string, std::string>& digests) {
+  std::string text;
+  for (const auto& [name, digest] : digests) text += fmt::format("{}  {}\n", digest, name);
+  return text;
+}
+
+std::map<std::string, std::string> parse_commit(std::string_view text, const std::string& where) {
+  constexpr size_t kDigits = 64;
+  std::map<std::string, std::string> digests;
+  for (int line_number = 1; !text.empty(); ++line_number) {
+    const size_t end = text.find('\n');
+    const std::string_view line = text.substr(0, end);
+    const bool is_valid = end != std::string_view::npos && line.size() > kDigits + 2 &&
+                          line.find_first_not_of("0123456789abcdef") == kDigits &&
+                          line.substr(kDigits, 2) == "  " &&
+                          is_plain_name(line.substr(kDigits + 2));
+    if (!is_valid) {
+      throw CheckpointError(
+          fmt::format("{}:{}: expected \"<64 hexadecimal digits>  <file name>\", "
+                      "got {}",
+                      where, line_number, json_quoted(line)));
+    }
+    const std::string name(line.substr(kDigits + 2));
+    if (!digests.emplace(name, line.substr(0, kDigits)).second) {
+      throw CheckpointError(fmt::format("{}:{}: {} is listed twice", where, line_number, name));
+    }
+    text.remove_prefix(end + 1);
+  }
+  return digests;
+}
+
+}  // namespace switchyard::trainer

@@ -1,0 +1,198 @@
+#include <filesystem>
+#include <functional>
+#include <random>
+#include <system_error>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "core/base/errors.h"
+#include "core/base/log.h"
+#include "core/config/print.h"
+#include "core/io/bytes.h"
+#include "core/io/safetensors.h"
+#include "trainer/agreement.h"
+#include "trainer/checkpoint/checkpoint.h"
+#include "trainer/checkpoint/folder.h"
+#include "trainer/checkpoint/manifest.h"
+#include "trainer/checkpoint/tensors.h"
+
+namespace switchyard::trainer {
+namespace {
+
+std::string random_id(parallel::Communicator& world) {
+  std::random_device device;
+  uint64_t id = (uint64_t{device()} << 32) | device();
+  world.broadcast(&id, sizeof id, 0, "checkpoint id");
+  return fmt::format("{:016x}", id);
+}
+
+std::string shard_name(const char* kind, const parallel::Communicator& world) {
+  return fmt::format("{}-{:05}-of-{:05}.safetensors", kind, world.rank(), world.size());
+}
+
+void write_shard(const FileSystem& files, const std::string& folder, const std::string& name,
+                 const std::vector<StoredTensor>& tensors, const parallel::Mesh& mesh,
+                 Inventory& inventory) {
+  std::vector<TensorToWrite> to_write;
+  for (const auto& tensor : tensors) {
+    if (!is_written_here(tensor, mesh)) continue;
+    to_write.push_back({tensor.name, tensor.dtype, tensor.shape, tensor.bytes});
+    inventory.tensors[tensor.name] = {name, tensor.dtype, tensor.shape, 0};
+  }
+  const auto written = write_safetensors(files, folder + "/" + name, std::move(to_write));
+  for (const auto& tensor : written.tensors) inventory.tensors[tensor.name].crc32c = tensor.crc32c;
+  inventory.files[name] = written.file_bytes;
+  inventory.digests[name] = to_hex(written.sha256);
+}
+
+void write_text(const FileSystem& files, const std::string& folder, const std::string& name,
+                const std::string& text, Inventory& inventory) {
+  OutputFile file = files.create_file(folder + "/" + name);
+  file.write(as_byte_span(text));
+  file.sync();
+  file.close();
+  Sha256 hash;
+  hash.update(as_byte_span(text));
+  inventory.files[name] = text.size();
+  inventory.digests[name] = to_hex(hash.finish());
+}
+
+// This rank's share of the files.
+Inventory write_share(const FileSystem& files, const std::string& folder,
+                      const CheckpointContent& content, const parallel::Mesh& mesh) {
+  Inventory inventory;
+  write_shard(files, folder, shard_name("weights", mesh.world()), stored_weights(content.table),
+              mesh, inventory);
+  write_shard(files, folder, shard_name("optimizer", mesh.world()), stored_state(content.optimizer),
+              mesh, inventory);
+  if (mesh.world().rank() == 0) {
+    write_text(files, folder, kConfigFile, config::to_text(content.config), inventory);
+  }
+  return inventory;
+}
+
+Inventory merge(const std::vector<std::string>& reports) {
+  Inventory all;
+  for (const auto& report : reports) {
+    Inventory one = parse_inventory(report);
+    all.files.merge(one.files);
+    all.digests.merge(one.digests);
+    all.tensors.merge(one.tensors);
+    SY_CHECK(one.files.empty() && one.tensors.empty(), "two ranks wrote the same tensor or file");
+  }
+  return all;
+}
+
+// Every tensor of the model must have found its writer.
+void check_complete(const Inventory& all, const CheckpointContent& content) {
+  auto expected = stored_weights(content.table);
+  for (auto& tensor : stored_state(content.optimizer)) expected.push_back(std::move(tensor));
+  for (const auto& tensor : expected) {
+    SY_CHECK(all.tensors.contains(tensor.name), "no rank wrote tensor {}", tensor.name);
+  }
+  SY_CHECK(all.tensors.size() == expected.size(), "{} tensors were written, expected {}",
+           all.tensors.size(), expected.size());
+}
+
+// Rank 0 must see what the others wrote.
+void check_visible(const std::string& folder, const Inventory& all) {
+  for (const auto& [name, bytes] : all.files) {
+    std::error_code error;
+    const uint64_t actual = std::filesystem::file_size(folder + "/" + name, error);
+    if (error || actual != bytes) {
+      throw StorageError(fmt::format(
+          "{}/{}: a rank wrote {} bytes, but rank 0 sees {}; the run's folder must lie on a file "
+          "system that all ranks share",
+          folder, name, bytes, error ? error.message() : fmt::format("{} bytes", actual)));
+    }
+  }
+}
+
+// From here on the step exists or does not: the rename decides.
+void commit(const FileSystem& files, const std::string& temporary, const std::string& target,
+            Manifest& manifest) {
+  Inventory& all = manifest.inventory;
+  check_visible(temporary, all);
+  const std::string text = manifest_text(manifest);
+  write_text(files, temporary, kManifestFile, text, all);
+  const std::string list = commit_text(all.digests);
+  write_text(files, temporary, kCommitFile, list, all);
+  files.sync_directory(temporary);
+  std::error_code ignored;
+  if (std::filesystem::exists(target, ignored)) {
+    const std::string id = temporary.substr(temporary.rfind('-'));
+    files.rename(target, target + ".replaced" + id);
+  }
+  files.rename(temporary, target);
+  files.sync_directory(std::filesystem::path(target).parent_path().string());
+}
+
+// The step is safe by now, so no failure here is worth the run. Old steps go first, since a full
+// disk then has room again, and each part is tried whatever became of the one before.
+void tidy_up(const FileSystem& files, const std::string& folder, int64_t step, int keep) {
+  const auto attempt = [&](const char* what, const std::function<void()>& part) {
+    try {
+      part();
+    } catch (const Error& error) {
+      warn("step {} is saved, but {} in {} failed: {}", step, what, folder, error.what());
+    }
+  };
+  attempt("removing old steps", [&] { remove_old_steps(files, folder, step, keep); });
+  attempt("removing leftovers", [&] { remove_leftovers(files, folder); });
+  attempt("writing LATEST", [&] { write_latest(files, folder, step); });
+}
+
+void remove_quietly(const FileSystem& files, const std::string& path) {
+  try {
+    files.remove_all(path);
+  } catch (const Error& error) {  // the save's own failure is the one to report
+    warn("could not remove {}: {}", path, error.what());
+  }
+}
+
+void write_and_commit(const FileSystem& files, const std::string& temporary,
+                      const std::string& target, const CheckpointContent& content,
+                      const parallel::Mesh& mesh) {
+  parallel::Communicator& world = mesh.world();
+  const bool is_first = world.rank() == 0;
+  agree(world, "checkpoint folder", [&] {
+    if (is_first) files.create_directory(temporary);
+    return std::string();
+  });
+  const auto reports = agree(world, "checkpoint shards", [&] {
+    return inventory_text(write_share(files, temporary, content, mesh));
+  });
+  agree(world, "checkpoint commit", [&] {
+    if (is_first) {
+      Manifest manifest{world.size(),
+                        {mesh.data().size(), mesh.expert().size(), mesh.expert_data().size()},
+                        merge(reports),
+                        content.state};
+      check_complete(manifest.inventory, content);
+      commit(files, temporary, target, manifest);
+    }
+    return std::string();
+  });
+}
+
+}  // namespace
+
+void save_checkpoint(const FileSystem& files, const std::string& folder,
+                     const CheckpointContent& content, const parallel::Mesh& mesh, int keep) {
+  SY_CHECK(keep >= 2, "keep ({}) must be at least 2: the newest may turn out damaged", keep);
+  const std::string target = step_path(folder, content.state.step);
+  const std::string temporary = fmt::format("{}.tmp-{}", target, random_id(mesh.world()));
+  const bool is_first = mesh.world().rank() == 0;
+  try {
+    write_and_commit(files, temporary, target, content, mesh);
+  } catch (const CommError&) {
+    throw;  // peers may still be writing there; the next save removes what is left
+  } catch (const Error&) {
+    if (is_first) remove_quietly(files, temporary);
+    throw;
+  }
+  if (is_first) tidy_up(files, folder, content.state.step, keep);
+}
+
+}  // namespace switchyard::trainer

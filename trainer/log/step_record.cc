@@ -1,0 +1,173 @@
+#include "trainer/log/step_record.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include <fmt/format.h>
+
+#include "core/base/grouped.h"
+
+namespace switchyard::trainer {
+namespace {
+
+void append_layer(JsonLinesRecord& record, const std::string& prefix, const LayerHealth& health) {
+  record.emplace_back(prefix + "aux", health.balance_loss);
+  record.emplace_back(prefix + "z", health.z_loss);
+  for (const auto& [name, loss] : health.other_losses) record.emplace_back(prefix + name, loss);
+  record.emplace_back(prefix + "reject", health.reject_share);
+  record.emplace_back(prefix + "drop", health.drop_share);
+  record.emplace_back(prefix + "load_max_mean", health.load_max_mean);
+  record.emplace_back(prefix + "load_cv", health.load_cv);
+  record.emplace_back(prefix + "load_entropy", health.load_entropy);
+  record.emplace_back(prefix + "router_entropy", health.router_entropy);
+  record.emplace_back(prefix + "dead", health.dead_experts);
+  if (!health.expert_load.empty()) record.emplace_back(prefix + "expert_load", health.expert_load);
+}
+
+std::vector<std::pair<std::string, double>> losses_that_are_on(const models::RoutingStats& stats,
+                                                               const config::Moe& moe) {
+  std::vector<std::pair<std::string, double>> losses;
+  const auto add = [&](bool is_on, const char* name, double value) {
+    if (is_on) losses.emplace_back(name, value);
+  };
+  const config::BalanceLoss& balance = moe.balance_loss();
+  add(balance.device_coefficient() > 0, "device_loss", stats.device_loss);
+  add(balance.communication_coefficient() > 0, "communication_loss", stats.communication_loss);
+  add(moe.importance_loss_coefficient() > 0, "importance_loss", stats.importance_loss);
+  add(moe.load_loss_coefficient() > 0, "load_loss", stats.load_loss);
+  add(moe.router().selection() == config::STRICTLY_BALANCED, "threshold_loss",
+      stats.threshold_loss);
+  return losses;
+}
+
+}  // namespace
+
+std::vector<double> expert_shares(const models::RoutingStats& stats) {
+  const auto total =
+      static_cast<double>(std::accumulate(stats.load.begin(), stats.load.end(), int64_t{0}));
+  std::vector<double> shares;
+  for (const int64_t load : stats.load)
+    shares.push_back(total > 0 ? static_cast<double>(load) / total : 0);
+  return shares;
+}
+
+LayerHealth health_of(const models::RoutingStats& stats, const config::Moe& moe) {
+  LayerHealth health;
+  health.balance_loss = stats.balance_loss;
+  health.z_loss = stats.z_loss;
+  health.other_losses = losses_that_are_on(stats, moe);
+  const auto ratio = [](double part, double whole) { return whole > 0 ? part / whole : 0.0; };
+  health.drop_share = ratio(static_cast<double>(stats.dropped), static_cast<double>(stats.slots));
+  health.reject_share =
+      ratio(static_cast<double>(stats.rejected), static_cast<double>(stats.rejected + stats.slots));
+  health.router_entropy = ratio(stats.router_entropy, static_cast<double>(stats.tokens));
+  const auto experts = static_cast<double>(stats.load.size());
+  double variance = 0;  // of the shares, in units of the mean share
+  for (const double share : expert_shares(stats)) {
+    variance += (share * experts - 1) * (share * experts - 1) / experts;
+    health.load_max_mean = std::max(health.load_max_mean, share * experts);
+    if (share > 0)
+      health.load_entropy -= share * std::log(share) / std::log(std::max(2.0, experts));
+  }
+  health.load_cv = health.load_max_mean > 0 ? std::sqrt(variance) : 0;
+  return health;
+}
+
+LayerHealth summary_of(const std::vector<LayerHealth>& layers) {
+  LayerHealth sum;
+  const auto count = static_cast<double>(std::max<size_t>(1, layers.size()));
+  for (const LayerHealth& layer : layers) {
+    sum.balance_loss += layer.balance_loss / count;
+    sum.z_loss += layer.z_loss / count;
+    sum.other_losses.resize(layer.other_losses.size());  // the same of every router
+    for (size_t i = 0; i < layer.other_losses.size(); ++i) {
+      sum.other_losses[i].first = layer.other_losses[i].first;
+      sum.other_losses[i].second += layer.other_losses[i].second / count;
+    }
+    sum.reject_share += layer.reject_share / count;
+    sum.drop_share += layer.drop_share / count;
+    sum.load_cv += layer.load_cv / count;
+    sum.load_entropy += layer.load_entropy / count;
+    sum.router_entropy += layer.router_entropy / count;
+    sum.load_max_mean = std::max(sum.load_max_mean, layer.load_max_mean);
+    sum.dead_experts += layer.dead_experts;
+  }
+  return sum;
+}
+
+std::string loss_suffix(const config::Data& data) {
+  return data.attend_across_documents() ? "_across_documents" : "";
+}
+
+std::string console_line(const StepRecord& r) {
+  const bool has_experts = !r.layers.empty();
+  const LayerHealth moe = summary_of(r.layers);
+  std::string line = fmt::format("step: {:>6}/{}  loss: {:>7.4f}", r.step, r.num_steps, r.loss);
+  if (r.spike) line += fmt::format("  spike: {:.1f} sigma", *r.spike);
+  if (r.cases.count > 0) {
+    line +=
+        fmt::format("  error: {:.4f}  accuracy: {:.4f}", r.cases.mean_error(), r.cases.accuracy());
+  }
+  if (r.mtp_loss) line += fmt::format("  mtp: {:.4f}", *r.mtp_loss);
+  if (r.output_z_loss) line += fmt::format("  output_z: {:.4f}", *r.output_z_loss);
+  if (has_experts) line += fmt::format("  aux: {:.4f}  z: {:.4f}", moe.balance_loss, moe.z_loss);
+  line += fmt::format(
+      "  grad_norm: {:>6.3f}  lr: {:.2e}  tokens: {}  tok/s: {}  mfu: {:.1f}%  mem: {:.1f}GiB",
+      r.grad_norm, r.lr, format_count(static_cast<double>(r.tokens)),
+      grouped(std::llrint(r.tokens_per_second)), 100 * r.mfu, r.memory_bytes / (1 << 30));
+  if (has_experts) {
+    line += fmt::format(
+        "  drop: {:.1f}%  load(max/mean): {:.2f}  entropy: {:.2f}  dead: {}  a2a: {:.1f}%",
+        100 * moe.drop_share, moe.load_max_mean, moe.load_entropy, moe.dead_experts,
+        100 * r.exchange_share);
+  }
+  if (r.skipped_steps > 0) line += fmt::format("  skipped: {}", r.skipped_steps);
+  return line + "  eta: " + format_duration(r.eta_seconds);
+}
+
+JsonLinesRecord metrics_of(const StepRecord& r) {
+  JsonLinesRecord record{{"step", r.step},           {"loss" + r.loss_suffix, r.loss},
+                         {"grad_norm", r.grad_norm}, {"lr", r.lr},
+                         {"tokens", r.tokens},       {"skipped_steps", r.skipped_steps}};
+  if (r.cases.count > 0) {
+    record.emplace_back("error", r.cases.mean_error());
+    record.emplace_back("accuracy", r.cases.accuracy());
+  }
+  if (r.spike) record.emplace_back("spike", *r.spike);
+  if (r.mtp_loss) record.emplace_back("mtp" + r.loss_suffix, *r.mtp_loss);
+  if (r.output_z_loss) record.emplace_back("output_z", *r.output_z_loss);
+  if (r.layers.empty()) return record;
+  append_layer(record, "moe/", summary_of(r.layers));
+  for (size_t i = 0; i < r.layers.size(); ++i)
+    append_layer(record, fmt::format("moe/{}/", i), r.layers[i]);
+  return record;
+}
+
+JsonLinesRecord timing_of(const StepRecord& r) {
+  return {{"step", r.step},
+          {"seconds_per_step", r.seconds},
+          {"tokens_per_second", r.tokens_per_second},
+          {"mfu", r.mfu},
+          {"memory_bytes", r.memory_bytes},
+          {"exchange_share", r.exchange_share}};
+}
+
+std::string format_duration(double seconds) {
+  const auto total = static_cast<int64_t>(std::max(0.0, seconds) + 0.5);
+  if (total >= 3600) return fmt::format("{}h{:02}m", total / 3600, total / 60 % 60);
+  if (total >= 60) return fmt::format("{}m{:02}s", total / 60, total % 60);
+  return fmt::format("{}s", total);
+}
+
+std::string format_count(double count) {
+  const char* unit = "";
+  for (const char* next : {"k", "M", "B", "T"}) {
+    if (count < 1000) break;
+    count /= 1000;
+    unit = next;
+  }
+  return *unit ? fmt::format("{:.1f}{}", count, unit) : fmt::format("{:.0f}", count);
+}
+
+}  // namespace switchyard::trainer
