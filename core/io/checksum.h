@@ -5,13 +5,16 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 
+struct evp_md_ctx_st;  // OpenSSL's EVP_MD_CTX
+
 namespace switchyard {
 
-// Which code computes a checksum. The portable one is the reference for the other and the fallback
-// where the CPU has no instructions for it.
+// Which code computes a CRC. The portable one is the reference for the other and the fallback where
+// the CPU has no instructions for it.
 enum class ChecksumCode { kFastest, kPortable };
 
 // CRC-32C (Castagnoli; RFC 3720 appendix B.4). To go on over several pieces, pass the value so far.
@@ -20,23 +23,17 @@ enum class ChecksumCode { kFastest, kPortable };
 
 using Sha256Digest = std::array<uint8_t, 32>;
 
-// SHA-256 (FIPS 180-4) over a stream of pieces.
+// SHA-256 (FIPS 180-4) over a stream of pieces, by OpenSSL.
 class Sha256 {
  public:
-  explicit Sha256(ChecksumCode code = ChecksumCode::kFastest);
+  Sha256();
 
   void update(std::span<const std::byte> bytes);
   // The digest of everything so far; the object is used up.
   [[nodiscard]] Sha256Digest finish();
 
  private:
-  static constexpr size_t kBlockBytes = 64;
-  using Compress = void (*)(std::array<uint32_t, 8>& state, const std::byte* blocks, size_t count);
-
-  Compress compress_;
-  std::array<uint32_t, 8> state_;
-  std::array<std::byte, kBlockBytes> partial_{};  // the first `total_bytes_ % 64` bytes are filled
-  uint64_t total_bytes_ = 0;
+  std::unique_ptr<evp_md_ctx_st, void (*)(evp_md_ctx_st*)> context_;
 };
 
 // Lower-case hexadecimal, 64 characters.

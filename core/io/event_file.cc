@@ -7,42 +7,24 @@
 
 #include <fmt/format.h>
 
+#include "core/base/errors.h"
 #include "core/base/process.h"
 #include "core/io/bytes.h"
 #include "core/io/checksum.h"
+#include "core/io/event.pb.h"
 
 namespace switchyard {
 namespace {
 
-// Protobuf's wire types, the low three bits of a field's key.
-enum class Wire : uint8_t { kVarint = 0, kFixed64 = 1, kLength = 2, kFixed32 = 5 };
+std::string serialized(const tensorboard::Event& event) {
+  std::string bytes;
+  SY_CHECK(event.SerializeToString(&bytes), "an event of TensorBoard cannot be serialized");
+  return bytes;
+}
 
 template <typename T>
 void append_fixed(std::string& out, T value) {
   out.append(reinterpret_cast<const char*>(&value), sizeof value);
-}
-
-void append_varint(std::string& out, uint64_t value) {
-  for (; value >= 0x80; value >>= 7) out += static_cast<char>(value | 0x80);
-  out += static_cast<char>(value);
-}
-
-// Fields below 16 only: their key is one byte.
-void append_key(std::string& out, int field, Wire wire) {
-  out += static_cast<char>(field << 3 | static_cast<int>(wire));
-}
-
-void append_bytes(std::string& out, int field, std::string_view bytes) {
-  append_key(out, field, Wire::kLength);
-  append_varint(out, bytes.size());
-  out += bytes;
-}
-
-std::string begin_event(double wall_time) {
-  std::string event;
-  append_key(event, 1, Wire::kFixed64);
-  append_fixed(event, wall_time);
-  return event;
 }
 
 // A CRC over data that holds CRCs is weak; TensorFlow's records therefore store it rotated.
@@ -63,25 +45,23 @@ std::string new_file_name(const std::string& directory) {
 }  // namespace
 
 std::string encode_file_version(double wall_time) {
-  std::string event = begin_event(wall_time);
-  append_bytes(event, 3, "brain.Event:2");
-  return event;
+  tensorboard::Event event;
+  event.set_wall_time(wall_time);
+  event.set_file_version("brain.Event:2");
+  return serialized(event);
 }
 
 std::string encode_scalars(double wall_time, int64_t step, std::span<const EventScalar> scalars) {
-  std::string summary;
-  for (const auto& [tag, value] : scalars) {
-    std::string entry;
-    append_bytes(entry, 1, tag);
-    append_key(entry, 2, Wire::kFixed32);
-    append_fixed(entry, value);
-    append_bytes(summary, 1, entry);
+  tensorboard::Event event;
+  event.set_wall_time(wall_time);
+  event.set_step(step);
+  tensorboard::Summary& summary = *event.mutable_summary();
+  for (const auto& [tag, number] : scalars) {
+    tensorboard::Summary::Value& value = *summary.add_value();
+    value.set_tag(tag);
+    value.set_simple_value(number);
   }
-  std::string event = begin_event(wall_time);
-  append_key(event, 2, Wire::kVarint);
-  append_varint(event, static_cast<uint64_t>(step));
-  append_bytes(event, 5, summary);
-  return event;
+  return serialized(event);
 }
 
 std::string frame_event(std::string_view payload) {

@@ -1,7 +1,6 @@
 #pragma once
-// Scalars for TensorBoard. The wire format is written by hand (tensorflow/tensorboard:
-// summary/writer/record_writer.py and compat/proto/event.proto): importing the schema would clash
-// with other copies of it in the process.
+// Scalars for TensorBoard: files of TensorFlow's records (tensorboard/summary/writer), each of
+// which is a message of core/io/event.proto.
 
 #include <cstdint>
 #include <span>

@@ -14,12 +14,13 @@ namespace {
 class EveryCode : public testing::TestWithParam<ChecksumCode> {
  protected:
   uint32_t crc(std::string_view text) const { return crc32c(as_byte_span(text), 0, GetParam()); }
-  std::string sha(std::string_view text) const {
-    Sha256 hash(GetParam());
-    hash.update(as_byte_span(text));
-    return to_hex(hash.finish());
-  }
 };
+
+std::string sha(std::string_view text) {
+  Sha256 hash;
+  hash.update(as_byte_span(text));
+  return to_hex(hash.finish());
+}
 
 // RFC 3720, appendix B.4, and the check value of the CRC catalogue.
 TEST_P(EveryCode, Crc32cGivesThePublishedValues) {
@@ -33,7 +34,7 @@ TEST_P(EveryCode, Crc32cGivesThePublishedValues) {
 }
 
 // FIPS 180-4 examples.
-TEST_P(EveryCode, Sha256GivesThePublishedDigests) {
+TEST(Sha256, GivesThePublishedDigests) {
   EXPECT_EQ(sha(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
   EXPECT_EQ(sha("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
   EXPECT_EQ(sha("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq"),
@@ -47,15 +48,20 @@ TEST_P(EveryCode, PiecesGiveTheSameAsTheWhole) {
   std::iota(text.begin(), text.end(), '\0');
   for (size_t length = 0; length <= text.size(); length += 7) {
     const std::string_view whole(text.data(), length);
-    const std::string expected = sha(whole);
     for (size_t cut = 0; cut <= length; cut += 13) {
       const auto first = as_byte_span(whole.substr(0, cut)), rest = as_byte_span(whole.substr(cut));
-      Sha256 hash(GetParam());
-      hash.update(first);
-      hash.update(rest);
-      EXPECT_EQ(to_hex(hash.finish()), expected) << length << " cut at " << cut;
       EXPECT_EQ(crc32c(rest, crc32c(first, 0, GetParam()), GetParam()), crc(whole));
     }
+  }
+}
+
+TEST(Sha256, OfPiecesIsThatOfTheWhole) {
+  const std::string text(1000, 'x');
+  for (const size_t cut : {0, 1, 63, 64, 65, 1000}) {
+    Sha256 hash;
+    hash.update(as_byte_span(std::string_view(text).substr(0, cut)));
+    hash.update(as_byte_span(std::string_view(text).substr(cut)));
+    EXPECT_EQ(to_hex(hash.finish()), sha(text)) << "cut at " << cut;
   }
 }
 
@@ -69,10 +75,6 @@ TEST(Checksum, FastCodeAgreesWithPortableCodeAtEveryLengthAndAlignment) {
     for (size_t length = 0; begin + length <= bytes.size(); ++length) {
       const auto part = std::span(bytes).subspan(begin, length);
       ASSERT_EQ(crc32c(part), crc32c(part, 0, ChecksumCode::kPortable)) << begin << " " << length;
-      Sha256 fast, portable(ChecksumCode::kPortable);
-      fast.update(part);
-      portable.update(part);
-      ASSERT_EQ(fast.finish(), portable.finish()) << begin << " " << length;
     }
   }
 }
