@@ -1,7 +1,6 @@
 #include "core/config/presets.h"
 
 #include <algorithm>
-#include <cctype>
 #include <fstream>
 #include <map>
 #include <memory>
@@ -9,6 +8,7 @@
 
 #include <fmt/format.h>
 
+#include "core/base/plain_name.h"
 #include "core/config/fields.h"
 #include "core/config/run_config.pb.h"
 #include "core/config/suggest.h"
@@ -21,15 +21,6 @@ namespace fs = std::filesystem;
 
 constexpr int64_t kLargestFile = int64_t{1} << 20;  // bytes; far above any hand-written config
 constexpr char kExtension[] = ".textproto";
-
-// A name, never a path: it may come from somebody else's file.
-bool is_plain_name(const std::string& name) {
-  const auto allowed = [](unsigned char c) {
-    return std::isalnum(c) || c == '_' || c == '-' || c == '.';
-  };
-  return !name.empty() && name[0] != '.' && name[0] != '-' &&
-         std::all_of(name.begin(), name.end(), allowed);
-}
 
 std::vector<fs::path> search_folders(const std::string& folder, const fs::path& config_path) {
   std::vector<fs::path> folders;
@@ -80,9 +71,7 @@ fs::path find_preset(const PresetRequest& request, ReadResult& result) {
     return fs::path();
   };
   if (!is_plain_name(request.name))
-    return problem(
-        fmt::format("must be a plain name (letters, digits, \"_\", \"-\", \".\"), got {}",
-                    quote(request.name)));
+    return problem(fmt::format("must be a name of {}, got {}", kPlainName, quote(request.name)));
   const std::vector<fs::path> folders = search_folders(request.folder, request.config_path);
   for (const fs::path& folder : folders) {
     std::error_code error;

@@ -2,16 +2,14 @@
 
 #include <algorithm>
 #include <bit>
-#include <charconv>
-#include <cmath>
 #include <set>
-#include <string_view>
 
 #include <fmt/ranges.h>
 
 #include "core/base/errors.h"
 #include "core/base/fingerprint.h"
 #include "core/base/random.h"
+#include "core/data/csv.h"
 #include "core/data/sampler.h"
 #include "core/io/file_system.h"
 
@@ -20,58 +18,12 @@ namespace {
 
 constexpr uint64_t kLargestFile = uint64_t{1} << 28;  // bytes
 
-// One line of the file, cut at its commas.
-struct Row {
-  std::string where;  // "file:line"
-  std::vector<std::string_view> cells;
-};
-
-std::vector<std::string_view> cut(std::string_view text, char separator) {
-  std::vector<std::string_view> parts;
-  for (size_t begin = 0; begin <= text.size();) {
-    const size_t end = std::min(text.find(separator, begin), text.size());
-    parts.push_back(text.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  return parts;
-}
-
-std::vector<Row> rows_of(const std::string& path, std::string_view text) {
-  std::vector<Row> rows;
-  int64_t line_number = 0;
-  for (std::string_view line : cut(text, '\n')) {
-    ++line_number;
-    if (line.ends_with('\r')) line.remove_suffix(1);
-    if (line.empty()) continue;
-    Row row{fmt::format("{}:{}", path, line_number), cut(line, ',')};
-    if (line.find('"') != std::string_view::npos)
-      throw DataError(
-          fmt::format("{}: holds a double quote; expected plain values between commas", row.where));
-    if (!rows.empty() && row.cells.size() != rows[0].cells.size())
-      throw DataError(fmt::format("{}: {} values, expected {} as in the first line", row.where,
-                                  row.cells.size(), rows[0].cells.size()));
-    rows.push_back(std::move(row));
-  }
-  if (rows.empty()) throw DataError(path + ": is empty; expected a line that names the columns");
-  return rows;
-}
-
-size_t column_of(const Row& header, const std::string& name) {
+size_t column_of(const CsvRow& header, const std::string& name) {
   const auto found = std::ranges::find(header.cells, name);
   if (found == header.cells.end())
     throw DataError(fmt::format("{}: has no column \"{}\"; its columns are {}", header.where, name,
                                 fmt::join(header.cells, ", ")));
   return static_cast<size_t>(found - header.cells.begin());
-}
-
-float number_in(const Row& row, size_t column) {
-  const std::string_view cell = row.cells[column];
-  float value = 0;
-  const auto [end, error] = std::from_chars(cell.data(), cell.data() + cell.size(), value);
-  if (error != std::errc() || end != cell.data() + cell.size() || !std::isfinite(value))
-    throw DataError(fmt::format("{}: column {} is \"{}\", expected a finite number", row.where,
-                                column + 1, cell));
-  return value;
 }
 
 void check_names(const char* what, const std::vector<std::string>& names) {
@@ -106,7 +58,7 @@ Table read_table(const std::string& path, const TableColumns& columns) {
   check_names("features", columns.features);
   check_names("classes", columns.classes);
   const std::string text = read_text_file(path, kLargestFile);
-  const std::vector<Row> rows = rows_of(path, text);
+  const std::vector<CsvRow> rows = csv_rows(path, text);
   std::vector<size_t> features;
   for (const std::string& name : columns.features) features.push_back(column_of(rows[0], name));
   const size_t label = column_of(rows[0], columns.label), group = column_of(rows[0], columns.group);
@@ -116,7 +68,8 @@ Table read_table(const std::string& path, const TableColumns& columns) {
   for (size_t i = 1; i < rows.size(); ++i) {
     const auto found = std::ranges::find(columns.classes, rows[i].cells[label]);
     if (found == columns.classes.end()) continue;
-    for (const size_t column : features) table.features.push_back(number_in(rows[i], column));
+    for (const size_t column : features)
+      table.features.push_back(csv_number<float>(rows[i], column));
     table.labels.push_back(static_cast<int32_t>(found - columns.classes.begin()));
     table.groups.emplace_back(rows[i].cells[group]);
   }

@@ -1,11 +1,9 @@
 // switchyard inspect routing: the training code's routing of logits from a file.
 
-#include <charconv>
-#include <cmath>
-#include <fstream>
-
 #include <fmt/format.h>
 
+#include "core/data/csv.h"
+#include "core/io/file_system.h"
 #include "core/tensor/aten.h"
 #include "core/tensor/flags.h"
 #include "models/moe/router/selection.h"
@@ -17,50 +15,18 @@
 namespace switchyard::commands {
 namespace {
 
-std::vector<double> parse_row(const std::string& line, const std::string& where) {
-  std::vector<double> row;
-  const char *at = line.data(), *end = at + line.size();
-  while (true) {
-    while (at < end && *at == ' ') ++at;
-    double value = 0;
-    const auto [next, error] = std::from_chars(at, end, value);
-    if (error != std::errc() || !std::isfinite(value)) {
-      throw DataError(
-          fmt::format("{}: column {} must be a finite number, got \"{}\"; write numbers "
-                      "separated by commas",
-                      where, row.size() + 1, std::string(at, end)));
-    }
-    row.push_back(value);
-    for (at = next; at < end && (*at == ' ' || *at == '\r');) ++at;
-    if (at == end) return row;
-    if (*at++ != ',') {
-      throw DataError(fmt::format("{}: expected a comma after column {}", where, row.size()));
-    }
-  }
-}
+constexpr uint64_t kLargestFile = uint64_t{1} << 28;  // bytes
 
-// Rows of equal length; empty lines are skipped. Undefined for an empty path.
+// Rows of equal length. Undefined for an empty path.
 at::Tensor read_csv(const std::string& path) {
   if (path.empty()) return {};
-  std::ifstream file(path);
-  if (!file) throw DataError(fmt::format("{}: cannot be read; give a file of numbers", path));
+  const std::string text = read_text_file(path, kLargestFile);
+  const std::vector<CsvRow> rows = csv_rows(path, text);
   std::vector<double> values;
-  size_t rows = 0, width = 0, line_number = 0;
-  for (std::string line; std::getline(file, line);) {
-    ++line_number;
-    if (line.find_first_not_of(" \r") == std::string::npos) continue;
-    const std::string where = fmt::format("{}:{}", path, line_number);
-    const std::vector<double> row = parse_row(line, where);
-    if (rows++ == 0) width = row.size();
-    if (row.size() != width) {
-      throw DataError(
-          fmt::format("{}: {} columns, but the first row has {}", where, row.size(), width));
-    }
-    values.insert(values.end(), row.begin(), row.end());
+  for (const CsvRow& row : rows) {
+    for (size_t i = 0; i < row.cells.size(); ++i) values.push_back(csv_number<double>(row, i));
   }
-  if (rows == 0) throw DataError(fmt::format("{}: holds no row of numbers", path));
-  return at::tensor(values, at::kDouble)
-      .view({static_cast<int64_t>(rows), static_cast<int64_t>(width)});
+  return at::tensor(values, at::kDouble).view({static_cast<int64_t>(rows.size()), -1});
 }
 
 // A further file, which must hold rows x columns numbers in any shape.

@@ -8,6 +8,7 @@
 #include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
+#include "core/base/plain_name.h"
 #include "core/io/json.h"
 
 namespace switchyard::trainer {
@@ -113,20 +114,6 @@ class Field {
   const std::string& where_;
   std::string path_;
 };
-
-// A plain name in the folder: whatever could lead elsewhere, or confuse a line of COMMIT, is out.
-bool is_plain_name(std::string_view name) {
-  const auto is_allowed = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
-           c == '-' || c == '_';
-  };
-  constexpr size_t kLongest = 255;
-  return !name.empty() && name.size() <= kLongest && name[0] != '.' && name[0] != '-' &&
-         std::ranges::all_of(name, is_allowed);
-}
-
-constexpr const char* kPlainName =
-    "letters, digits, '.', '_' and '-' only, not beginning with '.' or '-'";
 
 DType dtype_of(const Field& field) {
   for (const DType dtype : {DType::kUInt8, DType::kInt32, DType::kInt64, DType::kBFloat16,

@@ -200,7 +200,7 @@ TEST_F(Reader, NamesTheNearestPreset) {
       HasSubstr("model_preset is \"mixtrl\", but no configs/models/mixtrl.textproto exists; "
                 "nearest: \"mixtral\""));
   EXPECT_THAT(error("model_preset: \"../secret\"\n" + std::string(kRest)),
-              HasSubstr("model_preset must be a plain name"));
+              HasSubstr("model_preset must be a name of letters"));
 }
 
 // ---- Overrides ----
