@@ -1,8 +1,7 @@
 #pragma once
 // A group of ranks that can exchange memory. One interface, one file per backend: single (size 1),
-// thread (ranks are threads of one process), mpi. A backend moves bytes; every reduction is
-// computed here, in rank order, so that a sum depends neither on timing nor on a library's choice
-// of algorithm.
+// thread (ranks are threads of one process), mpi. Backends whose buffers lie in host memory move
+// bytes and inherit their reductions (parallel/host_reductions.h).
 
 #include <cstddef>
 #include <cstdint>
@@ -18,15 +17,19 @@ namespace switchyard::parallel {
 
 enum class ReduceOp { kSum, kMax, kMin };
 
-// A collective under way. Buffers given to it belong to it until wait() returns.
+// A collective under way. The buffers given to it belong to it until wait() has returned. It must
+// not outlive its communicator. Dropped without wait(), as an exception goes by, it makes the
+// communicator useless.
 class Work {
  public:
   virtual ~Work() = default;
-  // Blocks until the operation is complete on this rank. Throws CommError naming operation, group,
-  // sequence number, sizes and the missing ranks when the group's deadline passes or a peer has
-  // failed. Call once.
+  // Makes the result usable by whoever called: by this thread if the buffers lie in host memory; by
+  // what the current stream does next if they lie on a device, for which the host need not stop.
+  // Throws CommError naming operation, group, sequence number, sizes and the missing ranks when the
+  // group's deadline passes or a peer has failed. Call once.
   virtual void wait() = 0;
-  // Drives progress without blocking; true when complete. MPI makes none by itself between calls.
+  // Drives progress without blocking; true when wait() will not block. MPI makes none by itself
+  // between calls. A failure is thrown here or by wait().
   virtual bool test() = 0;
 };
 
@@ -52,9 +55,12 @@ struct Traffic {
   double exchange_seconds = 0;  // waiting for slower peers included
 };
 
-// All members call the same operations in the same order (**collective**). Zero counts are legal
-// everywhere. Not thread-safe: one thread at a time per communicator, though not always the same
-// one.
+// All members start the same operations in the same order (**collective**). Several may be under
+// way at once. They complete in the order in which they were started: wait() drives the earlier
+// ones too, so that members may wait for the works of one communicator in different orders. Works
+// of several communicators are waited for in an order that their members share, since an operation
+// may need its members' waits to get on. Zero counts are legal everywhere. Not thread-safe: one
+// thread at a time per communicator, though not always the same one.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -73,6 +79,15 @@ class Communicator {
   // receive: size() blocks of `bytes`, in rank order.
   virtual std::unique_ptr<Work> start_all_gather(const void* send, void* receive, int64_t bytes,
                                                  const char* what) = 0;
+  // send: size() slices of `count` elements, in rank order. receive: `count` elements, this rank's
+  // slice reduced over all ranks, as start_all_reduce does it.
+  virtual std::unique_ptr<Work> start_reduce_scatter(const void* send, void* receive, int64_t count,
+                                                     DType dtype, ReduceOp op,
+                                                     const char* what) = 0;
+  // In place; every rank gets the same bits. Throws CheckError for an element type in which every
+  // addition would round (BF16): use float32 or wider.
+  virtual std::unique_ptr<Work> start_all_reduce(void* data, int64_t count, DType dtype,
+                                                 ReduceOp op, const char* what) = 0;
   virtual void broadcast(void* data, int64_t bytes, int root, const char* what) = 0;
   virtual void barrier(const char* what) = 0;
 
@@ -93,8 +108,6 @@ class Communicator {
                     const char* what);
   void all_gather(const void* send, void* receive, int64_t bytes, const char* what);
 
-  // In place; every rank gets the same bits. Sums run in rank order, in the element type (use
-  // float32 or wider).
   void all_reduce(void* data, int64_t count, DType dtype, ReduceOp op, const char* what);
   template <typename T>
   void all_reduce(std::span<T> data, ReduceOp op, const char* what);
@@ -104,16 +117,7 @@ class Communicator {
   std::vector<std::string> all_gather_text(const std::string& text, const char* what);
 
  private:
-  // Grows to what was needed so far and stays: nothing is allocated in the steady state.
-  std::byte* scratch(int64_t bytes);
-  // Every element of `data` from all ranks to all ranks, summed by everybody.
-  void reduce_gathered(std::byte* data, int64_t count, DType dtype, ReduceOp op, const char* what);
-  // Each rank sums one of size() equal slices, then the slices are gathered. count % size() == 0.
-  void reduce_sliced(std::byte* data, int64_t count, DType dtype, ReduceOp op, const char* what);
-
   Traffic traffic_;
-  std::vector<std::byte> scratch_;
-  ExchangeCounts slices_;
 };
 
 }  // namespace switchyard::parallel

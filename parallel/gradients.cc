@@ -37,14 +37,17 @@ double sum_of_squares(const at::Tensor& values) {
 }
 
 void reduce_gradients(std::vector<ParameterGroup>& groups, const Mesh& mesh) {
-  for (ParameterGroup& group : groups) {
-    const DType dtype = group.grad.scalar_type() == at::kDouble ? DType::kFloat64 : DType::kFloat32;
-    const char* what = group.cut.contains(Axis::kExpert) ? "expert gradients" : "gradients";
-    for (const Axis axis : kAllAxes) {
+  for (const Axis axis : kAllAxes) {
+    std::vector<std::unique_ptr<Work>> sums;
+    for (ParameterGroup& group : groups) {
       if (!group.summed.contains(axis)) continue;
-      mesh.along(axis).all_reduce(group.grad.mutable_data_ptr(), group.grad.numel(), dtype,
-                                  ReduceOp::kSum, what);
+      const DType dtype =
+          group.grad.scalar_type() == at::kDouble ? DType::kFloat64 : DType::kFloat32;
+      const char* what = group.cut.contains(Axis::kExpert) ? "expert gradients" : "gradients";
+      sums.push_back(mesh.along(axis).start_all_reduce(
+          group.grad.mutable_data_ptr(), group.grad.numel(), dtype, ReduceOp::kSum, what));
     }
+    for (const auto& sum : sums) sum->wait();
   }
 }
 

@@ -4,16 +4,12 @@
 #include <cstdlib>
 
 #include "core/base/errors.h"
+#include "parallel/host_reductions.h"
 
 namespace switchyard::parallel {
 namespace {
 
-struct DoneWork final : Work {
-  void wait() override {}
-  bool test() override { return true; }
-};
-
-class SingleCommunicator final : public Communicator {
+class SingleCommunicator final : public HostReductions {
  public:
   explicit SingleCommunicator(const std::string& name) : name_(name) {}
 
@@ -24,30 +20,32 @@ class SingleCommunicator final : public Communicator {
   std::unique_ptr<Communicator> split(int color, const std::string& name) override {
     return make_single(name);
   }
-  std::unique_ptr<Work> start_all_to_all_v(const void* send, void* receive,
-                                           const ExchangeCounts& counts,
-                                           const char* what) override {
-    check_counts(counts, 1, what);
-    SY_CHECK(counts.send[0] == counts.receive[0],
-             "all_to_all_v '{}' of {}: the only rank sends itself {} rows and expects {}", what,
-             name_, counts.send[0], counts.receive[0]);
-    copy_bytes(receive, send, counts.bytes_out());
-    return std::make_unique<DoneWork>();
-  }
-  std::unique_ptr<Work> start_all_gather(const void* send, void* receive, int64_t bytes,
-                                         const char* what) override {
-    copy_bytes(receive, send, bytes);
-    return std::make_unique<DoneWork>();
-  }
-  void broadcast(void* data, int64_t bytes, int root, const char* what) override {}
-  void barrier(const char* what) override {}
-
   [[noreturn]] void abort(int exit_code, const std::string& message) override {
     std::fprintf(stderr, "%s\n", message.c_str());
     std::_Exit(exit_code);
   }
 
  private:
+  std::unique_ptr<Work> move_all_to_all_v(const void* send, void* receive,
+                                          const ExchangeCounts& counts, const char* what) override {
+    check_counts(counts, 1, what);
+    SY_CHECK(counts.send[0] == counts.receive[0],
+             "all_to_all_v '{}' of {}: the only rank sends itself {} rows and expects {}", what,
+             name_, counts.send[0], counts.receive[0]);
+    copy_bytes(receive, send, counts.bytes_out());
+    return completed_work();
+  }
+  std::unique_ptr<Work> move_all_gather(const void* send, void* receive, int64_t bytes,
+                                        const char* what) override {
+    copy_bytes(receive, send, bytes);
+    return completed_work();
+  }
+  std::unique_ptr<Work> move_broadcast(void* data, int64_t bytes, int root,
+                                       const char* what) override {
+    return completed_work();
+  }
+  std::unique_ptr<Work> move_nothing(const char* what) override { return completed_work(); }
+
   std::string name_;
 };
 

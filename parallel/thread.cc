@@ -11,6 +11,7 @@
 #include <fmt/format.h>
 
 #include "core/base/errors.h"
+#include "parallel/host_reductions.h"
 #include "parallel/watchdog.h"
 
 namespace switchyard::parallel {
@@ -116,6 +117,14 @@ std::string move_data(Meeting& meeting) {
   return {};
 }
 
+// Ends all waits, since this rank drops an operation that is not complete. Under `shared.mutex`.
+void end_all(Shared& shared, const GroupWatch& watch, const char* what) {
+  if (shared.failure) return;
+  shared.failure = fmt::format("rank {} gave up '{}' of {}", watch.rank_watch()->world_rank(), what,
+                               watch.name());
+  shared.changed.notify_all();
+}
+
 class ThreadWork final : public Work {
  public:
   ThreadWork(Shared& shared, GroupWatch& watch, Ticket ticket, std::shared_ptr<Meeting> meeting)
@@ -124,10 +133,7 @@ class ThreadWork final : public Work {
   // Dropped before wait(), as an exception goes by: peers must not touch the buffers any more.
   ~ThreadWork() override {
     const std::lock_guard lock(shared_.mutex);
-    if (meeting_->is_done || shared_.failure) return;
-    shared_.failure = fmt::format("rank {} gave up '{}' of {}", watch_.rank_watch()->world_rank(),
-                                  ticket_.record.what.data(), watch_.name());
-    shared_.changed.notify_all();
+    if (!meeting_->is_done) end_all(shared_, watch_, ticket_.record.what.data());
   }
 
   void wait() override {
@@ -155,7 +161,7 @@ class ThreadWork final : public Work {
   std::shared_ptr<Meeting> meeting_;
 };
 
-class ThreadCommunicator final : public Communicator {
+class ThreadCommunicator final : public HostReductions {
  public:
   ThreadCommunicator(Shared& shared, std::shared_ptr<GroupState> state,
                      std::unique_ptr<GroupWatch> watch)
@@ -166,18 +172,25 @@ class ThreadCommunicator final : public Communicator {
   const std::string& name() const override { return watch_->name(); }
 
   std::unique_ptr<Communicator> split(int color, const std::string& name) override;
-  std::unique_ptr<Work> start_all_to_all_v(const void* send, void* receive,
-                                           const ExchangeCounts& counts, const char* what) override;
-  std::unique_ptr<Work> start_all_gather(const void* send, void* receive, int64_t bytes,
-                                         const char* what) override;
-  void broadcast(void* data, int64_t bytes, int root, const char* what) override;
-  void barrier(const char* what) override;
   void beat(std::string_view working_on) override { watch_->beat(working_on); }
   [[noreturn]] void abort(int exit_code, const std::string& message) override {
     throw Error(static_cast<ExitCode>(exit_code), message);  // ThreadGroup::run does the rest
   }
 
  private:
+  std::unique_ptr<Work> move_all_to_all_v(const void* send, void* receive,
+                                          const ExchangeCounts& counts, const char* what) override;
+  std::unique_ptr<Work> move_all_gather(const void* send, void* receive, int64_t bytes,
+                                        const char* what) override;
+  std::unique_ptr<Work> move_broadcast(void* data, int64_t bytes, int root,
+                                       const char* what) override;
+  std::unique_ptr<Work> move_nothing(const char* what) override {
+    return join({.kind = OperationKind::kBarrier, .what = what}, {});
+  }
+  void give_up(const std::string& what) override {
+    const std::lock_guard lock(shared_.mutex);
+    end_all(shared_, *watch_, what.c_str());
+  }
   std::unique_ptr<Work> join(const Operation& operation, Part part);
 
   Shared& shared_;
@@ -219,9 +232,9 @@ std::unique_ptr<Work> ThreadCommunicator::join(const Operation& operation, Part 
   return std::make_unique<ThreadWork>(shared_, *watch_, ticket, meeting);
 }
 
-std::unique_ptr<Work> ThreadCommunicator::start_all_to_all_v(const void* send, void* receive,
-                                                             const ExchangeCounts& counts,
-                                                             const char* what) {
+std::unique_ptr<Work> ThreadCommunicator::move_all_to_all_v(const void* send, void* receive,
+                                                            const ExchangeCounts& counts,
+                                                            const char* what) {
   check_counts(counts, size(), what);
   return join({.kind = OperationKind::kAllToAllV,
                .what = what,
@@ -232,8 +245,8 @@ std::unique_ptr<Work> ThreadCommunicator::start_all_to_all_v(const void* send, v
                .counts = counts});
 }
 
-std::unique_ptr<Work> ThreadCommunicator::start_all_gather(const void* send, void* receive,
-                                                           int64_t bytes, const char* what) {
+std::unique_ptr<Work> ThreadCommunicator::move_all_gather(const void* send, void* receive,
+                                                          int64_t bytes, const char* what) {
   return join({.kind = OperationKind::kAllGather,
                .what = what,
                .bytes_out = bytes,
@@ -243,18 +256,14 @@ std::unique_ptr<Work> ThreadCommunicator::start_all_gather(const void* send, voi
                .bytes = bytes});
 }
 
-void ThreadCommunicator::broadcast(void* data, int64_t bytes, int root, const char* what) {
-  join({.kind = OperationKind::kBroadcast,
-        .what = what,
-        .bytes_out = bytes,
-        .bytes_in = rank() == root ? 0 : bytes,
-        .root = root},
-       {.receive = static_cast<std::byte*>(data), .bytes = bytes, .root = root})
-      ->wait();
-}
-
-void ThreadCommunicator::barrier(const char* what) {
-  join({.kind = OperationKind::kBarrier, .what = what}, {})->wait();
+std::unique_ptr<Work> ThreadCommunicator::move_broadcast(void* data, int64_t bytes, int root,
+                                                         const char* what) {
+  return join({.kind = OperationKind::kBroadcast,
+               .what = what,
+               .bytes_out = bytes,
+               .bytes_in = rank() == root ? 0 : bytes,
+               .root = root},
+              {.receive = static_cast<std::byte*>(data), .bytes = bytes, .root = root});
 }
 
 void run_rank(int rank, Shared& shared, std::shared_ptr<GroupState> state, double timeout_seconds,

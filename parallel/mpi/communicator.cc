@@ -153,9 +153,9 @@ std::unique_ptr<Communicator> MpiCommunicator::split(int color, const std::strin
   return std::make_unique<MpiCommunicator>(CommHandle(comm), std::move(watch), max_count_);
 }
 
-std::unique_ptr<Work> MpiCommunicator::start_all_to_all_v(const void* send, void* receive,
-                                                          const ExchangeCounts& counts,
-                                                          const char* what) {
+std::unique_ptr<Work> MpiCommunicator::move_all_to_all_v(const void* send, void* receive,
+                                                         const ExchangeCounts& counts,
+                                                         const char* what) {
   check_counts(counts, size(), what);
   check_total(counts.send, max_count_, *this, what);
   check_total(counts.receive, max_count_, *this, what);
@@ -173,8 +173,8 @@ std::unique_ptr<Work> MpiCommunicator::start_all_to_all_v(const void* send, void
   return work;
 }
 
-std::unique_ptr<Work> MpiCommunicator::start_all_gather(const void* send, void* receive,
-                                                        int64_t bytes, const char* what) {
+std::unique_ptr<Work> MpiCommunicator::move_all_gather(const void* send, void* receive,
+                                                       int64_t bytes, const char* what) {
   auto work = std::make_unique<MpiWork>(*watch_, watch_->start({.kind = OperationKind::kAllGather,
                                                                 .what = what,
                                                                 .bytes_out = bytes,
@@ -185,21 +185,24 @@ std::unique_ptr<Work> MpiCommunicator::start_all_gather(const void* send, void* 
   return work;
 }
 
-void MpiCommunicator::broadcast(void* data, int64_t bytes, int root, const char* what) {
-  MpiWork work(*watch_, watch_->start({.kind = OperationKind::kBroadcast,
-                                       .what = what,
-                                       .bytes_out = bytes,
-                                       .bytes_in = rank() == root ? 0 : bytes,
-                                       .root = root}));
+std::unique_ptr<Work> MpiCommunicator::move_broadcast(void* data, int64_t bytes, int root,
+                                                      const char* what) {
+  auto work =
+      std::make_unique<MpiWork>(*watch_, watch_->start({.kind = OperationKind::kBroadcast,
+                                                        .what = what,
+                                                        .bytes_out = bytes,
+                                                        .bytes_in = rank() == root ? 0 : bytes,
+                                                        .root = root}));
   const RowType block(bytes, max_count_);
-  work.check(MPI_Ibcast(data, 1, block.get(), root, comm_.get(), &work.request));
-  work.wait();
+  work->check(MPI_Ibcast(data, 1, block.get(), root, comm_.get(), &work->request));
+  return work;
 }
 
-void MpiCommunicator::barrier(const char* what) {
-  MpiWork work(*watch_, watch_->start({.kind = OperationKind::kBarrier, .what = what}));
-  work.check(MPI_Ibarrier(comm_.get(), &work.request));
-  work.wait();
+std::unique_ptr<Work> MpiCommunicator::move_nothing(const char* what) {
+  auto work = std::make_unique<MpiWork>(
+      *watch_, watch_->start({.kind = OperationKind::kBarrier, .what = what}));
+  work->check(MPI_Ibarrier(comm_.get(), &work->request));
+  return work;
 }
 
 void MpiCommunicator::abort(int exit_code, const std::string& message) {

@@ -7,7 +7,7 @@
 
 #include <mpi.h>
 
-#include "parallel/communicator.h"
+#include "parallel/host_reductions.h"
 #include "parallel/mpi/mpi.h"
 #include "parallel/watchdog.h"
 
@@ -33,7 +33,7 @@ class CommHandle {
   MPI_Comm comm_;
 };
 
-class MpiCommunicator final : public Communicator {
+class MpiCommunicator final : public HostReductions {
  public:
   MpiCommunicator(CommHandle comm, std::unique_ptr<GroupWatch> watch, int64_t max_count);
 
@@ -42,16 +42,18 @@ class MpiCommunicator final : public Communicator {
   const std::string& name() const override { return watch_->name(); }
 
   std::unique_ptr<Communicator> split(int color, const std::string& name) override;
-  std::unique_ptr<Work> start_all_to_all_v(const void* send, void* receive,
-                                           const ExchangeCounts& counts, const char* what) override;
-  std::unique_ptr<Work> start_all_gather(const void* send, void* receive, int64_t bytes,
-                                         const char* what) override;
-  void broadcast(void* data, int64_t bytes, int root, const char* what) override;
-  void barrier(const char* what) override;
   void beat(std::string_view working_on) override { watch_->beat(working_on); }
   [[noreturn]] void abort(int exit_code, const std::string& message) override;
 
  private:
+  std::unique_ptr<Work> move_all_to_all_v(const void* send, void* receive,
+                                          const ExchangeCounts& counts, const char* what) override;
+  std::unique_ptr<Work> move_all_gather(const void* send, void* receive, int64_t bytes,
+                                        const char* what) override;
+  std::unique_ptr<Work> move_broadcast(void* data, int64_t bytes, int root,
+                                       const char* what) override;
+  std::unique_ptr<Work> move_nothing(const char* what) override;
+
   CommHandle comm_;
   std::unique_ptr<GroupWatch> watch_;
   int64_t max_count_;

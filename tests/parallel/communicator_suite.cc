@@ -148,6 +148,96 @@ void reduces_buffers_of_several_chunks(Communicator& world) {
   expect_rank_ordered<int64_t>(world, chunk_bytes / 8 + 5, ReduceOp::kSum);
 }
 
+template <typename T>
+std::vector<T> values_of(int rank, int64_t count) {
+  std::vector<T> values(count);
+  for (int64_t i = 0; i < count; ++i) values[i] = value_of<T>(rank, i);
+  return values;
+}
+
+template <typename T>
+struct Reduction {
+  Reduction(Communicator& world, int64_t count, DType dtype, ReduceOp o)
+      : data(values_of<T>(world.rank(), count)), size(world.size()), op(o) {
+    work = world.start_all_reduce(data.data(), count, dtype, o, "values");
+  }
+  void expect_correct() const {
+    int64_t num_wrong = 0;
+    for (int64_t i = 0; i < std::ssize(data); ++i)
+      num_wrong += data[i] != serial_fold<T>(size, i, op);
+    EXPECT_EQ(num_wrong, 0) << data.size() << " elements of " << sizeof(T) << " bytes";
+  }
+
+  std::vector<T> data;
+  int size;
+  ReduceOp op;
+  std::unique_ptr<Work> work;
+};
+
+// Each rank sends other values to each, so that a slice that went astray shows.
+void scatters_what_it_reduces(Communicator& world) {
+  for (const int64_t count : {0, 1, 7, 3000}) {
+    const std::vector<float> send = values_of<float>(world.rank(), count * world.size());
+    std::vector<float> receive(count, -1);
+    world
+        .start_reduce_scatter(send.data(), receive.data(), count, DType::kFloat32, ReduceOp::kSum,
+                              "slices")
+        ->wait();
+    for (int64_t i = 0; i < count; ++i)
+      ASSERT_EQ(receive[i],
+                serial_fold<float>(world.size(), world.rank() * count + i, ReduceOp::kSum));
+  }
+}
+
+// Small ones, ones in slices with a remainder, and movements between them. Each rank waits in an
+// order of its own.
+void keeps_several_reductions_under_way(Communicator& world) {
+  Reduction<float> a(world, 5003, DType::kFloat32, ReduceOp::kSum);
+  Reduction<double> b(world, 9, DType::kFloat64, ReduceOp::kMax);
+  Exchange rows(world.rank(), world.size(), variable);
+  auto exchange =
+      world.start_all_to_all_v(rows.send.data(), rows.receive.data(), rows.counts, "rows");
+  Reduction<int64_t> c(world, 4000, DType::kInt64, ReduceOp::kMin);
+  const std::vector<double> send = values_of<double>(world.rank(), 600 * world.size());
+  std::vector<double> slice(600);
+  auto scatter = world.start_reduce_scatter(send.data(), slice.data(), 600, DType::kFloat64,
+                                            ReduceOp::kSum, "slices");
+  Reduction<float> d(world, 20'000, DType::kFloat32, ReduceOp::kSum);
+  Work* const works[] = {a.work.get(), b.work.get(),  exchange.get(),
+                         c.work.get(), scatter.get(), d.work.get()};
+  for (size_t i = 0; i < std::size(works); ++i)
+    works[(i * 5 + world.rank()) % std::size(works)]->wait();
+  a.expect_correct();
+  b.expect_correct();
+  c.expect_correct();
+  d.expect_correct();
+  EXPECT_TRUE(rows.receive == rows.expected);
+  for (int64_t i = 0; i < 600; ++i)
+    ASSERT_EQ(slice[i], serial_fold<double>(world.size(), world.rank() * 600 + i, ReduceOp::kSum));
+}
+
+// Even ranks finish each operation before they start the next; odd ones start all at once, and the
+// last rank first drives the first by test() as far as it goes.
+void reduces_with_ranks_that_arrive_unequally(Communicator& world) {
+  const bool is_eager = world.rank() % 2 == 0;
+  Reduction<double> first(world, 3000, DType::kFloat64, ReduceOp::kSum);
+  if (is_eager) first.work->wait();
+  if (world.rank() == world.size() - 1 && !is_eager) first.work->test();
+  Reduction<float> second(world, 6000, DType::kFloat32, ReduceOp::kSum);
+  if (is_eager) second.work->wait();
+  int32_t told = world.rank() == 0 ? 7 : -1;
+  world.broadcast(&told, sizeof told, 0, "while others are under way");
+  EXPECT_EQ(told, 7);
+  if (!is_eager) {
+    while (!second.work->test()) {
+    }
+    second.work->wait();
+    first.work->wait();
+  }
+  first.expect_correct();
+  second.expect_correct();
+}
+
 void reduces_one_value(Communicator& world) {
   const double n = world.size();
   EXPECT_EQ(world.all_reduce(world.rank() + 1.0, ReduceOp::kSum, "n"), n * (n + 1) / 2);
@@ -215,6 +305,9 @@ const std::vector<Behaviour>& behaviours() {
       SY_BEHAVIOUR(completes_by_test_alone),
       SY_BEHAVIOUR(reduces_in_rank_order_bit_for_bit),
       SY_BEHAVIOUR(reduces_buffers_of_several_chunks),
+      SY_BEHAVIOUR(scatters_what_it_reduces),
+      SY_BEHAVIOUR(keeps_several_reductions_under_way),
+      SY_BEHAVIOUR(reduces_with_ranks_that_arrive_unequally),
       SY_BEHAVIOUR(reduces_one_value),
       SY_BEHAVIOUR(keeps_a_nan_of_any_rank_in_max_and_min),
       SY_BEHAVIOUR(gathers_texts_of_different_lengths),

@@ -130,6 +130,28 @@ TEST(ThreadGroup, SaysWhichRankCallsAnotherOperation) {
                                            HasSubstr("rank 1: in all_gather #1 'eval' of world")));
 }
 
+// Rank 0 drops a sum whose slices have arrived, and which nobody can finish without it.
+TEST(ThreadGroup, TellsOthersThatAReductionWasGivenUpHalfWay) {
+  const auto errors = errors_of(ThreadGroup(2, 20), 2, [](Communicator& world) {
+    const auto other = world.split(0, "other");
+    std::vector<double> values(1000, 1.0);
+    const auto start = [&] {
+      return world.start_all_reduce(values.data(), 1000, DType::kFloat64, ReduceOp::kSum, "sum");
+    };
+    if (world.rank() == 1) {
+      const auto work = start();
+      other->barrier("rank 1 has started");
+      work->wait();
+    } else {
+      other->barrier("rank 1 has started");
+      start();
+      world.barrier("too late");
+    }
+  });
+  EXPECT_THAT(errors[0], HasSubstr("'sum' of world: this rank gave it up half-way"));
+  EXPECT_THAT(errors[1], HasSubstr("rank 0 gave up 'sum' of world"));
+}
+
 TEST(ThreadGroup, RefusesSizesThatRanksDoNotAgreeOn) {
   const auto gather = errors_of(ThreadGroup(2), 2, [](Communicator& world) {
     int64_t value[4] = {};

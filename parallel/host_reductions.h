@@ -1,0 +1,81 @@
+#pragma once
+// Reductions of buffers in host memory, in rank order: each rank receives everybody's contribution
+// to its slice and adds them up in the order of ranks. A sum depends neither on timing nor on a
+// library's choice of algorithm (docs/decisions/0006-rank-ordered-reductions.md).
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "parallel/communicator.h"
+
+namespace switchyard::parallel {
+
+// A backend inherits from this and says how bytes are moved; the operations are made of that here.
+//
+// Members must begin their movements in one order. An all-reduce is several of them, and a member
+// can begin the second only when the first has arrived, at a time of its own. Therefore an
+// operation begins its first movement only after those started earlier have begun their last: the
+// order of movements follows from the order of starts alone. Until then it waits in a queue, which
+// every wait() and test() drives.
+class HostReductions : public Communicator {
+ public:
+  std::unique_ptr<Work> start_all_to_all_v(const void* send, void* receive,
+                                           const ExchangeCounts& counts, const char* what) final;
+  std::unique_ptr<Work> start_all_gather(const void* send, void* receive, int64_t bytes,
+                                         const char* what) final;
+  std::unique_ptr<Work> start_reduce_scatter(const void* send, void* receive, int64_t count,
+                                             DType dtype, ReduceOp op, const char* what) final;
+  std::unique_ptr<Work> start_all_reduce(void* data, int64_t count, DType dtype, ReduceOp op,
+                                         const char* what) final;
+  void broadcast(void* data, int64_t bytes, int root, const char* what) final;
+  void barrier(const char* what) final;
+
+ protected:
+  // Each begins one movement and may read `what` only until it returns.
+  virtual std::unique_ptr<Work> move_all_to_all_v(const void* send, void* receive,
+                                                  const ExchangeCounts& counts,
+                                                  const char* what) = 0;
+  virtual std::unique_ptr<Work> move_all_gather(const void* send, void* receive, int64_t bytes,
+                                                const char* what) = 0;
+  virtual std::unique_ptr<Work> move_broadcast(void* data, int64_t bytes, int root,
+                                               const char* what) = 0;
+  virtual std::unique_ptr<Work> move_nothing(const char* what) = 0;  // a barrier
+  // This rank will not begin the rest of `what`: tells the peers, where the backend can.
+  virtual void give_up(const std::string& what) {}
+
+ private:
+  class Job;
+  class Movement;
+  class ReduceScatter;
+  class AllReduce;
+  struct Scratch {
+    std::vector<std::byte> blocks;  // grows to what was needed so far
+    ExchangeCounts slices;
+  };
+  // Borrows from the pool for as long as it lives.
+  class ScratchLoan;
+  using Begin = std::function<std::unique_ptr<Work>(const char* what)>;
+
+  // Whether a new operation must wait for its turn. Throws CommError after one has been given up.
+  bool must_queue() const;
+  std::unique_ptr<Work> enqueue(std::unique_ptr<Job> job);
+  // Begins what may begin now.
+  void begin_queued();
+  // Blocks until all that is queued has been begun.
+  void finish_queued();
+  // Gets on with `job` and with what stands before it until `job` is complete. Returns false where
+  // that would block and `blocks` is false.
+  bool drive(Job& job, bool blocks);
+
+  std::deque<Job*> queue_;  // those with movements still to begin, in the order of their starts
+  std::vector<std::unique_ptr<Scratch>> unused_;  // in all as many as were ever needed at once
+  std::string given_up_;                          // names an operation that was dropped half-way
+};
+
+// A Work that is complete from the start.
+std::unique_ptr<Work> completed_work();
+
+}  // namespace switchyard::parallel
