@@ -84,8 +84,8 @@ TEST_F(MayChangeFiles, IsSaidOfEachDifference) {
                  Field(&Difference::to, after), Field(&Difference::may_change, may));
   };
   EXPECT_THAT(differences(from, to),
-              ElementsAre(has("model.moe.balance_loss.coefficient", "0.01", "0.5", true),
-                          has("model.moe.expert_dropout", "0", "0.1", true),
+              ElementsAre(has("model.moe.expert_dropout", "0", "0.1", true),
+                          has("model.moe.balance_loss.coefficient", "0.01", "0.5", true),
                           has("model.mtp.weight", "unset", "0.1", true),
                           has("model.mtp", "absent", "present", false),
                           has("mesh.data", "unset", "1", true)));
