@@ -1,153 +1,18 @@
 #include "core/config/validate.h"
 
 #include <algorithm>
-#include <cmath>
-#include <map>
-#include <string_view>
 
+#include "core/config/compatibility.h"
 #include "core/config/fields.h"
 #include "core/config/layers.h"
-#include "core/config/suggest.h"
 #include "core/config/unused_fields.h"
 #include "core/config/validate_rules.h"
-#include "core/data/span_corruption.h"
 
 namespace switchyard::config {
 
 namespace {
 
 using Sources = google::protobuf::RepeatedPtrField<Source>;
-
-constexpr size_t kLongestName = 128;
-
-bool has_control(std::string_view text) {
-  return std::any_of(text.begin(), text.end(),
-                     [](unsigned char c) { return c < 0x20 || c == 0x7F; });
-}
-
-// Names become parts of file names and metric keys.
-void check_name(const std::string& path, const std::string& name, Findings& findings) {
-  const bool is_safe = !name.empty() && name.size() <= kLongestName && name[0] != '.' &&
-                       name[0] != '-' && name.find('/') == std::string::npos &&
-                       name.find("..") == std::string::npos && !has_control(name);
-  if (!is_safe)
-    findings.add(
-        "{} ({}) must be 1 to {} characters, without \"/\", \"..\" or control characters, "
-        "and must not begin with \".\" or \"-\"; choose a plain name",
-        path, quote(name), kLongestName);
-}
-
-void check_file_path(const std::string& path, const std::string& value, Findings& findings) {
-  if (value.empty() || value[0] == '-' || has_control(value))
-    findings.add(
-        "{} ({}) must be a path without control characters that does not begin with "
-        "\"-\"; write ./-name for such a file",
-        path, quote(value));
-}
-
-void check_sources(const std::string& list, const Sources& sources, Findings& findings) {
-  std::map<std::string, std::string> first_with;
-  for (int i = 0; i < sources.size(); ++i) {
-    const Source& source = sources[i];
-    const std::string path = fmt::format("{}[{}]", list, i);
-    if (source.has_path()) check_file_path(path + ".path", source.path(), findings);
-    if (source.has_name()) {
-      check_name(path + ".name", source.name(), findings);
-      const auto [first, is_new] = first_with.insert({source.name(), path});
-      if (!is_new)
-        findings.add("{}.name ({}) must be unique, but {} has it too; set name in one of them",
-                     path, quote(source.name()), first->second);
-    }
-    if (source.has_weight() && (!std::isfinite(source.weight()) || source.weight() <= 0))
-      findings.add("{}.weight ({}) must be finite and above 0; leave out a source with no share",
-                   path, source.weight());
-  }
-}
-
-void check_data(const Data& data, Findings& findings) {
-  check_sources("data.train", data.train(), findings);
-  check_sources("data.validation", data.validation(), findings);
-  if (data.has_synthetic() && data.train_size() > 0)
-    findings.add(
-        "data.synthetic must not be set together with data.train ({} source(s)); leave one "
-        "of them out",
-        data.train_size());
-  for (int i = 0; i < data.validation_size(); ++i)
-    if (data.validation(i).has_weight())
-      findings.add(
-          "data.validation[{}].weight ({}) is set, but each validation source is evaluated by "
-          "itself; leave it out",
-          i, data.validation(i).weight());
-  if (data.has_tokenizer()) check_file_path("data.tokenizer", data.tokenizer(), findings);
-  if (data.tokenizer() == "none" && data.objective() != NEXT_TOKEN)
-    findings.add(
-        "data.tokenizer (none) must be used with objective NEXT_TOKEN, got {}: others need the "
-        "token that ends a document; name the tokenizer",
-        Objective_Name(data.objective()));
-  if (data.spans().mean_length() > data.sequence_length() && data.sequence_length() > 0)
-    findings.add(
-        "data.spans.mean_length ({}) must be at most data.sequence_length ({}), what the encoder "
-        "reads; lower it",
-        data.spans().mean_length(), data.sequence_length());
-}
-
-void check_domains(const RunConfig& config, Findings& findings) {
-  constexpr int kSuccessors = 8;  // distinct words that may follow a word
-  const int vocab_size = config.model().vocab_size();
-  const int domains = config.data().synthetic().num_domains();
-  if (vocab_size > 0 && domains > 0 && vocab_size - domains < kSuccessors)
-    findings.add(
-        "model.vocab_size ({}) must exceed data.synthetic.num_domains ({}) by at least {} words; "
-        "change one of them",
-        vocab_size, domains, kSuccessors);
-  if (config.data().objective() != NEXT_TOKEN)
-    findings.add(
-        "data.synthetic.kind DOMAIN_BIGRAMS needs objective NEXT_TOKEN, got {}; leave kind out",
-        Objective_Name(config.data().objective()));
-}
-
-// Ids that the spans of a text take; 0 when a rule about them is broken.
-int64_t num_sentinels(const Data& data) {
-  constexpr int kShortest = 4;  // of fit_input
-  const Spans& spans = data.spans();
-  const bool sound = data.sequence_length() >= kShortest && spans.density() > 0 &&
-                     spans.density() < 1 && spans.mean_length() >= 1;
-  if (data.objective() != SPAN_CORRUPTION || !sound) return 0;
-  return fit_input(data.sequence_length(), {spans.density(), spans.mean_length()}).spans;
-}
-
-void check_vocabulary(const RunConfig& config, Findings& findings) {
-  constexpr int kLeastWords = 4;  // three words and the end of a document
-  const Data& data = config.data();
-  const int vocab_size = config.model().vocab_size();
-  // Sentinels are at most half of the input, so that most configs need no count.
-  if (vocab_size < 1 || vocab_size >= int64_t{data.sequence_length()} + kLeastWords) return;
-  const int64_t sentinels = num_sentinels(data);
-  if (vocab_size >= kLeastWords + sentinels) return;
-  if (sentinels == 0)
-    findings.add("model.vocab_size ({}) must be at least {} with data.synthetic; raise it",
-                 vocab_size, kLeastWords);
-  else
-    findings.add(
-        "model.vocab_size ({}) must be at least {}: objective SPAN_CORRUPTION takes {} ids as the "
-        "sentinels of {} tokens, and data.synthetic needs {} words; raise it, or lower "
-        "data.sequence_length",
-        vocab_size, kLeastWords + sentinels, sentinels, data.sequence_length(), kLeastWords);
-}
-
-void check_synthetic(const RunConfig& config, Findings& findings) {
-  if (!config.data().has_synthetic()) return;
-  if (config.data().synthetic().kind() == DOMAIN_BIGRAMS) {
-    check_domains(config, findings);
-    return;
-  }
-  check_vocabulary(config, findings);
-  if (config.data().synthetic().has_num_domains())
-    findings.add(
-        "data.synthetic.num_domains ({}) is set, but kind NOISY_BIGRAMS has none; leave it out or "
-        "set kind: DOMAIN_BIGRAMS",
-        config.data().synthetic().num_domains());
-}
 
 // Sequences of one micro-batch over all ranks; 0 when a rule above is broken.
 int micro_batch(const Train& train) {
@@ -212,12 +77,33 @@ void check_mesh(const RunConfig& config, int num_ranks, Findings& findings) {
     findings.add("mesh.expert ({}) must divide mesh.data ({}); change one of them", expert, data);
 }
 
+void check_rates(const RunConfig& config, Findings& findings) {
+  const Optimizer& optimizer = config.optimizer();
+  if (optimizer.lr() > 0 && optimizer.min_lr() > optimizer.lr())
+    findings.add(
+        "optimizer.min_lr ({}) must be at most optimizer.lr ({}); lower min_lr or raise lr",
+        optimizer.min_lr(), optimizer.lr());
+  const int64_t steps = config.train().steps();
+  if (steps > 0 && optimizer.warmup_steps() > steps)
+    findings.add(
+        "optimizer.warmup_steps ({}) must be at most train.steps ({}), else the peak rate "
+        "is never reached; lower warmup_steps or leave it out (2 % of the steps)",
+        optimizer.warmup_steps(), steps);
+}
+
 void check_log(const Log& log, Findings& findings) {
   if (log.every() > 0 && log.load_every() % log.every() != 0)
     findings.add(
         "log.load_every ({}) must be a multiple of log.every ({}), as the load stands in the log's "
         "records, or 0; change one of them",
         log.load_every(), log.every());
+}
+
+void check_compatibility(const RunConfig& config, Findings& findings) {
+  for (const auto& topics : {model_compatibility(), routing_compatibility()})
+    for (const Topic& topic : topics)
+      for (const Incompatibility& rule : topic.rules)
+        if (const auto message = broken_by(rule, config)) findings.lines.push_back(*message);
 }
 
 void need(const RunConfig& config, const char* path, const char* meaning, Findings& findings) {
@@ -277,15 +163,11 @@ std::vector<std::string> missing_fields(const RunConfig& config) {
 }
 
 void check_values(const RunConfig& config, int num_ranks, Findings& findings) {
-  check_name("name", config.name(), findings);
-  check_file_path("output_dir", config.output_dir(), findings);
-  if (config.has_init_from()) check_file_path("init_from", config.init_from(), findings);
   check_ranges(config, findings);
+  check_compatibility(config, findings);
   check_model(config.model(), findings);
-  check_architecture(config, findings);
-  check_data(config.data(), findings);
-  check_synthetic(config, findings);
-  check_optimizer(config, findings);
+  check_data(config, findings);
+  check_rates(config, findings);
   check_batch(config, num_ranks, findings);
   check_mesh(config, num_ranks, findings);
   check_log(config.log(), findings);

@@ -1,4 +1,4 @@
-// Rules about attention: heads, positions, and options that exclude each other.
+// Rules about the sizes of attention: heads and positions.
 
 #include "core/config/validate_rules.h"
 
@@ -31,20 +31,9 @@ void check_heads(const Model& model, Findings& findings) {
 }
 
 void check_position(const Attention& attention, Findings& findings) {
-  const bool relative = attention.position() == RELATIVE_BIAS;
-  const std::string& position = Position_Name(attention.position());
-  if (!relative && attention.has_relative_bias())
-    findings.add(
-        "model.attention.relative_bias must not be set with position {}, which does not read it; "
-        "leave it out or set position: RELATIVE_BIAS",
-        position);
-  if (attention.position() != ROPE && attention.has_yarn())
-    findings.add(
-        "model.attention.yarn must not be set with position {}: it stretches RoPE; leave one of "
-        "them out",
-        position);
   const RelativeBias& bias = attention.relative_bias();
-  if (relative && bias.num_buckets() >= 2 && bias.max_distance() <= bias.num_buckets() / 2)
+  if (attention.has_relative_bias() && bias.num_buckets() >= 2 &&
+      bias.max_distance() <= bias.num_buckets() / 2)
     findings.add(
         "model.attention.relative_bias.max_distance ({}) must be above num_buckets / 2 ({}), the "
         "distances that have a bucket each; raise it or lower num_buckets",
@@ -59,19 +48,6 @@ void check_position(const Attention& attention, Findings& findings) {
 
 void check_latent(const Attention& attention, Findings& findings) {
   const Latent& latent = attention.latent();
-  const auto excluded = [&](bool is_on, const char* field, const char* reason) {
-    if (is_on)
-      findings.add(
-          "model.attention.{} must not be set with model.attention.latent: {}; leave one of "
-          "them out",
-          field, reason);
-  };
-  excluded(attention.position() != ROPE, "position",
-           "its shared key is a rotated one and needs ROPE");
-  excluded(attention.qk_norm() > NO_QK_NORM, "qk_norm", "it norms its latents instead");
-  excluded(attention.qkv_bias(), "qkv_bias", "it has no joint projection");
-  excluded(attention.qkv_clip() > 0, "qkv_clip", "it has no joint projection");
-  excluded(attention.logit_cap() > 0, "logit_cap", "no family caps its scores");
   if (attention.num_kv_heads() != attention.num_heads())
     findings.add(
         "model.attention.num_kv_heads ({}) must equal num_heads ({}) with model.attention.latent, "
@@ -89,26 +65,12 @@ void check_latent(const Attention& attention, Findings& findings) {
         attention.head_dim(), latent.nope_dim(), latent.rope_dim());
 }
 
-// Experts in place of the projections.
-void check_switch_projections(const Model& model, Findings& findings) {
-  if (!model.attention().switch_projections()) return;
-  const auto needed = [&](bool holds, const char* what) {
-    if (!holds)
-      findings.add("model.attention.switch_projections must be used with {}; leave it out", what);
-  };
-  needed(model.architecture() == DECODER || model.architecture() == ENCODER_DECODER,
-         "architecture DECODER or ENCODER_DECODER");
-  needed(model.has_moe(), "model.moe, whose experts and router it takes");
-  needed(!model.attention().has_latent(), "plain attention, without latent");
-}
-
 }  // namespace
 
 void check_attention(const Model& model, Findings& findings) {
   check_heads(model, findings);
   check_position(model.attention(), findings);
   if (model.attention().has_latent()) check_latent(model.attention(), findings);
-  check_switch_projections(model, findings);
 }
 
 }  // namespace switchyard::config

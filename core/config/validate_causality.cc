@@ -1,7 +1,7 @@
-// Rules of routing by which a token's output depends on later tokens, in models that write from
-// left to right. Such a dependence in evaluation makes perplexities too good and generation another
-// model, so it must be asked for; one in training alone, or by way of full experts alone, is common
-// in published systems, so it is said.
+// What is said of routing by which a token's output depends on later tokens, in models that write
+// from left to right. Such a dependence in evaluation makes perplexities too good and generation
+// another model, so that it must be asked for (compatibility_routing.cc); one in training alone, or
+// by way of full experts alone, is common in published systems, so that it is only said.
 
 #include "core/config/layers.h"
 #include "core/config/validate.h"
@@ -30,23 +30,6 @@ bool queues_behind_later_tokens(const Moe& moe) {
 }
 
 }  // namespace
-
-void check_causality(const Model& model, Findings& findings) {
-  if (!model.has_moe() || model.moe().allow_future()) return;
-  if (experts_choose(model)) {
-    findings.add(
-        "model.moe.router.selection (EXPERT_CHOICE) must not be used with architecture {}: "
-        "whether an expert takes a token depends on later tokens, which a causal model must not "
-        "see; use TOP_K, or set model.moe.allow_future: true to accept losses that are too good",
-        Architecture_Name(model.architecture()));
-  } else if (ranks_later_tokens(model)) {
-    findings.add(
-        "model.moe.capacity.policy ({}) must not be used with architecture {}: whether a token "
-        "finds room depends on the weights of later tokens, which a causal model must not see; use "
-        "BY_POSITION, or set model.moe.allow_future: true to accept losses that are too good",
-        DropPolicy_Name(model.moe().capacity().policy()), Architecture_Name(model.architecture()));
-  }
-}
 
 std::vector<std::string> warnings(const RunConfig& config) {
   Findings findings;

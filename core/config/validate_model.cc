@@ -42,17 +42,6 @@ void check_layers(const Model& model, Findings& findings) {
         "sub-layer; set its width, or stacking: NO_STACKING");
 }
 
-void check_deep_experts(const Model& model, Findings& findings) {
-  const Moe& moe = model.moe();
-  const bool plain =
-      moe.ffn() == RELU && model.ffn_bias() <= NO_FFN_BIAS && !(moe.expert_dropout() > 0);
-  if (moe.hidden_layers() > 1 && !plain)
-    findings.add(
-        "model.moe.hidden_layers ({}) above 1 needs model.moe.ffn RELU, model.ffn_bias NO_FFN_BIAS "
-        "and model.moe.expert_dropout 0; change these, or leave hidden_layers out",
-        moe.hidden_layers());
-}
-
 // The product, with both what it is for and its value in the message when it reaches the limit.
 // Every factor is below 2^64, so a double cannot overflow; its 53 bits decide far from the limit.
 struct Product {
@@ -171,35 +160,17 @@ void check_early_counts(const Model& model, Findings& findings) {
                 findings);
 }
 
-// Rules between the router and the architecture around it.
-void check_routing_suits(const Model& model, Findings& findings) {
-  const Moe& moe = model.moe();
-  const std::string& architecture = Architecture_Name(model.architecture());
-  if (moe.router().selection() == EXPERT_CHOICE && moe.balance_loss().coefficient() > 0 &&
-      !decoder_chooses_by_token(model))
-    findings.add(
-        "model.moe.balance_loss.coefficient ({}) must be 0 with selection EXPERT_CHOICE but for "
-        "the decoder of an ENCODER_DECODER without allow_future: every expert takes the same "
-        "number of tokens; leave it out",
-        moe.balance_loss().coefficient());
-  if (model.architecture() == DECODER) return;
-  if (moe.layer_aggregation() == POOLED_LAYERS)
-    findings.add(
-        "model.moe.layer_aggregation (POOLED_LAYERS) must be used with architecture DECODER, got "
-        "{}: others do not pool their layers' tokens; use SUM_OVER_LAYERS or MEAN_OVER_LAYERS",
-        architecture);
-}
-
 }  // namespace
 
 void check_model(const Model& model, Findings& findings) {
   check_attention(model, findings);
   check_layers(model, findings);
-  if (!model.has_moe()) return;
-  check_deep_experts(model, findings);
-  check_routing(model.moe(), findings);
-  check_causality(model, findings);
-  check_routing_suits(model, findings);
+  if (model.has_moe()) check_routing(model.moe(), findings);
+  if (model.lstm().sampled_softmax() >= model.vocab_size() && model.vocab_size() > 0)
+    findings.add(
+        "model.lstm.sampled_softmax ({}) must be below model.vocab_size ({}), else the whole "
+        "vocabulary is cheaper; lower it or set 0",
+        model.lstm().sampled_softmax(), model.vocab_size());
 }
 
 void check_sizes(const RunConfig& config, Findings& findings) {

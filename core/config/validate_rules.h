@@ -24,17 +24,13 @@ struct Findings {
 // Every rule but those of schedules, for fields as they stand; num_ranks as in broken_rules().
 void check_values(const RunConfig& config, int num_ranks, Findings& findings);  // validate.cc
 
-void check_ranges(const RunConfig& config, Findings& findings);        // validate_ranges.cc
-void check_model(const Model& model, Findings& findings);              // validate_model.cc
-void check_attention(const Model& model, Findings& findings);          // validate_attention.cc
-void check_causality(const Model& model, Findings& findings);          // validate_causality.cc
-void check_routing(const Moe& moe, Findings& findings);                // validate_routing.cc
-void check_groups(const Moe& moe, Findings& findings);                 // validate_groups.cc
-void check_balanced_selection(const Moe& moe, Findings& findings);     // validate_balanced.cc
-void check_optimizer(const RunConfig& config, Findings& findings);     // validate_optimizer.cc
-void check_architecture(const RunConfig& config, Findings& findings);  // validate_architecture.cc
-void check_sizes(const RunConfig& config, Findings& findings);         // validate_model.cc
-void check_schedules(const RunConfig& config, Findings& findings);     // validate_schedule.cc
-void need_schedules(const RunConfig& config, Findings& findings);      // validate_schedule.cc
+void check_ranges(const RunConfig& config, Findings& findings);     // validate_ranges.cc
+void check_model(const Model& model, Findings& findings);           // validate_model.cc
+void check_attention(const Model& model, Findings& findings);       // validate_attention.cc
+void check_routing(const Moe& moe, Findings& findings);             // validate_routing.cc
+void check_data(const RunConfig& config, Findings& findings);       // validate_data.cc
+void check_sizes(const RunConfig& config, Findings& findings);      // validate_model.cc
+void check_schedules(const RunConfig& config, Findings& findings);  // validate_schedule.cc
+void need_schedules(const RunConfig& config, Findings& findings);   // validate_schedule.cc
 
 }  // namespace switchyard::config

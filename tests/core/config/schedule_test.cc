@@ -163,8 +163,10 @@ TEST_F(Schedules, HaveValuesThatTheFieldMayHave) {
   EXPECT_THAT(refusal(kDecay, "point { step: 1 value: 0 } point { step: 2 value: -1 }"),
               HasSubstr("schedule[0].point[1].value (-1) would break a rule: "
                         "optimizer.weight_decay (-1) must be finite and at least 0"));
-  EXPECT_THAT(refusal("model.moe.load_loss_coefficient", "point { step: 1 value: 0.1 }"),
-              HasSubstr("model.moe.load_loss_coefficient (0.1) must be 0 without noise"));
+  EXPECT_THAT(
+      refusal("model.moe.load_loss_coefficient", "point { step: 1 value: 0.1 }"),
+      HasSubstr(
+          "model.moe.load_loss_coefficient (0.1) must be 0 with model.moe.router.noise NO_NOISE"));
   EXPECT_THAT(refusal("train.global_batch", "point { step: 1 value: 7 }"),
               HasSubstr("schedule[0].point[0].value (7) must be at least train.global_batch (8)"));
   EXPECT_THAT(refusal("train.global_batch", "point { step: 1 value: 1e10 }"),

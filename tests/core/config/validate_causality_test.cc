@@ -33,13 +33,6 @@ class ValidateCausality : public ConfigFiles {
 TEST_F(ValidateCausality, RefusesWhatLooksAheadInEvaluation) {
   EXPECT_THAT(broken({"router.selection=EXPERT_CHOICE"}),
               HasSubstr("depends on later tokens, which a causal model must not see; use TOP_K"));
-  for (const std::string policy : {"BATCH_PRIORITIZED", "BY_PROBABILITY"})
-    EXPECT_THAT(broken({"capacity.policy=" + policy}),
-                HasSubstr("capacity.policy (" + policy +
-                          ") must not be used with architecture DECODER: whether a token finds "
-                          "room depends on the weights of later tokens"));
-  EXPECT_THAT(broken({"capacity.policy=BATCH_PRIORITIZED", "model.architecture=LSTM_LM"}),
-              HasSubstr("must not be used with architecture LSTM_LM"));
 }
 
 TEST_F(ValidateCausality, AllowsItWhereAskedAndSaysSo) {

@@ -47,8 +47,6 @@ TEST_F(Validate, ChecksTheModel) {
 }
 
 TEST_F(Validate, ChecksPositionsOfAttention) {
-  EXPECT_THAT(broken({"model.attention.relative_bias.num_buckets=8"}),
-              HasSubstr("must not be set with position ROPE"));
   const std::string relative = "model.attention.position=RELATIVE_BIAS";
   EXPECT_EQ(broken({relative}), "");
   EXPECT_THAT(broken({relative, "model.attention.yarn.factor=4"}),
@@ -62,11 +60,6 @@ TEST_F(Validate, ChecksPositionsOfAttention) {
 TEST_F(Validate, RefusesWhatLatentAttentionDoesNotHave) {
   const std::string latent = "model.attention.latent.kv_rank=8";
   EXPECT_EQ(broken({latent}), "");
-  for (const std::string field : {"position=RELATIVE_BIAS", "qk_norm=PER_HEAD", "qkv_bias=true",
-                                  "qkv_clip=8", "logit_cap=30"})
-    EXPECT_THAT(broken({latent, "model.attention." + field}),
-                HasSubstr("must not be set with model.attention.latent"))
-        << field;
   EXPECT_THAT(broken({latent, "model.attention.num_kv_heads=2"}),
               HasSubstr("num_kv_heads (2) must equal num_heads (4)"));
   EXPECT_THAT(broken({latent, "model.attention.latent.rope_dim=3"}),
@@ -81,8 +74,6 @@ TEST_F(Validate, ChecksTheFormsOfExperts) {
   EXPECT_THAT(broken({"model.moe.stacking=DENSE_AFTER", "model.d_ff=0"}),
               HasSubstr("model.moe.stacking puts a dense FFN beside each MoE sub-layer"));
   EXPECT_EQ(broken({"model.moe.stacking=DENSE_AFTER", "model.d_ff=64"}), "");
-  EXPECT_THAT(broken({"model.moe.hidden_layers=4"}),
-              HasSubstr("model.moe.hidden_layers (4) above 1 needs model.moe.ffn RELU"));
   EXPECT_THAT(broken({"model.moe.expert_dropout=1"}),
               HasSubstr("expert_dropout (1) must be at least 0 and below 1"));
 }
@@ -117,9 +108,6 @@ TEST_F(Validate, BoundsWhatWouldOverflowOrNeverEnd) {
   EXPECT_EQ(with("density=0.99"), "");
   EXPECT_THAT(with("density=0.9999999"), HasSubstr("at most 0.99"));
   EXPECT_EQ(broken({"data.tokenizer=none"}).find("objective"), std::string::npos);
-  auto none = spans;
-  none.push_back("data.tokenizer=none");
-  EXPECT_THAT(broken(none), HasSubstr("data.tokenizer (none) must be used with objective"));
 }
 
 TEST_F(Validate, ChecksTheMesh) {
@@ -138,12 +126,6 @@ TEST_F(Validate, ChecksTheOptimizer) {
   EXPECT_THAT(broken({"optimizer.beta1=1"}), HasSubstr("must be at least 0 and below 1"));
   EXPECT_THAT(broken({"optimizer.decay_fraction=2"}),
               HasSubstr("must be at least 0 and at most 1"));
-  EXPECT_THAT(broken({"optimizer.schedule=CONSTANT_THEN_DECAY", "optimizer.decay_fraction=0"}),
-              HasSubstr("decay_fraction (0) must be above 0 with schedule CONSTANT_THEN_DECAY"));
-  for (const std::string schedule : {"CONSTANT", "COSINE", "LINEAR"})
-    EXPECT_THAT(
-        broken({"optimizer.schedule=" + schedule, "optimizer.decay_fraction=0.3"}),
-        HasSubstr("decay_fraction (0.3) is set, but schedule " + schedule + " has no final decay"));
   for (const std::string schedule : {"CONSTANT_THEN_DECAY", "INVERSE_SQRT"})
     EXPECT_EQ(broken({"optimizer.schedule=" + schedule, "optimizer.decay_fraction=0.3"}), "");
 }
@@ -164,10 +146,6 @@ TEST_F(Validate, ChecksSyntheticText) {
   EXPECT_THAT(broken({domains, "data.synthetic.num_domains=257"}),
               HasSubstr("model.vocab_size (264) must exceed data.synthetic.num_domains (257) by at "
                         "least 8 words"));
-  EXPECT_THAT(broken({domains, "model.architecture=ENCODER_DECODER"}),
-              HasSubstr("kind DOMAIN_BIGRAMS needs objective NEXT_TOKEN, got SPAN_CORRUPTION"));
-  EXPECT_THAT(broken({"data.synthetic.num_domains=4"}),
-              HasSubstr("num_domains (4) is set, but kind NOISY_BIGRAMS has none"));
   EXPECT_THAT(broken({"model.vocab_size=3"}), HasSubstr("model.vocab_size (3) must be at least 4"));
 }
 
@@ -244,32 +222,16 @@ TEST_F(Validate, HasARangeForEveryNumberOfTheSchema) {
 }
 
 TEST_F(Validate, RefusesFieldsThatTheOptimizerDoesNotUse) {
-  EXPECT_THAT(broken({"optimizer.momentum=0.9"}),
-              HasSubstr("optimizer.momentum is set, but kind ADAMW does not use it; leave it out "
-                        "or set kind: SGD"));
-  EXPECT_THAT(broken({"optimizer.kind=SGD", "optimizer.beta2=0.9"}),
-              HasSubstr("beta2 is set, but kind SGD does not use it"));
-  EXPECT_THAT(broken({"optimizer.adafactor.epsilon=1e-20"}),
-              HasSubstr("optimizer.adafactor is set, but kind ADAMW"));
   EXPECT_THAT(broken({"optimizer.kind=ADAFACTOR", "optimizer.adafactor.update_clip=0"}),
               HasSubstr("update_clip (0) must be finite and above 0"));
-  EXPECT_THAT(broken({"optimizer.hold_steps=5"}),
-              HasSubstr("hold_steps (5) is set, but schedule COSINE does not hold the peak"));
   EXPECT_EQ(broken({"optimizer.kind=SGD", "optimizer.momentum=0.9"}), "");
   EXPECT_EQ(broken({"optimizer.kind=ADAM_FACTORED_EXPERTS"}), "");
 }
 
 TEST_F(Validate, RefusesFieldsThatTheInitializerDoesNotUse) {
-  EXPECT_THAT(broken({"model.init_scale=0.1"}),
-              HasSubstr("model.init_scale is set, but initializer NORMAL does not use it; leave it "
-                        "out or set initializer: TRUNCATED_NORMAL"));
-  EXPECT_THAT(broken({"model.initializer=UNIFORM", "model.scale_init_by_depth=true"}),
-              HasSubstr("scale_init_by_depth (true) needs initializer NORMAL, got UNIFORM"));
   EXPECT_THAT(broken({"model.initializer=UNIFORM", "model.init_range=0"}),
               HasSubstr("model.init_range (0) must be finite and above 0"));
   EXPECT_EQ(broken({"model.initializer=TRUNCATED_NORMAL", "model.init_scale=0.1"}), "");
-  EXPECT_THAT(broken({"model.initializer=UNIFORM", "model.init_cut=3"}),
-              HasSubstr("model.init_cut is set, but initializer UNIFORM does not use it"));
 }
 
 }  // namespace
