@@ -143,7 +143,7 @@ at::Tensor Decoder::mtp_loss(const TokenBatch& batch, const at::Tensor& x_TD,
   const double weight = mtp_coefficient(model_, context);
   const at::Tensor loss = vocabulary_loss(hidden(ahead_TD), output_weight(),
                                           tokens.targets_BS.flatten(), training.scale * weight, {});
-  if (context.output) context.output->mtp_loss += loss.item<double>() / weight;
+  if (context.sums) (*context.sums)["mtp"] += {loss.item<double>() / weight};
   return loss;
 }
 

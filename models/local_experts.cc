@@ -82,13 +82,13 @@ at::Tensor LocalExperts::loss(const TokenBatch& batch, const StepContext& contex
   const at::Tensor error_T = real_T * expert_error(prediction.gate_logits_TE, prediction.output_TEC,
                                                    target_TC, options_.error());
   if (nll.defined()) nll.copy_(error_T.detach());
-  if (context.cases) {
+  if (context.sums) {
     const at::Tensor blended = prediction.blended_TC().detach();
     const at::Tensor correct_T = blended.argmax(-1).eq(labels_T);
-    context.cases->count += labels_T.ge(0).sum().item<int64_t>();
-    context.cases->correct += correct_T.sum().item<int64_t>();
-    context.cases->squared_error +=
-        (real_T * (target_TC - blended).square().mean(-1)).sum().item<double>();
+    const auto cases = labels_T.ge(0).sum().item<double>();
+    const at::Tensor squared_error_T = (target_TC - blended).square().mean(-1);
+    (*context.sums)["error"] += {(real_T * squared_error_T).sum().item<double>(), cases};
+    (*context.sums)["accuracy"] += {correct_T.sum().item<double>(), cases};
   }
   return error_T.sum() * scale;
 }

@@ -32,7 +32,7 @@ class LocalExperts {
 
   // This rank's share of the step's error: `scale` * sum over cases with a target, which is the
   // one-hot class. nll (may be undefined; [T]) receives each case's error. Reports what the blended
-  // prediction does in context.cases.
+  // prediction does: "error", the mean over outputs of the squared error, and "accuracy".
   at::Tensor loss(const TokenBatch& batch, const StepContext& context, double scale,
                   const at::Tensor& nll) const;
 

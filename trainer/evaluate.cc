@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <numbers>
-#include <span>
 
 #include "core/config/layers.h"
 #include "core/data/evaluation.h"
@@ -47,29 +46,25 @@ SourceResult evaluate_source(const config::RunConfig& config, ModelInstance& ins
   const EvalLoader loader(source.source, rows);
   SourceResult result{source.name, 0, 0, 0, {}, {}};
   result.layers.resize(config::num_lasting_routers(config.model()));
-  double sums[6] = {};  // loss, targets, bytes, cases
+  parallel::Sum &loss = result.sums["loss"], &bytes = result.sums["text bytes"];
   for (int64_t i = 0; i < loader.num_batches(); ++i) {
     const Batch batch = loader.batch(i);
     const int64_t targets =
         std::ranges::count_if(batch.targets, [](int32_t target) { return target >= 0; });
     auto context = context_of(config, batch, targets, &result.layers);
-    context.cases = &result.cases;
-    const at::Tensor loss =
+    context.sums = &result.sums;
+    const at::Tensor sum =
         instance.model.loss(to_tensors(batch), context, 1.0, {}, /*recompute=*/false);
-    sums[0] += loss.item<double>();
-    sums[1] += static_cast<double>(targets);
-    if (tokenizer) sums[2] += static_cast<double>(text_bytes(batch, *tokenizer));
+    loss += {sum.item<double>(), static_cast<double>(targets)};
+    if (tokenizer) bytes += {static_cast<double>(text_bytes(batch, *tokenizer))};
   }
   parallel::Communicator& data = instance.mesh.data();
-  sums[3] = result.cases.squared_error;
-  sums[4] = static_cast<double>(result.cases.correct);
-  sums[5] = static_cast<double>(result.cases.count);
-  data.all_reduce(std::span<double>(sums), parallel::ReduceOp::kSum, "evaluation");
+  parallel::all_reduce(result.sums, data, "evaluation");
   models::reduce_stats(result.layers, data);
-  result.cases = {sums[3], static_cast<int64_t>(sums[4]), static_cast<int64_t>(sums[5])};
-  result.loss = sums[1] > 0 ? sums[0] / sums[1] : 0;
-  result.targets = static_cast<int64_t>(sums[1]);
-  result.text_bytes = static_cast<int64_t>(sums[2]);
+  result.loss = loss.mean();
+  result.targets = static_cast<int64_t>(loss.weight);
+  result.text_bytes = static_cast<int64_t>(bytes.total);
+  for (const char* name : {"loss", "text bytes"}) result.sums.erase(name);
   return result;
 }
 

@@ -19,7 +19,7 @@ struct SourceResult {
   int64_t targets = 0;
   int64_t text_bytes = 0;                    // of the targets' text; 0 without a tokenizer
   std::vector<models::RoutingStats> layers;  // per router, over all ranks
-  models::CaseStats cases;                   // of a table
+  parallel::NamedSums sums;                  // what the model reports, over all ranks
 
   // Loss of all targets, end-of-document tokens included, over the bytes of text. 0 without a
   // tokenizer.

@@ -23,7 +23,7 @@ std::string case_table(const std::vector<SourceResult>& results, size_t width) {
                                  "error", "accuracy", "cases");
   for (const SourceResult& r : results) {
     text += fmt::format("{:<{}}  {:>8.4f}  {:>8.4f}  {:>8.4f}  {:>6}\n", r.name, width, r.loss,
-                        r.cases.mean_error(), r.cases.accuracy(), r.cases.count);
+                        r.sums.at("error").mean(), r.sums.at("accuracy").mean(), r.targets);
   }
   return text;
 }
@@ -49,7 +49,7 @@ double mutual_information(const std::vector<SourceResult>& results, size_t layer
 }
 
 std::string loss_table(const std::vector<SourceResult>& results) {
-  if (!results.empty() && results[0].cases.count > 0) {
+  if (!results.empty() && results[0].sums.contains("error")) {
     return case_table(results, name_width(results));
   }
   const size_t width = name_width(results);

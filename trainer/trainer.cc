@@ -112,21 +112,13 @@ Trainer::StepResult Trainer::train_step() {
 
   const bool stop =
       signals_.is_requested() || state_.step + 1 == config_.train().stop_after_steps();
-  models::CaseStats& cases = result.cases;
-  double sums[8] = {loss_share,
-                    stop ? 1.0 : 0.0,
-                    cases.squared_error,
-                    static_cast<double>(cases.correct),
-                    static_cast<double>(cases.count),
-                    result.output.z_loss,
-                    result.output.mtp_loss,
-                    is_time_to_save() ? 1.0 : 0.0};
-  world_.all_reduce(std::span<double>(sums), parallel::ReduceOp::kSum, "step loss");
-  result.loss = sums[0];
-  result.stop_requested = sums[1] > 0;
-  cases = {sums[2], static_cast<int64_t>(sums[3]), static_cast<int64_t>(sums[4])};
-  result.output = {sums[5], sums[6]};
-  result.save_is_due = sums[7] > 0;
+  result.sums["loss"] += {loss_share};
+  result.sums["stop"] += {stop ? 1.0 : 0.0};
+  result.sums["save"] += {is_time_to_save() ? 1.0 : 0.0};
+  parallel::all_reduce(result.sums, world_, "step loss");
+  result.loss = take(result.sums, "loss").total;
+  result.stop_requested = take(result.sums, "stop").total > 0;
+  result.save_is_due = take(result.sums, "save").total > 0;
   const double sigmas = state_.losses.sigmas_above(result.loss),
                limit = config_.log().spike_sigmas();
   if (limit > 0 && sigmas > limit) result.spike = sigmas;
@@ -179,8 +171,7 @@ models::StepContext Trainer::context_of(const Batch& batch, StepResult& result) 
   context.tokens_in_micro_batch = context.tokens_in_step / train.accumulation();
   if (config_.schedule_size() > 0) context.coefficients = models::coefficients_of(now_.model());
   context.stats = &result.stats;
-  context.cases = &result.cases;
-  context.output = &result.output;
+  context.sums = &result.sums;
   return context;
 }
 
@@ -265,13 +256,12 @@ bool Trainer::is_dead(int64_t last_active) const {
 
 // The weights of this moment made the predictions, so they are the ones to keep.
 bool Trainer::reached_goal(const StepResult& result) {
-  const models::CaseStats& cases = result.cases;
-  is_over_ = cases.count > 0 && cases.mean_error() < config_.train().stop_below_error();
+  const auto error = result.sums.find("error");
+  is_over_ =
+      error != result.sums.end() && error->second.mean() < config_.train().stop_below_error();
   if (is_over_)
-    say(fmt::format(
-        "done: after {} steps the mean squared error is {:.4f}, below {}; accuracy "
-        "{:.4f}",
-        state_.step, cases.mean_error(), config_.train().stop_below_error(), cases.accuracy()));
+    say(fmt::format("done: after {} steps the mean squared error is {:.4f}, below {}", state_.step,
+                    error->second.mean(), config_.train().stop_below_error()));
   return is_over_;
 }
 

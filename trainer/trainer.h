@@ -56,8 +56,7 @@ class Trainer {
     bool save_is_due = false;  // by rank 0's clock
     // Where the loss is above those of the steps before by log.spike_sigmas: by how many.
     std::optional<double> spike;
-    models::CaseStats cases;                  // of all ranks; none but for a table
-    models::OutputStats output;               // of all ranks
+    parallel::NamedSums sums;                 // of all ranks: what the model reports
     std::vector<models::RoutingStats> stats;  // of this rank
     bool is_finite() const;
   };

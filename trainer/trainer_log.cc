@@ -47,9 +47,7 @@ void Trainer::log(StepResult& result) {
   record.loss_suffix = loss_suffix(config_.data());
   record.grad_norm = result.gradient_norm;
   record.lr = result.learning_rate;
-  record.cases = result.cases;
-  if (now_.model().output_z_loss_coefficient() > 0) record.output_z_loss = result.output.z_loss;
-  if (config_.model().has_mtp()) record.mtp_loss = result.output.mtp_loss;
+  record.sums = result.sums;
   record.spike = result.spike;
   record.tokens = state_.tokens;
   record.skipped_steps = state_.skipped_steps;

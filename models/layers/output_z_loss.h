@@ -7,10 +7,12 @@
 
 namespace switchyard::models {
 
-// For vocabulary_loss(), its value to go to the context's statistics. Off outside of training.
+// For vocabulary_loss(), which adds the loss's value to the context's sum "output_z". Off outside
+// of training.
 inline OutputZLoss output_z_loss(const config::Model& model, const StepContext& context) {
-  if (!context.training) return {};
-  return {output_z_coefficient(model, context), context.output ? &context.output->z_loss : nullptr};
+  const double coefficient = context.training ? output_z_coefficient(model, context) : 0;
+  if (coefficient == 0 || !context.sums) return {coefficient, nullptr};
+  return {coefficient, &(*context.sums)["output_z"].total};
 }
 
 }  // namespace switchyard::models

@@ -9,6 +9,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "parallel/exchange.h"
+#include "parallel/named_sums.h"
 
 namespace switchyard::models {
 
@@ -65,27 +66,6 @@ struct RoutingDecision {
   bool is_made() const { return plan != nullptr; }
 };
 
-// What predictions of a table's cases came to on this rank. Adds up over micro-batches and ranks.
-struct CaseStats {
-  double squared_error = 0;  // sum over cases of the mean over outputs
-  int64_t correct = 0;
-  int64_t count = 0;
-
-  double mean_error() const {
-    return squared_error / static_cast<double>(std::max<int64_t>(1, count));
-  }
-  double accuracy() const {
-    return static_cast<double>(correct) / static_cast<double>(std::max<int64_t>(1, count));
-  }
-};
-
-// The auxiliary losses of a model's output: this rank's share of the step's values, without their
-// coefficients. Adds up over micro-batches and ranks.
-struct OutputStats {
-  double z_loss = 0;
-  double mtp_loss = 0;  // over the number of targets of the main loss
-};
-
 // What a step's auxiliary losses are multiplied by; 0: off.
 struct LossCoefficients {
   // Of each router.
@@ -123,8 +103,8 @@ struct StepContext {
   std::vector<RoutingStats>* stats = nullptr;  // one per router, added to; null: not wanted
   // Of the step's earlier micro-batches, one per router, added to; null: there are none.
   std::vector<LoadTotals>* load_totals = nullptr;
-  CaseStats* cases = nullptr;     // of a table, added to; null: not wanted
-  OutputStats* output = nullptr;  // added to; null: not wanted
+  // What the model reports beside its loss, added to; null: not wanted.
+  parallel::NamedSums* sums = nullptr;
 };
 
 // The context of these tokens, [B, S] int64, whose ids hash routing reads.

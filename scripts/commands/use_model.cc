@@ -107,10 +107,8 @@ nlohmann::ordered_json to_json(const std::vector<trainer::SourceResult>& results
     entry["loss" + suffix] = result.loss;
     entry["targets"] = result.targets;
     if (result.text_bytes > 0) entry["bits_per_byte" + suffix] = result.bits_per_byte();
-    if (result.cases.count > 0) {
-      entry["error"] = result.cases.mean_error();
-      entry["accuracy"] = result.cases.accuracy();
-    }
+    for (const auto& [name, sum] : result.sums)
+      entry[trainer::metric_name(name, suffix)] = sum.mean();
     for (const auto& layer : result.layers) entry["expert_load"].push_back(layer.load);
   }
   const size_t layers = results.empty() ? 0 : results[0].layers.size();

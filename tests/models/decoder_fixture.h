@@ -25,17 +25,18 @@ struct Instance {
     table.initialize(5);
   }
 
-  // The step's mean loss; nll [rows * length] receives each token's, `output` and `stats` what else
+  // The step's mean loss; nll [rows * length] receives each token's, `sums` and `stats` what else
   // it is made of.
   at::Tensor loss(const TokenBatch& batch, const at::Tensor& nll = {}, bool training = true,
-                  OutputStats* output = nullptr, std::vector<RoutingStats>* stats = nullptr) const {
+                  parallel::NamedSums* sums = nullptr,
+                  std::vector<RoutingStats>* stats = nullptr) const {
     StepContext context;
     context.training = training;
     context.seed = seed;
     context.step = step;
     context.group_tokens = kLength;
     context.tokens_in_step = context.tokens_in_micro_batch = batch.tokens_BS.numel();
-    context.output = output;
+    context.sums = sums;
     context.stats = stats;
     return model.loss(batch, context, 1.0 / static_cast<double>(batch.tokens_BS.numel()), nll,
                       false);

@@ -161,11 +161,11 @@ INSTANTIATE_TEST_SUITE_P(Families, EveryDecoder,
 double whole_loss(const Instance& instance, const config::Model& model, const TokenBatch& tokens) {
   const at::NoGradGuard no_grad;
   const config::Moe& moe = model.moe();
-  OutputStats output;
+  parallel::NamedSums sums;
   std::vector<RoutingStats> routers(config::num_routers(model));
-  double loss = instance.loss(tokens, {}, true, &output, &routers).item<double>();
-  loss += model.mtp().weight() * output.mtp_loss;
-  loss += model.output_z_loss_coefficient() * output.z_loss;
+  double loss = instance.loss(tokens, {}, true, &sums, &routers).item<double>();
+  loss += model.mtp().weight() * sums["mtp"].total;
+  loss += model.output_z_loss_coefficient() * sums["output_z"].total;
   const bool sum = moe.layer_aggregation() <= config::SUM_OVER_LAYERS;
   const double share = sum ? 1.0 : 1.0 / static_cast<double>(routers.size());
   for (const RoutingStats& router : routers) {

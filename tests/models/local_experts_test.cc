@@ -118,9 +118,9 @@ struct Instance {
     table.initialize(7);
   }
   double loss() const { return share().item<double>(); }
-  at::Tensor share(CaseStats* cases = nullptr) const {
+  at::Tensor share(parallel::NamedSums* sums = nullptr) const {
     StepContext context;
-    context.cases = cases;
+    context.sums = sums;
     TokenBatch batch{at::zeros({4, 1}, at::kLong),
                      at::tensor({0, 1, 1, -1}, at::kLong).view({4, 1}),
                      at::zeros({4, 1}, at::kInt)};
@@ -160,21 +160,23 @@ TEST(LocalExperts, OfIdentityOutputAreNotBounded) {
     config::Model model = model_of(3, 0);
     model.set_init_std(50);
     model.mutable_local_experts()->set_output(output);
-    CaseStats cases;
-    Instance(model).share(&cases);
-    EXPECT_EQ(cases.mean_error() > 1, output == config::IDENTITY);  // logistic: at most 1
+    parallel::NamedSums sums;
+    Instance(model).share(&sums);
+    EXPECT_EQ(sums["error"].mean() > 1, output == config::IDENTITY);  // logistic: at most 1
   }
 }
 
 TEST(LocalExperts, CountRightCasesAndLeaveOutPadding) {
   const Instance instance(model_of(3, 0));
-  CaseStats cases;
-  instance.share(&cases);
-  EXPECT_EQ(cases.count, 3);
-  EXPECT_GE(cases.correct, 0);
-  EXPECT_LE(cases.correct, 3);
-  EXPECT_GT(cases.mean_error(), 0);
-  EXPECT_LT(cases.mean_error(), 1);
+  parallel::NamedSums sums;
+  instance.share(&sums);
+  const parallel::Sum error = sums.at("error"), accuracy = sums.at("accuracy");
+  EXPECT_EQ(error.weight, 3);
+  EXPECT_EQ(accuracy.weight, 3);
+  EXPECT_GE(accuracy.total, 0);
+  EXPECT_LE(accuracy.total, 3);
+  EXPECT_GT(error.mean(), 0);
+  EXPECT_LT(error.mean(), 1);
 }
 
 TEST(LocalExperts, HaveNoGateWhenThereIsOneExpert) {

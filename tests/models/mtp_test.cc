@@ -43,10 +43,10 @@ TEST(NextTokens, AskForNothingThatHasNoTarget) {
 
 TEST(MultiTokenPrediction, LeavesTheValueOfTheLossAsItIs) {
   const DecoderInstance plain(without_mtp()), ahead(with_mtp());
-  OutputStats output;
-  const at::Tensor loss = ahead.loss(batch(), {}, true, &output);
+  parallel::NamedSums sums;
+  const at::Tensor loss = ahead.loss(batch(), {}, true, &sums);
   EXPECT_EQ(loss.item<double>(), plain.loss(batch()).item<double>());
-  EXPECT_GT(output.mtp_loss, 1);
+  EXPECT_GT(sums.at("mtp").mean(), 1);
   std::vector<KvCache> caches, others;
   EXPECT_TRUE(at::equal(ahead.next_logits(batch().tokens_BS, caches),
                         plain.next_logits(batch().tokens_BS, others)));
@@ -55,9 +55,9 @@ TEST(MultiTokenPrediction, LeavesTheValueOfTheLossAsItIs) {
 TEST(MultiTokenPrediction, IsLeftOutOfEvaluation) {
   const DecoderInstance ahead(with_mtp());
   const at::NoGradGuard no_grad;
-  OutputStats output;
-  ahead.loss(batch(), {}, /*training=*/false, &output);
-  EXPECT_EQ(output.mtp_loss, 0);
+  parallel::NamedSums sums;
+  ahead.loss(batch(), {}, /*training=*/false, &sums);
+  EXPECT_FALSE(sums.contains("mtp"));
 }
 
 TEST(MultiTokenPrediction, SharesEmbeddingAndOutputMatrix) {

@@ -232,17 +232,15 @@ class Run {
     if (index == kSteps) return evaluation();
     const Trainer::StepResult result = trainer_->train_step();
     trainer_->update(result);
-    values = {result.loss, result.gradient_norm, result.learning_rate, result.output.z_loss,
-              result.output.mtp_loss};
+    values = {result.loss, result.gradient_norm, result.learning_rate};
     append(result.stats, values);
-    append(result.cases, values);
+    append(result.sums, values);
     return values;
   }
 
  private:
-  static void append(const models::CaseStats& cases, std::vector<double>& values) {
-    values.insert(values.end(), {cases.squared_error, static_cast<double>(cases.correct),
-                                 static_cast<double>(cases.count)});
+  static void append(const parallel::NamedSums& sums, std::vector<double>& values) {
+    for (const auto& [name, sum] : sums) values.insert(values.end(), {sum.total, sum.weight});
   }
   static void append(const std::vector<models::RoutingStats>& stats, std::vector<double>& values) {
     for (const models::RoutingStats& s : stats) {
@@ -266,7 +264,7 @@ class Run {
          evaluate(config_, instance, data, tokenizer.get(), config_.eval().sequences())) {
       values.insert(values.end(), {result.loss, static_cast<double>(result.targets)});
       append(result.layers, values);
-      append(result.cases, values);
+      append(result.sums, values);
     }
     return values;
   }

@@ -43,9 +43,8 @@ void MetricsLog::log_evaluation(int64_t step, const std::vector<SourceResult>& r
     if (result.text_bytes > 0)
       record.emplace_back("eval/" + result.name + "/bits_per_byte" + suffix,
                           result.bits_per_byte());
-    if (result.cases.count == 0) continue;
-    record.emplace_back("eval/" + result.name + "/error", result.cases.mean_error());
-    record.emplace_back("eval/" + result.name + "/accuracy", result.cases.accuracy());
+    for (const auto& [name, sum] : result.sums)
+      record.emplace_back("eval/" + result.name + "/" + metric_name(name, suffix), sum.mean());
   }
   const size_t num_layers = results.empty() ? 0 : results[0].layers.size();
   for (size_t layer = 0; layer < num_layers; ++layer) {

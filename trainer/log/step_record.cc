@@ -100,17 +100,16 @@ std::string loss_suffix(const config::Data& data) {
   return data.attend_across_documents() ? "_across_documents" : "";
 }
 
+std::string metric_name(const std::string& sum, const std::string& suffix) {
+  return sum == "mtp" ? sum + suffix : sum;  // the only one that is a loss on text
+}
+
 std::string console_line(const StepRecord& r) {
   const bool has_experts = !r.layers.empty();
   const LayerHealth moe = summary_of(r.layers);
   std::string line = fmt::format("step: {:>6}/{}  loss: {:>7.4f}", r.step, r.num_steps, r.loss);
   if (r.spike) line += fmt::format("  spike: {:.1f} sigma", *r.spike);
-  if (r.cases.count > 0) {
-    line +=
-        fmt::format("  error: {:.4f}  accuracy: {:.4f}", r.cases.mean_error(), r.cases.accuracy());
-  }
-  if (r.mtp_loss) line += fmt::format("  mtp: {:.4f}", *r.mtp_loss);
-  if (r.output_z_loss) line += fmt::format("  output_z: {:.4f}", *r.output_z_loss);
+  for (const auto& [name, sum] : r.sums) line += fmt::format("  {}: {:.4f}", name, sum.mean());
   if (has_experts) line += fmt::format("  aux: {:.4f}  z: {:.4f}", moe.balance_loss, moe.z_loss);
   line += fmt::format(
       "  grad_norm: {:>6.3f}  lr: {:.2e}  tokens: {}  tok/s: {}  mfu: {:.1f}%  mem: {:.1f}GiB",
@@ -130,13 +129,9 @@ JsonLinesRecord metrics_of(const StepRecord& r) {
   JsonLinesRecord record{{"step", r.step},           {"loss" + r.loss_suffix, r.loss},
                          {"grad_norm", r.grad_norm}, {"lr", r.lr},
                          {"tokens", r.tokens},       {"skipped_steps", r.skipped_steps}};
-  if (r.cases.count > 0) {
-    record.emplace_back("error", r.cases.mean_error());
-    record.emplace_back("accuracy", r.cases.accuracy());
-  }
+  for (const auto& [name, sum] : r.sums)
+    record.emplace_back(metric_name(name, r.loss_suffix), sum.mean());
   if (r.spike) record.emplace_back("spike", *r.spike);
-  if (r.mtp_loss) record.emplace_back("mtp" + r.loss_suffix, *r.mtp_loss);
-  if (r.output_z_loss) record.emplace_back("output_z", *r.output_z_loss);
   if (r.layers.empty()) return record;
   append_layer(record, "moe/", summary_of(r.layers));
   for (size_t i = 0; i < r.layers.size(); ++i)

@@ -46,9 +46,8 @@ struct StepRecord {
   int64_t tokens = 0;  // trained on so far
   int64_t skipped_steps = 0;
   std::vector<LayerHealth> layers;  // one per router; empty for a dense model
-  models::CaseStats cases;          // of the step, for a table
-  // Values without their coefficients, where the config has these losses.
-  std::optional<double> output_z_loss, mtp_loss;
+  // Of the step, over all ranks: what the model reports, losses without their coefficients.
+  parallel::NamedSums sums;
   std::optional<double> spike;  // the loss above the steps before, in their standard deviations
 
   // Of this process on this machine.
@@ -66,6 +65,8 @@ LayerHealth summary_of(const std::vector<LayerHealth>& layers);
 // What the names of losses end with in the metrics: nothing, but with data.attend_across_documents
 // "_across_documents", as a loss with the text before a document in sight is another quantity.
 std::string loss_suffix(const config::Data& data);
+// The name in the metrics of one of a model's named sums. suffix: loss_suffix().
+std::string metric_name(const std::string& sum, const std::string& suffix);
 
 // "step:    120/5000  loss:  3.2145  ..."; fields without experts are left out for a dense model.
 std::string console_line(const StepRecord& record);
