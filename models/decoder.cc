@@ -14,7 +14,7 @@
 #include "models/layers/output_z_loss.h"
 #include "models/layers/vocabulary.h"
 #include "models/moe/losses/balance.h"
-#include "models/moe/losses/coefficients.h"
+#include "models/pass/coefficients.h"
 
 namespace switchyard::models {
 namespace {
@@ -118,7 +118,7 @@ at::Tensor Decoder::loss(const TokenBatch& batch, const StepContext& context, do
       document_mask(batch.documents_BS, model_.attention().sliding_window(), x_TD.scalar_type());
   StepContext with_ids = with_token_ids(context, batch.tokens_BS);
   if (context.training && model_.moe().layer_aggregation() == config::POOLED_LAYERS) {
-    with_ids.pool = std::make_shared<PooledBalance>(config::num_routers(model_));
+    with_ids.routing.pool = std::make_shared<PooledBalance>(config::num_routers(model_));
   }
   const at::Tensor last_TD = run_layers(x_TD, input, with_ids, recompute);
   at::Tensor loss;

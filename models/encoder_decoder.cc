@@ -32,18 +32,15 @@ at::Tensor is_real_source(const TokenBatch& batch) {
 
 // The batch says which tokens are padding, whatever whole rows the context may name.
 StepContext mark_padding(StepContext context, const at::Tensor& is_real_BS) {
-  context.num_real_tokens = -1;
   context.is_real_T = is_real_BS.flatten();
   return context;
 }
 
 // The encoder sees rows of another length than the decoder, whose batch the context describes.
 StepContext for_source(StepContext context, const at::Tensor& is_real_BM, int64_t length) {
-  for (int64_t* tokens : {&context.first_token, &context.group_tokens}) {
-    *tokens = *tokens / length * is_real_BM.size(1);
-  }
-  context.tokens_in_step = context.source_tokens_in_step;
-  context.tokens_in_micro_batch = context.source_tokens_in_micro_batch;
+  context.tokens = context.tokens.with_length(length, is_real_BM.size(1));
+  context.group_tokens = context.group_tokens / length * is_real_BM.size(1);
+  context.count = context.source_count;
   return mark_padding(std::move(context), is_real_BM);
 }
 

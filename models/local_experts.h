@@ -13,7 +13,7 @@
 #include "core/config/run_config.pb.h"
 #include "core/tensor/parameter.h"
 #include "models/batch.h"
-#include "models/moe/context.h"
+#include "models/pass/context.h"
 
 namespace switchyard::models {
 

@@ -32,11 +32,11 @@ int64_t text_bytes(const Batch& batch, const Tokenizer& tokenizer) {
 models::StepContext context_of(const config::RunConfig& config, const Batch& batch,
                                int64_t num_targets, std::vector<models::RoutingStats>* stats) {
   models::StepContext context;
-  context.seed = config.seed();
-  context.first_token = batch.first_sequence * batch.length;
+  context.key.seed = config.seed();
+  context.tokens = models::TokenMap(batch.first_sequence * batch.length);
   context.group_tokens = batch.length * group_sequences(config.model());
-  context.num_real_tokens = num_targets;
-  context.stats = stats;
+  context.is_real_T = models::first_are_real(num_targets, std::ssize(batch.targets));
+  context.routing.stats = stats;
   return context;
 }
 

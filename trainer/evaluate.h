@@ -7,7 +7,8 @@
 
 #include "core/config/run_config.pb.h"
 #include "core/data/tokenizer.h"
-#include "models/moe/context.h"
+#include "models/pass/context.h"
+#include "models/pass/routing.h"
 #include "trainer/data_sources.h"
 #include "trainer/model_instance.h"
 

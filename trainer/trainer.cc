@@ -14,9 +14,9 @@
 #include "core/tensor/aten.h"
 #include "core/tensor/profiled_part.h"
 #include "models/moe/dead_experts.h"
-#include "models/moe/losses/coefficients.h"
 #include "models/moe/router/selection_bias.h"
 #include "models/moe/stats.h"
+#include "models/pass/coefficients.h"
 #include "optim/schedule.h"
 #include "parallel/crash_report.h"
 #include "parallel/gradients.h"
@@ -60,10 +60,10 @@ StepTokens count_tokens(const std::vector<Batch>& batches, parallel::Communicato
 
 // For an encoder-decoder, whose rows end in padding.
 void set_real_tokens(const StepTokens& tokens, size_t micro_batch, models::StepContext& context) {
-  context.tokens_in_step = std::max<int64_t>(1, tokens.all_targets);
-  context.tokens_in_micro_batch = tokens.targets[micro_batch];
-  context.source_tokens_in_step = std::max<int64_t>(1, tokens.all_sources);
-  context.source_tokens_in_micro_batch = tokens.sources[micro_batch];
+  context.count.in_step = std::max<int64_t>(1, tokens.all_targets);
+  context.count.in_micro_batch = tokens.targets[micro_batch];
+  context.source_count.in_step = std::max<int64_t>(1, tokens.all_sources);
+  context.source_count.in_micro_batch = tokens.sources[micro_batch];
 }
 
 }  // namespace
@@ -149,7 +149,7 @@ double Trainer::forward_backward(const std::vector<Batch>& batches, StepResult& 
   double loss_share = 0;
   for (size_t i = 0; i < batches.size(); ++i) {
     models::StepContext context = context_of(batches[i], result);
-    context.load_totals = &load_totals;
+    context.routing.load_totals = &load_totals;
     if (batches[i].source_length > 0) set_real_tokens(tokens, i, context);
     const at::Tensor loss =
         instance_.model.loss(to_tensors(batches[i]), context, scale, {}, recompute);
@@ -163,14 +163,14 @@ models::StepContext Trainer::context_of(const Batch& batch, StepResult& result) 
   const auto& train = now_.train();
   models::StepContext context;
   context.training = true;
-  context.seed = config_.seed();
-  context.step = state_.step;
-  context.first_token = batch.first_sequence * batch.length;
+  context.key.seed = config_.seed();
+  context.key.step = state_.step;
+  context.tokens = models::TokenMap(batch.first_sequence * batch.length);
   context.group_tokens = batch.length * group_sequences(config_.model());
-  context.tokens_in_step = int64_t{train.global_batch()} * batch.length;
-  context.tokens_in_micro_batch = context.tokens_in_step / train.accumulation();
+  context.count.in_step = int64_t{train.global_batch()} * batch.length;
+  context.count.in_micro_batch = context.count.in_step / train.accumulation();
   if (config_.schedule_size() > 0) context.coefficients = models::coefficients_of(now_.model());
-  context.stats = &result.stats;
+  context.routing.stats = &result.stats;
   context.sums = &result.sums;
   return context;
 }

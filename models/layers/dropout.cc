@@ -4,6 +4,7 @@
 
 #include "core/base/random.h"
 #include "core/tensor/aten.h"
+#include "models/pass/draws.h"
 
 namespace switchyard::models {
 namespace {
@@ -14,19 +15,12 @@ at::Tensor multiplied(const at::Tensor& x, const at::Tensor& factor) {
   return (x * factor).to(x.scalar_type());
 }
 
-// [tokens, width] float32: 0 with probability `rate`, else 1 / (1 - rate). The draw's index is
-// global token * width + column.
-at::Tensor factors_of(const Random& random, double rate, int64_t tokens, int64_t width,
-                      int64_t first_token) {
-  const at::Tensor factor_TN = at::empty({tokens, width}, at::kFloat);
-  float* factor = factor_TN.mutable_data_ptr<float>();
-  const auto kept = static_cast<float>(1 / (1 - rate));
-  at::parallel_for(0, factor_TN.numel(), 4096, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      factor[i] = random.uniform(first_token * width + i) < rate ? 0 : kept;
-    }
-  });
-  return factor_TN;
+// [tokens, width] float32: 0 with probability `rate`, else 1 / (1 - rate).
+at::Tensor factors_of(const Random& random, double rate, const TokenMap& map, int64_t tokens,
+                      int64_t width) {
+  const double kept = 1 / (1 - rate);
+  return draw_by_token(map, tokens, width, at::kFloat,
+                       [&](int64_t i) { return random.uniform(i) < rate ? 0.0 : kept; });
 }
 
 }  // namespace
@@ -34,20 +28,18 @@ at::Tensor factors_of(const Random& random, double rate, int64_t tokens, int64_t
 at::Tensor dropout(const at::Tensor& x_TN, double rate, const StepContext& context,
                    uint32_t layer) {
   if (!context.training || rate == 0) return x_TN;
-  const Random random(context.seed, Stream::kDropout, context.step, layer);
-  return multiplied(x_TN,
-                    factors_of(random, rate, x_TN.size(0), x_TN.size(1), context.first_token));
+  const Random random = context.key.random(Stream::kDropout, layer);
+  return multiplied(x_TN, factors_of(random, rate, context.tokens, x_TN.size(0), x_TN.size(1)));
 }
 
-at::Tensor InnerDropout::hidden_factors(int64_t tokens, int64_t width) const {
+at::Tensor InnerDropout::hidden_factors(int64_t num_tokens, int64_t width) const {
   if (rate == 0) return {};
-  const Random random(seed, Stream::kFfnDropout, static_cast<uint64_t>(step), layer);
-  return factors_of(random, rate, tokens, width, first_token);
+  return factors_of(key.random(Stream::kFfnDropout, layer), rate, tokens, num_tokens, width);
 }
 
 at::Tensor InnerDropout::drop_weights(const at::Tensor& weight_BHSS) const {
   if (rate == 0) return weight_BHSS;
-  const Random random(seed, Stream::kAttentionDropout, static_cast<uint64_t>(step), layer);
+  const Random random = key.random(Stream::kAttentionDropout, layer);
   const int64_t heads = weight_BHSS.size(1), queries = weight_BHSS.size(2),
                 keys = weight_BHSS.size(3);
   const at::Tensor factor_BHSS = at::empty(weight_BHSS.sizes(), at::kFloat);
@@ -58,7 +50,7 @@ at::Tensor InnerDropout::drop_weights(const at::Tensor& weight_BHSS) const {
                      for (int64_t row = begin; row < end; ++row) {  // (b * heads + h) * queries + s
                        const int64_t sequence = row / (heads * queries),
                                      head = row / queries % heads, query = row % queries;
-                       const int64_t token = first_token + sequence * queries + query;
+                       const int64_t token = tokens.global(sequence * queries + query);
                        const int64_t first = (token * heads + head) * keys;
                        for (int64_t key = 0; key < keys; ++key) {
                          factor[row * keys + key] = random.uniform(first + key) < rate ? 0 : kept;
@@ -70,7 +62,7 @@ at::Tensor InnerDropout::drop_weights(const at::Tensor& weight_BHSS) const {
 
 InnerDropout inner_dropout(double rate, const StepContext& context, uint32_t layer) {
   if (!context.training) return {};
-  return {rate, context.seed, context.step, layer, context.first_token};
+  return {rate, context.key, layer, context.tokens};
 }
 
 }  // namespace switchyard::models

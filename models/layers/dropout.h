@@ -5,7 +5,7 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "models/moe/context.h"
+#include "models/pass/context.h"
 
 namespace switchyard::models {
 
@@ -18,14 +18,13 @@ at::Tensor dropout(const at::Tensor& x_TN, double rate, const StepContext& conte
 // rate. Drawn by (seed, step, layer, global token) and the place within the token.
 struct InnerDropout {
   double rate = 0;  // 0: none
-  uint64_t seed = 0;
-  int64_t step = 0;
+  DrawKey key = {};
   uint32_t layer = 0;
-  int64_t first_token = 0;
+  TokenMap tokens = {};
 
-  // Of the hidden layer of a dense FFN [tokens, width], after the activation: factors, float32, by
-  // feature; undefined where nothing is dropped.
-  at::Tensor hidden_factors(int64_t tokens, int64_t width) const;
+  // Factors for the hidden layer of a dense FFN, after its activation, [num_tokens, width] float32,
+  // drawn by feature; undefined where nothing is dropped.
+  at::Tensor hidden_factors(int64_t num_tokens, int64_t width) const;
   // Of attention's weights after the softmax, [B, H, S, S'] of B sequences of S queries, by head
   // and key; the token is the query's.
   at::Tensor drop_weights(const at::Tensor& weight_BHSS) const;

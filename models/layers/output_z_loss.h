@@ -3,7 +3,7 @@
 
 #include "core/config/run_config.pb.h"
 #include "core/tensor/ops.h"
-#include "models/moe/losses/coefficients.h"
+#include "models/pass/coefficients.h"
 
 namespace switchyard::models {
 

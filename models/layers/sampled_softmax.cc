@@ -22,7 +22,7 @@ at::Tensor log_expected(const at::Tensor& word, const Candidates& candidates) {
 }  // namespace
 
 Candidates draw_candidates(int64_t vocabulary, int64_t count, const StepContext& context) {
-  const Random random(context.seed, Stream::kSampledSoftmax, context.step);
+  const Random random = context.key.random(Stream::kSampledSoftmax);
   Candidates candidates{at::empty({count}, at::kLong), vocabulary};
   int64_t* word = candidates.word_N.mutable_data_ptr<int64_t>();
   const double range = std::log(static_cast<double>(vocabulary) + 1);

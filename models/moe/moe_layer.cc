@@ -4,7 +4,6 @@
 #include "core/tensor/aten.h"
 #include "core/tensor/profiled_part.h"
 #include "models/moe/losses/balance.h"
-#include "models/moe/losses/coefficients.h"
 #include "models/moe/losses/losses.h"
 #include "models/moe/losses/router_losses.h"
 #include "models/moe/placement/capacity.h"
@@ -12,6 +11,7 @@
 #include "models/moe/placement/token_groups.h"
 #include "models/moe/router/draws.h"
 #include "models/moe/rules/expert_dropout.h"
+#include "models/pass/coefficients.h"
 
 namespace switchyard::models {
 namespace {
@@ -103,12 +103,13 @@ void MoeLayer::decide(const Routing& routing, const StepContext& context,
   decision.enters_T1 = placement.enters_T1;
   decision.kept_TK = kept_slots(placement, moe_, routing.weight_TK.scalar_type());
   if (context.training) {
-    LoadTotals* totals = context.load_totals ? &(*context.load_totals)[moe_index_] : nullptr;
+    LoadTotals* totals =
+        context.routing.load_totals ? &(*context.routing.load_totals)[moe_index_] : nullptr;
     decide_losses(routing, moe_, context, mesh_->data(), totals, decision);
   }
   decision.plan = parallel::make_plan(placement.assignment.order, mesh_->expert(), kRowBucket);
-  if (context.stats) {
-    (*context.stats)[moe_index_] += stats_of(routing, placement, moe_, context);
+  if (context.routing.stats) {
+    (*context.routing.stats)[moe_index_] += stats_of(routing, placement, moe_, context);
   }
 }
 
@@ -118,13 +119,14 @@ at::Tensor MoeLayer::attach_losses(const at::Tensor& x_TD, const Routing& routin
   if (!context.training) return x_TD;
   const ProfiledPart part("sy::router");
   RoutingStats unrecorded;
-  RoutingStats& stats = record && context.stats ? (*context.stats)[moe_index_] : unrecorded;
+  RoutingStats& stats =
+      record && context.routing.stats ? (*context.routing.stats)[moe_index_] : unrecorded;
   const at::Tensor losses =
       router_losses(routing, moe_, context, decision, mesh_->data().size(), stats);
   const bool sum = moe_.layer_aggregation() <= config::SUM_OVER_LAYERS;
   const double share = sum ? 1.0 : 1.0 / static_cast<double>(num_routers_);
   const at::Tensor y_TD = attach_loss(x_TD, losses * share);
-  return context.pool ? join_pool(y_TD, routing, context, decision, record) : y_TD;
+  return context.routing.pool ? join_pool(y_TD, routing, context, decision, record) : y_TD;
 }
 
 at::Tensor MoeLayer::join_pool(const at::Tensor& x_TD, const Routing& routing,
@@ -133,12 +135,15 @@ at::Tensor MoeLayer::join_pool(const at::Tensor& x_TD, const Routing& routing,
   const at::Tensor& slope_GE = decision.balance.expert_GE;
   const at::Tensor sum_GE = group_sums(routing.probability_TE, slope_GE.size(0), context);
   if (record) {
-    context.pool->add(slope_GE, sum_GE);
-    if (context.stats && context.pool->is_complete()) {  // one value, reported for every layer
-      for (RoutingStats& stats : *context.stats) stats.balance_loss += context.pool->value();
+    context.routing.pool->add(slope_GE, sum_GE);
+    if (context.routing.stats &&
+        context.routing.pool->is_complete()) {  // one value, reported for every layer
+      for (RoutingStats& stats : *context.routing.stats)
+        stats.balance_loss += context.routing.pool->value();
     }
   }
-  return attach_pooled(x_TD, sum_GE, context.pool, router_coefficients(moe_, context).balance);
+  return attach_pooled(x_TD, sum_GE, context.routing.pool,
+                       router_coefficients(moe_, context).balance);
 }
 
 }  // namespace switchyard::models

@@ -10,11 +10,12 @@
 #include "core/config/run_config.pb.h"
 #include "core/tensor/parameter.h"
 #include "models/layers/ffn.h"
-#include "models/moe/context.h"
 #include "models/moe/expert_linear.h"
 #include "models/moe/router/router.h"
 #include "models/moe/rules/deep_experts.h"
 #include "models/moe/shared_expert.h"
+#include "models/pass/context.h"
+#include "models/pass/routing.h"
 #include "parallel/mesh.h"
 
 namespace switchyard::models {

@@ -20,9 +20,9 @@ using Json = nlohmann::ordered_json;
 StepContext context_of(const ReportInput& input, uint64_t seed) {
   StepContext context;
   context.training = input.training;
-  context.seed = seed;
+  context.key.seed = seed;
   context.group_tokens = input.router.group_tokens;
-  context.tokens_in_step = context.tokens_in_micro_batch = input.router.logits_TE.size(0);
+  context.count.in_step = context.count.in_micro_batch = input.router.logits_TE.size(0);
   return context;
 }
 

@@ -3,10 +3,6 @@
 #include <algorithm>
 #include <span>
 
-#include "core/base/errors.h"
-#include "core/tensor/aten.h"
-#include "core/tensor/flags.h"
-
 namespace switchyard::models {
 namespace {
 
@@ -47,24 +43,6 @@ RoutingStats& RoutingStats::operator+=(const RoutingStats& other) {
   threshold_loss += other.threshold_loss;
   router_entropy += other.router_entropy;
   return *this;
-}
-
-StepContext with_token_ids(StepContext context, const at::Tensor& tokens_BS) {
-  context.token_ids_T = tokens_BS.flatten();
-  return context;
-}
-
-std::vector<uint8_t> real_tokens(const StepContext& context, int64_t tokens) {
-  std::vector<uint8_t> real;
-  if (context.is_real_T.defined()) {
-    SY_CHECK(context.is_real_T.numel() == tokens, "a padding mask of {} for {} tokens",
-             context.is_real_T.numel(), tokens);
-    real = flags_of(context.is_real_T);
-  } else if (context.num_real_tokens >= 0 && context.num_real_tokens < tokens) {
-    real.assign(tokens, 0);
-    std::fill_n(real.begin(), context.num_real_tokens, 1);
-  }
-  return real;
 }
 
 void reduce_stats(std::vector<RoutingStats>& layers, parallel::Communicator& ranks) {

@@ -3,7 +3,8 @@
 
 #include <vector>
 
-#include "models/moe/context.h"
+#include "models/pass/context.h"
+#include "models/pass/routing.h"
 #include "parallel/communicator.h"
 
 namespace switchyard::models {

@@ -33,7 +33,7 @@ TEST(AttentionDropout, DiffersBetweenLayersAndSteps) {
   const at::Tensor one = inner_dropout(0.5, training_from(0), 2).drop_weights(ones());
   EXPECT_FALSE(at::equal(inner_dropout(0.5, training_from(0), 3).drop_weights(ones()), one));
   StepContext later = training_from(0);
-  ++later.step;
+  ++later.key.step;
   EXPECT_FALSE(at::equal(inner_dropout(0.5, later, 2).drop_weights(ones()), one));
 }
 

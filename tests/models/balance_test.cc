@@ -44,7 +44,7 @@ struct DeviceLosses : ::testing::Test {
     moe.mutable_balance_loss()->set_device_coefficient(1);
     moe.mutable_balance_loss()->set_communication_coefficient(1);
     moe.mutable_capacity()->set_group_sequences(1);
-    context.group_tokens = context.tokens_in_step = 4;
+    context.group_tokens = context.count.in_step = 4;
   }
   Routing routing() const {
     const at::Tensor p = logits.softmax(-1);
@@ -163,7 +163,7 @@ TEST_F(DeviceLosses, OfASequenceOverSigmoidsIsThatOfUnbiasedChoicesWithItsGradie
   at::manual_seed(2);
   logits = at::randn({12, 4}, at::kDouble).requires_grad_();
   context.group_tokens = 12;  // two sequences of 6
-  context.tokens_in_step = 12;
+  context.count.in_step = 12;
   moe.mutable_capacity()->set_group_sequences(2);
   moe.mutable_balance_loss()->set_load(config::UNBIASED_CHOICES);
   moe.mutable_router()->set_num_groups(1);
@@ -233,7 +233,7 @@ TEST_F(DeviceLosses, PooledOverLayersIsTheLossOfAllTokensTogetherWithItsGradient
   }
 
   StepContext both = context;
-  both.group_tokens = both.tokens_in_step = 8;
+  both.group_tokens = both.count.in_step = 8;
   const at::Tensor p = at::concat({first, second}).softmax(-1);
   const Routing all{p, p, top_k_lowest_id(p, 2), {}, {}};
   EXPECT_NEAR(value(),
@@ -245,7 +245,7 @@ TEST_F(DeviceLosses, PooledOverLayersIsTheLossOfAllTokensTogetherWithItsGradient
 TEST(BalanceFacts, TheZLossPinsTheShift) {
   const at::Tensor logits = at::randn({5, 4}, at::kDouble).requires_grad_();
   StepContext context;
-  context.tokens_in_step = 5;
+  context.count.in_step = 5;
   router_z_loss(logits, context).backward();
   EXPECT_TRUE(is_near(logits.grad().sum(1), 2 * logits.detach().logsumexp(-1) / 5, 1e-12));
   EXPECT_NEAR(router_z_loss(at::zeros({5, 4}, at::kDouble), context).item<double>(),

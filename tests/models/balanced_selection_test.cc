@@ -41,7 +41,7 @@ struct StrictlyBalanced : ::testing::Test {
     moe.mutable_capacity()->set_counts_k(true);
     context.training = true;
     context.group_tokens = input.group_tokens = 6;
-    context.tokens_in_step = 6;
+    context.count.in_step = 6;
     // Probabilities of expert 0: .67 .63 .91 .09 .51 .22; 1: .24 .14 .05 .67 .31 .26; 2: .09 .23
     // .05 .24 .19 .53
     input.logits_TE =

@@ -32,12 +32,12 @@ struct Instance {
                   std::vector<RoutingStats>* stats = nullptr) const {
     StepContext context;
     context.training = training;
-    context.seed = seed;
-    context.step = step;
+    context.key.seed = seed;
+    context.key.step = step;
     context.group_tokens = kLength;
-    context.tokens_in_step = context.tokens_in_micro_batch = batch.tokens_BS.numel();
+    context.count.in_step = context.count.in_micro_batch = batch.tokens_BS.numel();
+    context.routing.stats = stats;
     context.sums = sums;
-    context.stats = stats;
     return model.loss(batch, context, 1.0 / static_cast<double>(batch.tokens_BS.numel()), nll,
                       false);
   }

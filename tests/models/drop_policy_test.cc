@@ -59,7 +59,7 @@ TEST(DropPolicy, AtRandomOrderKeepsEveryTokenEquallyOften) {
   StepContext context;
   context.training = true;
   std::vector<int> kept(kTokens);
-  for (context.step = 0; context.step < kTrials; ++context.step) {
+  for (context.key.step = 0; context.key.step < kTrials; ++context.key.step) {
     AssignOptions options{config::AT_RANDOM_ORDER, 1, kTokens, 2};
     options.lot = draw_for_assignment(moe, kTokens, context, 0).lot;
     const Assignment a = assign(at::zeros({kTokens, 1}, at::kLong), {}, {}, options);

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "models/moe/context.h"
+#include "models/pass/context.h"
 
 namespace switchyard::models {
 
@@ -11,9 +11,9 @@ namespace switchyard::models {
 inline StepContext training_from(int64_t first_token) {
   StepContext context;
   context.training = true;
-  context.seed = 3;
-  context.step = 7;
-  context.first_token = first_token;
+  context.key.seed = 3;
+  context.key.step = 7;
+  context.tokens = TokenMap(first_token);
   return context;
 }
 

@@ -97,7 +97,7 @@ TEST(HiddenDropout, IsDrawnByTokenFeatureLayerAndStep) {
   EXPECT_FALSE(at::equal(all.narrow(0, 0, 10), rest));
   EXPECT_FALSE(at::equal(inner_dropout(0.25, training_from(0), 3).hidden_factors(40, 50), all));
   StepContext later = training_from(0);
-  ++later.step;
+  ++later.key.step;
   EXPECT_FALSE(at::equal(inner_dropout(0.25, later, 2).hidden_factors(40, 50), all));
   // Another stream than that of dropout on a layer's output.
   EXPECT_FALSE(at::equal(dropout(at::ones({40, 50}), 0.25, training_from(0), 2), all));

@@ -186,8 +186,8 @@ TEST(EncoderDecoder, DropsHiddenFeaturesOfDenseFfnsInTraining) {
     StepContext context;
     context.training = training;
     context.group_tokens = kTarget;
-    context.tokens_in_step = context.tokens_in_micro_batch = 2 * kTarget;
-    context.source_tokens_in_step = context.source_tokens_in_micro_batch = 2 * kSource;
+    context.count.in_step = context.count.in_micro_batch = 2 * kTarget;
+    context.source_count.in_step = context.source_count.in_micro_batch = 2 * kSource;
     return instance.model.loss(batch_of(2), context, 1, {}, false).item<double>();
   };
   EXPECT_GT(std::abs(loss(0.3, true) - loss(0, true)), 1e-3);
@@ -244,8 +244,8 @@ TEST_P(EncoderDecoderGradient, AgreesWithFiniteDifferences) {
   StepContext context;
   context.training = true;
   context.group_tokens = kTarget;
-  context.tokens_in_step = context.tokens_in_micro_batch = 2 * kTarget;
-  context.source_tokens_in_step = context.source_tokens_in_micro_batch = kSource + 5;
+  context.count.in_step = context.count.in_micro_batch = 2 * kTarget;
+  context.source_count.in_step = context.source_count.in_micro_batch = kSource + 5;
   const auto loss = [&] { return instance.model.loss(batch, context, 1, {}, false); };
   loss().backward();
   const auto value = [&] {
@@ -298,9 +298,9 @@ struct PaddedPair {
     StepContext context;
     context.training = true;
     context.group_tokens = batch.tokens_BS.size(1);
-    context.tokens_in_step = context.tokens_in_micro_batch = kRows * kShortTarget;
-    context.source_tokens_in_step = context.source_tokens_in_micro_batch = kRows * kShortSource;
-    context.stats = &step.stats;
+    context.count.in_step = context.count.in_micro_batch = kRows * kShortTarget;
+    context.source_count.in_step = context.source_count.in_micro_batch = kRows * kShortSource;
+    context.routing.stats = &step.stats;
     const at::Tensor loss = instance.model.loss(batch, context, 1, {}, false);
     loss.backward();
     step.loss = loss.item<double>();

@@ -69,7 +69,7 @@ TEST_F(ExpertChoice, OverTokensDividesByTheExpertsThatChose) {
 }
 
 TEST_F(ExpertChoice, PaddingIsNotChosen) {
-  context.num_real_tokens = 4;
+  context.is_real_T = first_are_real(4, 6);
   input.real = real_tokens(context, 6);
   for (const auto score : {config::SOFTMAX, config::SOFTMAX_OVER_TOKENS}) {
     moe.mutable_router()->set_score(score);
@@ -82,7 +82,7 @@ TEST_F(ExpertChoice, PaddingIsNotChosen) {
 TEST_F(ExpertChoice, HasNoBalanceLossWhateverTheCoefficient) {
   moe.mutable_balance_loss()->set_coefficient(.5);
   moe.mutable_balance_loss()->set_load(config::FIRST_CHOICE);
-  context.tokens_in_step = 6;
+  context.count.in_step = 6;
   const auto world = parallel::make_single();
   const auto loss = [&] {
     const Routing routing = route_logits(input, moe, {});

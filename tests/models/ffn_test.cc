@@ -191,7 +191,7 @@ TEST(ExpertDropout, DropsItsShareInTrainingAndNothingInEvaluation) {
   EXPECT_EQ(mask.sizes(), at::IntArrayRef({5, 500}));
   EXPECT_NEAR(mask.eq(0).to(at::kDouble).mean().item<double>(), 0.25, 0.03);
   EXPECT_EQ(mask.max().item<float>(), static_cast<float>(4.0 / 3));
-  context.step = 1;
+  context.key.step = 1;
   EXPECT_FALSE(at::equal(expert_dropout_mask(moe, context, 0, plan, 0), mask));
 }
 

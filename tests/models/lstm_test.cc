@@ -155,7 +155,7 @@ TEST(LstmLm, HasTheGradientsOfFiniteDifferences) {
   StepContext context;
   context.training = true;
   context.group_tokens = 6;
-  context.tokens_in_step = context.tokens_in_micro_batch = 12;
+  context.count.in_step = context.count.in_micro_batch = 12;
   const auto loss = [&] { return instance.loss(batch, context, 1, {}, false); };
   loss().backward();
   const auto value = [&] {
@@ -200,7 +200,7 @@ TEST(SampledSoftmax, ComparesEachTargetWithTheCandidates) {
 
 TEST(SampledSoftmax, DrawsWordsAsOftenAsItSays) {
   StepContext context;
-  context.seed = 9;
+  context.key.seed = 9;
   const int64_t kDraws = 200'000;
   const at::Tensor words = draw_candidates(9, kDraws, context).word_N;
   const at::Tensor share = at::bincount(words, {}, 9).to(at::kDouble) / kDraws;
@@ -212,7 +212,7 @@ TEST(SampledSoftmax, DrawsWordsAsOftenAsItSays) {
     sum += expected;
   }
   EXPECT_NEAR(sum, 1, 1e-12);
-  context.step = 1;
+  context.key.step = 1;
   EXPECT_FALSE(at::equal(draw_candidates(9, kDraws, context).word_N, words));
 }
 

@@ -44,9 +44,9 @@ struct Layer {
 StepContext context() {
   StepContext c;
   c.training = true;
-  c.seed = 1;
+  c.key.seed = 1;
   c.group_tokens = kGroup;
-  c.tokens_in_step = c.tokens_in_micro_batch = kTokens;
+  c.count.in_step = c.count.in_micro_batch = kTokens;
   return c;
 }
 
@@ -196,7 +196,7 @@ TEST(MoeLayer, AMadeDecisionIsObeyedAndNotCountedAgain) {
   Layer instance(model_with(config::NO_DROP, 1, false), *world);
   std::vector<RoutingStats> stats(1);
   StepContext c = context();
-  c.stats = &stats;
+  c.routing.stats = &stats;
   RoutingDecision decision;
   const at::Tensor first = instance.layer.forward(input(), c, decision);
   const at::Tensor ids = decision.expert_TK.clone();
@@ -214,8 +214,8 @@ TEST(MoeLayer, PaddingIsNeitherRoutedNorCounted) {
   std::vector<RoutingStats> stats(1);
   StepContext c = context();
   c.training = false;
-  c.num_real_tokens = 10;
-  c.stats = &stats;
+  c.is_real_T = first_are_real(10, kTokens);
+  c.routing.stats = &stats;
   RoutingDecision decision;
   const at::Tensor y = instance.layer.forward(input(), c, decision);
   EXPECT_EQ(stats[0].tokens, 10);
@@ -234,15 +234,15 @@ TEST_P(PaddedLayer, GivesWhatItsTokensGiveAlone) {
   const int64_t num_real = is_real.sum().item<int64_t>();
   std::vector<RoutingStats> with_padding(1), alone(1);
   StepContext c = context();
-  c.tokens_in_step = c.tokens_in_micro_batch = num_real;
+  c.count.in_step = c.count.in_micro_batch = num_real;
   c.is_real_T = is_real;
   c.group_tokens = kTokens;
-  c.stats = &with_padding;
+  c.routing.stats = &with_padding;
   RoutingDecision decision, decision_alone;
   const at::Tensor y = instance.layer.forward(input(), c, decision);
   c.is_real_T = at::Tensor();
   c.group_tokens = num_real;
-  c.stats = &alone;
+  c.routing.stats = &alone;
   const at::Tensor expected = instance.layer.forward(
       input().index_select(0, is_real.nonzero().squeeze(1)), c, decision_alone);
   EXPECT_TRUE(is_near(y.index_select(0, is_real.nonzero().squeeze(1)), expected));
@@ -300,7 +300,7 @@ TEST(Router, JitterIsAFunctionOfTheGlobalToken) {
   StepContext c = context();
   const at::Tensor x = input();
   const at::Tensor whole = router.route(x, c, {}).logits_TE;
-  c.first_token = 10;
+  c.tokens = TokenMap(10);
   EXPECT_TRUE(at::equal(router.route(x.slice(0, 10), c, {}).logits_TE, whole.slice(0, 10)));
   c.training = false;
   EXPECT_FALSE(at::equal(router.route(x.slice(0, 10), c, {}).logits_TE, whole.slice(0, 10)));

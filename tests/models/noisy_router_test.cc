@@ -37,7 +37,7 @@ struct NoisyRouter : ::testing::Test {
     input.logits_TE = matrix({1, .5, .2, -.3, .1, .9, .8, 0, .3, .2, .1, .7}).requires_grad_();
     input.noise_logits_TE = at::zeros({3, 4}, at::kDouble).requires_grad_();
     draws.normal_TE = matrix({.2, -.1, .5, .3, -.4, .1, 0, .6, .5, -.2, .1, -.3});
-    context.tokens_in_step = context.tokens_in_micro_batch = 3;
+    context.count.in_step = context.count.in_micro_batch = 3;
   }
   at::Tensor load_loss() const {
     const Routing routing = route_logits(input, moe, draws);

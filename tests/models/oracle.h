@@ -15,7 +15,7 @@
 #include "core/tensor/aten.h"
 #include "core/tensor/parameter.h"
 #include "models/batch.h"
-#include "models/moe/context.h"
+#include "models/pass/context.h"
 #include "parallel/mesh.h"
 #include "parallel/single.h"
 

@@ -146,7 +146,7 @@ struct RouterGradient : ::testing::TestWithParam<Case> {
     at::manual_seed(11);
     input.token_ids_T = at::arange(kTokens, at::kLong);
     input.training = context.training = true;
-    input.group_tokens = context.group_tokens = context.tokens_in_step = kTokens;
+    input.group_tokens = context.group_tokens = context.count.in_step = kTokens;
     for (const auto& [leaf, width] : leaves()) *leaf = normal(width).requires_grad_();
     if (moe.router().selection_bias()) input.bias_E = at::randn({kExperts}, at::kDouble) * 0.1;
     if (moe.router().selection() == config::STRICTLY_BALANCED)
@@ -259,7 +259,7 @@ struct WholeRouter : ::testing::TestWithParam<Case> {
     x_TD = at::randn({kTokens, kWidth}, at::kDouble).requires_grad_();
     probe_TK = at::randn({kTokens, num_choices(moe)}, at::kDouble);
     context.training = true;
-    context.group_tokens = context.tokens_in_step = context.tokens_in_micro_batch = kTokens;
+    context.group_tokens = context.count.in_step = context.count.in_micro_batch = kTokens;
   }
   // All that layers and losses take from it: weights, logits, probabilities, chances.
   at::Tensor value() const {

@@ -57,7 +57,7 @@ TEST_P(RouterPrecisionOf, RoundsEachResultOfTheRouter) {
   at::manual_seed(1);
   const at::Tensor x = at::randn({kTokens, kWidth}, at::kDouble).to(GetParam()).requires_grad_();
   StepContext context;
-  context.group_tokens = context.tokens_in_step = kTokens;
+  context.group_tokens = context.count.in_step = kTokens;
   const Routing routing = router.route(x, context, {});
 
   const auto type = GetParam() == at::kDouble ? at::kDouble : at::kFloat;

@@ -90,7 +90,7 @@ struct SwitchLosses : ::testing::Test {
     moe.set_num_experts(3);
     moe.mutable_balance_loss()->set_load(config::FIRST_CHOICE);
     moe.mutable_balance_loss()->set_statistics(config::PER_GROUP);
-    context.tokens_in_step = context.tokens_in_micro_batch = context.group_tokens = 6;
+    context.count.in_step = context.count.in_micro_batch = context.group_tokens = 6;
   }
   Routing routing() const {
     const at::Tensor p = logits.softmax(-1);
@@ -136,7 +136,7 @@ TEST_F(SwitchLosses, RouterZLossHasItsKnownValueAndGradient) {
 // Of tokens that are one routing group.
 StepContext one_group(const at::Tensor& p_TE) {
   StepContext context;
-  context.tokens_in_step = context.tokens_in_micro_batch = context.group_tokens = p_TE.size(0);
+  context.count.in_step = context.count.in_micro_batch = context.group_tokens = p_TE.size(0);
   return context;
 }
 

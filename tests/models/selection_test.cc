@@ -172,13 +172,14 @@ TEST(Selection, HashIsAFunctionOfTokenAndSeedThatSpreadsTokens) {
 }
 
 TEST(Selection, ForcedUniformGoesRoundTheExperts) {
-  EXPECT_TRUE(
-      at::equal(forced_choice({4, 3, 4, 0, false}), ids({0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3}, 4)));
+  EXPECT_TRUE(at::equal(forced_choice({4, 3, 4, TokenMap(), false}),
+                        ids({0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3}, 4)));
 }
 
 TEST(Selection, ForcedSkewedFollowsZipfsLaw) {
   constexpr int64_t kDraws = 20000;
-  const at::Tensor chosen = forced_choice({kDraws, 2, 4, 0, true}), first = chosen.select(1, 0);
+  const at::Tensor chosen = forced_choice({kDraws, 2, 4, TokenMap(), true}),
+                   first = chosen.select(1, 0);
   const at::Tensor share = at::bincount(first, {}, 4).to(at::kDouble) / kDraws;
   const at::Tensor expected = at::tensor({12., 6., 4., 3.}, at::kDouble) / 25;  // 1 / ((e + 1) H_4)
   EXPECT_LT((share - expected).abs().max().item<double>(), 0.015);  // 4 standard deviations
@@ -187,9 +188,9 @@ TEST(Selection, ForcedSkewedFollowsZipfsLaw) {
 
 TEST(Selection, ForcedChoicesDoNotDependOnHowTokensAreCut) {
   for (const bool skewed : {false, true}) {
-    const at::Tensor pieces =
-        at::concat({forced_choice({7, 2, 5, 0, skewed}), forced_choice({13, 2, 5, 7, skewed})});
-    EXPECT_TRUE(at::equal(pieces, forced_choice({20, 2, 5, 0, skewed}))) << skewed;
+    const at::Tensor pieces = at::concat({forced_choice({7, 2, 5, TokenMap(), skewed}),
+                                          forced_choice({13, 2, 5, TokenMap(7), skewed})});
+    EXPECT_TRUE(at::equal(pieces, forced_choice({20, 2, 5, TokenMap(), skewed}))) << skewed;
   }
 }
 

@@ -59,7 +59,7 @@ struct Step {
     StepContext context;
     context.training = true;
     context.group_tokens = tokens;
-    context.tokens_in_step = kMicroBatches * kTokens;
+    context.count.in_step = kMicroBatches * kTokens;
     return context;
   }
   static Routing routing_of(const at::Tensor& logits_TE, const at::Tensor& expert_TK) {
@@ -205,13 +205,13 @@ LayerLosses layer_losses(const config::Model& model, parallel::Communicator& wor
   std::vector<RoutingStats> stats(1);
   StepContext context;
   context.training = true;
-  context.seed = 1;
-  context.first_token = first;
+  context.key.seed = 1;
+  context.tokens = TokenMap(first);
   context.group_tokens = 6;
-  context.tokens_in_step = context.tokens_in_micro_batch = tokens_in_step;
-  context.stats = &stats;
+  context.count.in_step = context.count.in_micro_batch = tokens_in_step;
+  context.routing.stats = &stats;
   if (model.moe().layer_aggregation() == config::POOLED_LAYERS) {
-    context.pool = std::make_shared<PooledBalance>(1);
+    context.routing.pool = std::make_shared<PooledBalance>(1);
   }
   const at::Tensor x = at::linspace(-2, 3, 24 * 16, at::kDouble).mul(11).sin().view({24, 16});
   RoutingDecision decision;

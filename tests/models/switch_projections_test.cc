@@ -41,7 +41,7 @@ struct Projections {
   at::Tensor forward(bool training) const {
     StepContext context;
     context.training = training;
-    context.group_tokens = context.tokens_in_step = context.tokens_in_micro_batch = kTokens;
+    context.group_tokens = context.count.in_step = context.count.in_micro_batch = kTokens;
     RoutingDecision decision;
     return layer->forward(x, context, decision);
   }

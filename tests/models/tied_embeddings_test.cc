@@ -26,8 +26,8 @@ struct TiedEmbeddings : ::testing::TestWithParam<Case> {
     table.allocate(at::kFloat);
     table.initialize(3);
     context.group_tokens = kLength;
-    context.tokens_in_step = context.tokens_in_micro_batch = kRows * kLength;
-    context.source_tokens_in_step = context.source_tokens_in_micro_batch = kRows * kLength;
+    context.count.in_step = context.count.in_micro_batch = kRows * kLength;
+    context.source_count.in_step = context.source_count.in_micro_batch = kRows * kLength;
     context.sums = &sums;
     at::manual_seed(2);
     stream = at::randint(kVocab, {kRows, kLength + 1}, at::kLong);

@@ -57,7 +57,7 @@ struct Layer {
   }
   at::Tensor operator()(const at::Tensor& x_TD, StepContext context) {
     RoutingDecision decision;
-    context.tokens_in_step = context.tokens_in_micro_batch = x_TD.size(0);
+    context.count.in_step = context.count.in_micro_batch = x_TD.size(0);
     const at::Tensor y_TD = layer.forward(x_TD, context, decision);
     y_TD.sum().backward();
     return y_TD.detach();
@@ -96,10 +96,10 @@ TEST(TokenGroups, ArePaddedByTheRuleOfFlaxformer) {
   Layer by_rule(model, *world), by_hand(model_with(config::FLAXFORMER, 0), *world);
   const at::Tensor x_TD = rows(10), padded_TD = at::concat({x_TD, at::zeros({2, 16}, at::kDouble)});
   StepContext context = in_groups_of(3);
-  context.num_real_tokens = 10;
+  context.is_real_T = first_are_real(10, 12);
   std::vector<RoutingStats> stats(1);
   StepContext counted = in_groups_of(10);
-  counted.stats = &stats;
+  counted.routing.stats = &stats;
   EXPECT_TRUE(is_near(by_rule(x_TD, counted), by_hand(padded_TD, context).narrow(0, 0, 10)));
   EXPECT_EQ(stats[0].tokens, 10);
 }
@@ -119,7 +119,7 @@ TEST(TokenGroups, AreTheSameOnEveryNumberOfRanksThatDividesThem) {
       Layer layer(model_with(config::MESH_TENSORFLOW, 8), group);
       const int64_t each = 32 / ranks, first = group.rank() * each;
       StepContext context = in_groups_of(each);
-      context.first_token = first;
+      context.tokens = TokenMap(first);
       EXPECT_TRUE(is_near(layer(x_TD.detach().narrow(0, first, each).requires_grad_(), context),
                           expected.narrow(0, first, each)));
     });

@@ -52,8 +52,8 @@ struct ByImportance : ::testing::Test {
     input.group_logits_TA = at::randn({kTokens, kGroups}, at::kDouble).requires_grad_();
     context.training = true;
     context.group_tokens = kGroupTokens;
-    context.num_real_tokens = kTokens - kPadding;
-    context.tokens_in_step = context.tokens_in_micro_batch = kTokens - kPadding;
+    context.is_real_T = first_are_real(kTokens - kPadding, kTokens);
+    context.count.in_step = context.count.in_micro_batch = kTokens - kPadding;
   }
   Routing route() const { return route_logits(input, moe, {}); }
   at::Tensor loss(RoutingDecision& decision) const {
@@ -188,8 +188,8 @@ TEST_F(ByImportance, TwoLevelsWithoutImportanceEnterAll) {
 // Tokens spread evenly over groups and experts, each sure of its choice by little.
 TEST_F(ByImportance, IsTwoAtPerfectBalance) {
   moe.mutable_router()->set_hierarchy(config::TWO_LEVEL);
-  context.num_real_tokens = -1;
-  context.tokens_in_step = context.tokens_in_micro_batch = kTokens;
+  context.is_real_T = at::Tensor();
+  context.count.in_step = context.count.in_micro_batch = kTokens;
   const at::Tensor token = at::arange(kTokens, at::kLong);
   const auto nearly = [&](const at::Tensor& id, int64_t width) {
     return at::one_hot(id.remainder(width), width).to(at::kDouble) * 1e-9;

@@ -80,7 +80,7 @@ struct TwoLevel : ::testing::Test {
     input.group_noise_logits_TA = normal(kGroups).requires_grad_();
     draws.normal_TE = normal(kExperts);
     draws.group_normal_TA = normal(kGroups);
-    context.tokens_in_step = context.tokens_in_micro_batch = kTokens;
+    context.count.in_step = context.count.in_micro_batch = kTokens;
   }
   Routing route() const { return route_logits(input, moe, draws); }
   at::Tensor load(const Routing& routing) const {
@@ -174,14 +174,14 @@ TEST_F(TwoLevel, WithoutNoiseTheLoadIsTheCount) {
 }
 
 TEST_F(TwoLevel, PaddingCountsNowhere) {
-  context.num_real_tokens = 4;
+  context.is_real_T = first_are_real(4, kTokens);
   const at::Tensor with_padding = load(route());
   for (at::Tensor* rows :
        {&input.logits_TE, &input.noise_logits_TE, &input.group_logits_TA,
         &input.group_noise_logits_TA, &draws.normal_TE, &draws.group_normal_TA}) {
     *rows = rows->narrow(0, 0, 4);
   }
-  context.num_real_tokens = -1;
+  context.is_real_T = at::Tensor();
   EXPECT_TRUE(is_near(with_padding, load(route()), 1e-12));
 }
 
@@ -248,7 +248,7 @@ TEST_F(TwoLevel, ComputesTheLogitsOfTheChosenGroupsAlone) {
 // Given the groups, logits and noise of those alone make the routing that all of them make.
 TEST_F(TwoLevel, RoutesAlikeFromTheChosenGroupsAlone) {
   context.training = true;
-  context.first_token = 3;
+  context.tokens = TokenMap(3);
   const at::Tensor all_TA = at::arange(kGroups, at::kLong).expand({kTokens, kGroups}).contiguous();
   draws.normal_TE = draw_within_groups(moe, all_TA, context, 2, at::kDouble);
   const Routing dense = route();

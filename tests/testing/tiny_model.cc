@@ -90,18 +90,18 @@ models::StepContext context_of(const config::RunConfig& config, const Batch& bat
                                std::vector<models::RoutingStats>& stats) {
   models::StepContext context;
   context.training = true;
-  context.seed = config.seed();
-  context.step = step;
-  context.first_token = batch.first_sequence * batch.length;
+  context.key.seed = config.seed();
+  context.key.step = step;
+  context.tokens = models::TokenMap(batch.first_sequence * batch.length);
   context.group_tokens =
       batch.length * std::max(1, config.model().moe().capacity().group_sequences());
-  context.tokens_in_step = config.train().global_batch() * batch.length;
-  context.tokens_in_micro_batch = context.tokens_in_step / config.train().accumulation();
+  context.count.in_step = config.train().global_batch() * batch.length;
+  context.count.in_micro_batch = context.count.in_step / config.train().accumulation();
   // Generated rows have no padding.
-  context.source_tokens_in_step = config.train().global_batch() * batch.source_length;
-  context.source_tokens_in_micro_batch =
-      context.source_tokens_in_step / config.train().accumulation();
-  context.stats = &stats;
+  context.source_count.in_step = config.train().global_batch() * batch.source_length;
+  context.source_count.in_micro_batch =
+      context.source_count.in_step / config.train().accumulation();
+  context.routing.stats = &stats;
   return context;
 }
 
@@ -259,7 +259,7 @@ TrainingTrace train_tiny(const config::RunConfig& config, parallel::Communicator
     targets = world.all_reduce(targets, parallel::ReduceOp::kSum, "targets");
     for (const Batch& batch : batches) {
       models::StepContext context = context_of(config, batch, step, stats);
-      context.load_totals = &load_totals;
+      context.routing.load_totals = &load_totals;
       const at::Tensor share = model.loss(to_tensors(batch), context, 1 / targets, {},
                                           config.train().recompute() == config::RECOMPUTE_LAYER);
       share.backward();

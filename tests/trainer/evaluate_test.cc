@@ -76,7 +76,7 @@ TEST_P(EvaluatePadding, LeavesTheLastRowTheLossThatItHasWithout) {
   Batch last = make_batch(9, 1, kLast);
   fill_row(last, 0, *source_of(kTokens), 9 * kLength);
   models::StepContext context;
-  context.seed = config.seed();
+  context.key.seed = config.seed();
   context.group_tokens = kLast;
   const at::NoGradGuard no_grad;
   const double sum = instance.model.loss(to_tensors(last), context, 1, {}, false).item<double>();

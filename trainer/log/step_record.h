@@ -9,7 +9,8 @@
 
 #include "core/config/run_config.pb.h"
 #include "core/io/json_lines.h"
-#include "models/moe/context.h"
+#include "models/pass/context.h"
+#include "models/pass/routing.h"
 
 namespace switchyard::trainer {
 

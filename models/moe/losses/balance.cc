@@ -5,9 +5,9 @@
 #include "core/base/errors.h"
 #include "core/tensor/aten.h"
 #include "core/tensor/differentiable.h"
-#include "models/moe/losses/coefficients.h"
 #include "models/moe/losses/losses.h"
 #include "models/moe/router/selection.h"
+#include "models/pass/coefficients.h"
 
 namespace switchyard::models {
 namespace {
@@ -120,7 +120,7 @@ BalanceSlopes balance_slopes(const Routing& routing, const config::Moe& moe,
   const auto real = real_tokens(context, routing.expert_TK.size(0));
   const Fractions fractions{moe, real, statistics_tokens(moe, context), data, totals};
   const auto experts = static_cast<double>(routing.probability_TE.size(1));
-  const double each = 1.0 / static_cast<double>(context.tokens_in_step);
+  const double each = 1.0 / static_cast<double>(context.count.in_step);
   const LossCoefficients::Routers coefficients = router_coefficients(moe, context);
   const auto count = [&](const at::Tensor& chosen, config::LoadFraction which) {
     return count_load(chosen, moe.num_experts(), fractions.group_tokens, which, real);

@@ -20,7 +20,7 @@ at::Tensor without_padding(const at::Tensor& rows, const StepContext& context) {
 
 at::Tensor router_z_loss(const at::Tensor& logits_TE, const StepContext& context) {
   const at::Tensor squares_T = logits_TE.logsumexp(-1).square();
-  return without_padding(squares_T, context).sum() / static_cast<double>(context.tokens_in_step);
+  return without_padding(squares_T, context).sum() / static_cast<double>(context.count.in_step);
 }
 
 at::Tensor importance_of(const Routing& routing, int64_t num_experts, const StepContext& context) {
@@ -69,8 +69,8 @@ at::Tensor total_with_gradient(const at::Tensor& total, const at::Tensor& local)
 at::Tensor cv_loss(const at::Tensor& total_E, const StepContext& context, int64_t ranks) {
   const at::Tensor whole = cv_squared(total_E);
   const at::Tensor share = whole - whole.detach() * (1 - 1.0 / static_cast<double>(ranks));
-  return share * (static_cast<double>(context.tokens_in_micro_batch) /
-                  static_cast<double>(context.tokens_in_step));
+  return share * (static_cast<double>(context.count.in_micro_batch) /
+                  static_cast<double>(context.count.in_step));
 }
 
 at::Tensor threshold_loss(const Routing& routing, const at::Tensor& kept_TE,
@@ -78,7 +78,7 @@ at::Tensor threshold_loss(const Routing& routing, const at::Tensor& kept_TE,
   const at::Tensor above_TE = routing.weight_TK.detach() - routing.threshold_E;  // choice = expert
   const at::Tensor sign_TE = above_TE.detach().gt(0).to(above_TE.scalar_type()) - kept_TE;
   return without_padding(sign_TE * above_TE, context).sum() /
-         static_cast<double>(context.tokens_in_step);
+         static_cast<double>(context.count.in_step);
 }
 
 at::Tensor attach_loss(const at::Tensor& x, const at::Tensor& loss) {

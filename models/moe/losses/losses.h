@@ -9,8 +9,8 @@
 #include <ATen/core/Tensor.h>
 
 #include "core/config/run_config.pb.h"
-#include "models/moe/context.h"
 #include "models/moe/router/router.h"
+#include "models/pass/context.h"
 #include "parallel/communicator.h"
 
 namespace switchyard::models {

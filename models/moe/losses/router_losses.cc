@@ -2,10 +2,10 @@
 
 #include "core/tensor/aten.h"
 #include "models/moe/losses/balance.h"
-#include "models/moe/losses/coefficients.h"
 #include "models/moe/losses/losses.h"
 #include "models/moe/router/selection.h"
 #include "models/moe/rules/balance_within.h"
+#include "models/pass/coefficients.h"
 
 namespace switchyard::models {
 
@@ -38,7 +38,7 @@ at::Tensor router_losses(const Routing& routing, const config::Moe& moe, const S
   const auto of = [&](const at::Tensor& slope_GE) {
     return balance_loss(routing.probability_TE, slope_GE, context);
   };
-  if (!context.pool) {
+  if (!context.routing.pool) {
     add(of(decision.balance.expert_GE), of_balance, values.balance_loss);
   }
   if (decision.balance.within_GE.defined()) {

@@ -8,10 +8,11 @@
 #include <ATen/core/Tensor.h>
 
 #include "core/config/run_config.pb.h"
-#include "models/moe/context.h"
 #include "models/moe/placement/assignment.h"
 #include "models/moe/router/draws.h"
 #include "models/moe/router/router.h"
+#include "models/pass/context.h"
+#include "models/pass/routing.h"
 
 namespace switchyard::models {
 

@@ -40,7 +40,6 @@ GroupedTokens group_tokens(const at::Tensor& x_TD, const StepContext& context,
   std::vector<uint8_t> real = real_tokens(context, tokens);
   real.resize(tokens, 1);  // empty: all
   real.resize(padded, 0);
-  grouped.context.num_real_tokens = -1;
   grouped.context.is_real_T = at::tensor(real, at::kByte).to(at::kBool);
   grouped.x_TD = pad_rows(x_TD, padded);
   if (context.token_ids_T.defined()) {

@@ -5,31 +5,18 @@
 #include "core/base/random.h"
 #include "core/tensor/aten.h"
 #include "models/moe/router/selection.h"
+#include "models/pass/draws.h"
 
 namespace switchyard::models {
 namespace {
 
-constexpr int64_t kGrain = 4096;
-
-// [tokens, width] of draw(index), index = global token * width + column.
-template <typename Draw>
-at::Tensor fill(int64_t tokens, int64_t width, int64_t first_token, at::ScalarType type,
-                const Draw& draw) {
-  at::Tensor out = at::empty({tokens, width}, type);
-  const int64_t first = first_token * width;
-  AT_DISPATCH_FLOATING_TYPES(type, "router draws", [&] {
-    auto* value = out.mutable_data_ptr<scalar_t>();
-    at::parallel_for(0, out.numel(), kGrain, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) value[i] = static_cast<scalar_t>(draw(first + i));
-    });
-  });
-  return out;
-}
-
 std::vector<float> uniforms(const Random& random, int64_t tokens, int64_t width,
-                            int64_t first_token) {
+                            const TokenMap& map) {
   std::vector<float> values(tokens * width);
-  for (int64_t i = 0; i < tokens * width; ++i) values[i] = random.uniform(first_token * width + i);
+  for (int64_t t = 0; t < tokens; ++t) {
+    for (int64_t i = 0; i < width; ++i)
+      values[t * width + i] = random.uniform(map.global(t) * width + i);
+  }
   return values;
 }
 
@@ -45,20 +32,18 @@ RouterDraws draw_for_router(const config::Moe& moe, int64_t tokens, const StepCo
   RouterDraws draws;
   if (!context.training) return draws;
   const config::Router& router = moe.router();
-  const auto stream = [&](Stream which) {
-    return Random(context.seed, which, context.step, layer);
-  };
   if (router.noise() > config::NO_NOISE) {
     const bool two_levels = router.hierarchy() > config::ONE_LEVEL;
-    const Random random = stream(two_levels ? Stream::kGroupNoise : Stream::kRouterNoise);
+    const Random random =
+        context.key.random(two_levels ? Stream::kGroupNoise : Stream::kRouterNoise, layer);
     const int64_t width = two_levels ? router.num_groups() : moe.num_experts();
-    (two_levels ? draws.group_normal_TA : draws.normal_TE) =
-        fill(tokens, width, context.first_token, type, [&](int64_t i) { return random.normal(i); });
+    (two_levels ? draws.group_normal_TA : draws.normal_TE) = draw_by_token(
+        context.tokens, tokens, width, type, [&](int64_t i) { return random.normal(i); });
   }
   if (router.selection() == config::SAMPLED || router.second_choice() == config::SAMPLED_SECOND) {
-    const Random random = stream(Stream::kRouterSample);
-    draws.gumbel_TE = fill(tokens, moe.num_experts(), context.first_token, type,
-                           [&](int64_t i) { return gumbel(random.uniform(i)); });
+    const Random random = context.key.random(Stream::kRouterSample, layer);
+    draws.gumbel_TE = draw_by_token(context.tokens, tokens, moe.num_experts(), type,
+                                    [&](int64_t i) { return gumbel(random.uniform(i)); });
   }
   return draws;
 }
@@ -66,11 +51,11 @@ RouterDraws draw_for_router(const config::Moe& moe, int64_t tokens, const StepCo
 at::Tensor draw_within_groups(const config::Moe& moe, const at::Tensor& group_TG,
                               const StepContext& context, uint32_t layer, at::ScalarType type) {
   if (!context.training || moe.router().noise() != config::LEARNED_NOISE) return {};
-  const Random random(context.seed, Stream::kRouterNoise, context.step, layer);
+  const Random random = context.key.random(Stream::kRouterNoise, layer);
   const int64_t kept = group_TG.size(1), size = moe.num_experts() / moe.router().num_groups();
   const int64_t* group = group_TG.const_data_ptr<int64_t>();
-  return fill(group_TG.size(0), kept * size, 0, type, [&](int64_t i) {
-    const int64_t slot = i / size, token = context.first_token + slot / kept;
+  return draw_by_token(TokenMap(), group_TG.size(0), kept * size, type, [&](int64_t i) {
+    const int64_t slot = i / size, token = context.tokens.global(slot / kept);
     return random.normal(token * moe.num_experts() + group[slot] * size + i % size);
   });
 }
@@ -81,20 +66,19 @@ AssignDraws draw_for_assignment(const config::Moe& moe, int64_t tokens, const St
   if (!context.training) return draws;
   const config::Capacity& capacity = moe.capacity();
   if (moe.router().second_choice() == config::AT_RANDOM) {
-    const Random random(context.seed, Stream::kSecondExpert, context.step, layer);
-    draws.uniform = uniforms(random, tokens, moe.top_k() - 1, context.first_token);
+    const Random random = context.key.random(Stream::kSecondExpert, layer);
+    draws.uniform = uniforms(random, tokens, moe.top_k() - 1, context.tokens);
   }
   if (capacity.policy() == config::AT_RANDOM_ORDER) {
-    const Random random(context.seed, Stream::kDrop, context.step, layer);
-    draws.lot = uniforms(random, tokens, num_choices(moe), context.first_token);
+    const Random random = context.key.random(Stream::kDrop, layer);
+    draws.lot = uniforms(random, tokens, num_choices(moe), context.tokens);
   }
   if (capacity.policy() == config::DEVICE_BUDGET && capacity.exempt_share() > 0) {
-    const Random random(context.seed, Stream::kDrop, context.step);  // the same in every layer
+    const Random random = context.key.random(Stream::kDrop);  // the same in every layer
     const int64_t length = context.group_tokens / capacity.group_sequences();
     draws.exempt.resize(tokens);
     for (int64_t t = 0; t < tokens; ++t) {
-      draws.exempt[t] =
-          random.uniform((context.first_token + t) / length) < capacity.exempt_share();
+      draws.exempt[t] = random.uniform(context.tokens.global(t) / length) < capacity.exempt_share();
     }
   }
   return draws;
@@ -106,16 +90,16 @@ at::Tensor perturb_input(const at::Tensor& x_TD, const config::Router& router,
   const int64_t tokens = x_TD.size(0), width = x_TD.size(1);
   at::Tensor x = x_TD;
   if (router.input_jitter() > 0) {
-    const Random random(context.seed, Stream::kRouterJitter, context.step, layer);
+    const Random random = context.key.random(Stream::kRouterJitter, layer);
     const auto epsilon = static_cast<float>(router.input_jitter());
-    x = x * fill(tokens, width, context.first_token, x.scalar_type(),
-                 [&](int64_t i) { return 1 - epsilon + 2 * epsilon * random.uniform(i); });
+    x = x * draw_by_token(context.tokens, tokens, width, x.scalar_type(),
+                          [&](int64_t i) { return 1 - epsilon + 2 * epsilon * random.uniform(i); });
   }
   if (router.input_dropout() > 0) {
-    const Random random(context.seed, Stream::kRouterDropout, context.step, layer);
+    const Random random = context.key.random(Stream::kRouterDropout, layer);
     const double rate = router.input_dropout(), scale = 1 / (1 - rate);
-    x = x * fill(tokens, width, context.first_token, x.scalar_type(),
-                 [&](int64_t i) { return random.uniform(i) < rate ? 0.0 : scale; });
+    x = x * draw_by_token(context.tokens, tokens, width, x.scalar_type(),
+                          [&](int64_t i) { return random.uniform(i) < rate ? 0.0 : scale; });
   }
   return x;
 }

@@ -7,7 +7,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "core/config/run_config.pb.h"
-#include "models/moe/context.h"
+#include "models/pass/context.h"
 
 namespace switchyard::models {
 

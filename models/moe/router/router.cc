@@ -40,7 +40,7 @@ at::Tensor select(const at::Tensor& score_TE, const RouterInput& input, const co
       return hash_choice(input.token_ids_T, moe.num_experts(), choices, input.seed);
     case config::FORCED_UNIFORM:
     case config::FORCED_SKEWED:
-      return forced_choice({tokens, choices, moe.num_experts(), input.first_token,
+      return forced_choice({tokens, choices, moe.num_experts(), input.tokens,
                             moe.router().selection() == config::FORCED_SKEWED});
     case config::EXPERT_CHOICE:
     case config::STRICTLY_BALANCED:
@@ -204,8 +204,8 @@ Routing Router::route(const at::Tensor& x_TD, const StepContext& context,
   if (threshold_) input.threshold_E = use_master(*threshold_, type);
   if (selection_bias_) input.bias_E = selection_bias_->master.to(type);
   input.token_ids_T = context.token_ids_T;
-  input.first_token = context.first_token;
-  input.seed = context.seed;
+  input.tokens = context.tokens;
+  input.seed = context.key.seed;
   input.group_tokens = context.group_tokens;
   input.real = real_tokens(context, x_TD.size(0));
   input.training = context.training;

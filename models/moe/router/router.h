@@ -24,8 +24,8 @@
 
 #include "core/config/run_config.pb.h"
 #include "core/tensor/parameter.h"
-#include "models/moe/context.h"
 #include "models/moe/router/draws.h"
+#include "models/pass/context.h"
 
 namespace switchyard::models {
 
@@ -59,11 +59,11 @@ struct RouterInput {
   // experts are those of these groups alone, [T, G I]. Undefined: choose, from those of all
   // experts.
   at::Tensor group_TG;
-  at::Tensor threshold_E;   // STRICTLY_BALANCED
-  at::Tensor bias_E;        // added for the selection alone; undefined: none
-  at::Tensor token_ids_T;   // HASH
-  at::Tensor chosen_TK;     // made choices to obey; undefined: select
-  int64_t first_token = 0;  // global index of the first row
+  at::Tensor threshold_E;  // STRICTLY_BALANCED
+  at::Tensor bias_E;       // added for the selection alone; undefined: none
+  at::Tensor token_ids_T;  // HASH
+  at::Tensor chosen_TK;    // made choices to obey; undefined: select
+  TokenMap tokens = {};    // where the rows lie among all tokens
   uint64_t seed = 0;
   int64_t group_tokens = 0;   // of one routing group: SOFTMAX_OVER_TOKENS, SINKHORN, assignment
   std::vector<uint8_t> real;  // padding, as from real_tokens(); empty: none

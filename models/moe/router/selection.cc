@@ -126,7 +126,7 @@ at::Tensor sinkhorn(const at::Tensor& logits_TE, int64_t group_tokens,
 }
 
 at::Tensor forced_choice(const ForcedChoice& options) {
-  const auto [tokens, k, num_experts, first_token, skewed] = options;
+  const auto& [tokens, k, num_experts, map, skewed] = options;
   at::Tensor ids = at::empty({tokens, k}, at::kLong);
   auto* id = ids.mutable_data_ptr<int64_t>();
   std::vector<double> cumulative(num_experts);
@@ -136,9 +136,9 @@ at::Tensor forced_choice(const ForcedChoice& options) {
   }
   const Random random(0, Stream::kSynthetic);
   for (int64_t t = 0; t < tokens; ++t) {
-    int64_t first = (first_token + t) * k % num_experts;
+    int64_t first = map.global(t) * k % num_experts;
     if (skewed) {
-      const double draw = random.uniform(first_token + t) * total;
+      const double draw = random.uniform(map.global(t)) * total;
       first = std::upper_bound(cumulative.begin(), cumulative.end(), draw) - cumulative.begin();
     }
     for (int64_t j = 0; j < k; ++j) id[t * k + j] = (first + j) % num_experts;

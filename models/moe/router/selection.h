@@ -8,6 +8,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "core/config/run_config.pb.h"
+#include "models/pass/context.h"
 
 namespace switchyard::models {
 
@@ -47,7 +48,8 @@ at::Tensor sinkhorn(const at::Tensor& logits_TE, int64_t group_tokens,
 
 // Round-robin or Zipf(1) choices that ignore the scores: a known load, for benchmarks and tests.
 struct ForcedChoice {
-  int64_t tokens, k, num_experts, first_token;
+  int64_t tokens, k, num_experts;
+  TokenMap map;
   bool skewed;
 };
 at::Tensor forced_choice(const ForcedChoice& options);

@@ -34,7 +34,7 @@ at::Tensor balance_slope_within(const Routing& routing, const at::Tensor& enters
   const at::Tensor fraction_GAI =
       count_GAI / entering_GA1.clamp_min(1) / assignments_per_token(which, each);
   return fraction_GAI.flatten(1) *
-         (static_cast<double>(size) / static_cast<double>(context.tokens_in_step));
+         (static_cast<double>(size) / static_cast<double>(context.count.in_step));
 }
 
 at::Tensor balance_loss_within(const Routing& routing, const at::Tensor& enters_T1,

@@ -2,6 +2,7 @@
 
 #include "core/base/random.h"
 #include "core/tensor/aten.h"
+#include "models/pass/draws.h"
 
 namespace switchyard::models {
 namespace {
@@ -11,9 +12,9 @@ at::Tensor token_of_row(const StepContext& context,
                         const std::shared_ptr<const parallel::ExchangePlan>& plan) {
   const int64_t tokens = plan->row_of_slot_TK.size(0);
   // As rows of one double each, exact far beyond any token's number.
-  const at::Tensor ids =
-      at::arange(context.first_token, context.first_token + tokens, at::kDouble).unsqueeze(1);
-  return parallel::dispatch(ids, plan).flatten().to(at::kLong);
+  const at::Tensor ids_T1 = draw_by_token(context.tokens, tokens, 1, at::kDouble,
+                                          [](int64_t token) { return static_cast<double>(token); });
+  return parallel::dispatch(ids_T1, plan).flatten().to(at::kLong);
 }
 
 }  // namespace
@@ -26,7 +27,7 @@ at::Tensor expert_dropout_mask(const config::Moe& moe, const StepContext& contex
   const at::Tensor tokens = token_of_row(context, plan);
   const int64_t* token = tokens.const_data_ptr<int64_t>();
   const int64_t width = moe.d_ff(), num_experts = moe.num_experts();
-  const Random random(context.seed, Stream::kExpertDropout, context.step, layer);
+  const Random random = context.key.random(Stream::kExpertDropout, layer);
   const auto kept = static_cast<float>(1 / (1 - rate));
   at::Tensor mask_RF = at::empty({plan->num_rows(), width}, at::kFloat);
   auto* factor = mask_RF.mutable_data_ptr<float>();

@@ -8,7 +8,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "core/config/run_config.pb.h"
-#include "models/moe/context.h"
+#include "models/pass/context.h"
 #include "parallel/exchange.h"
 
 namespace switchyard::models {

@@ -1,4 +1,4 @@
-#include "models/moe/losses/coefficients.h"
+#include "models/pass/coefficients.h"
 
 namespace switchyard::models {
 namespace {

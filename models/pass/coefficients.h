@@ -3,7 +3,7 @@
 // from; where the run's schedules change a coefficient, the step's context has it.
 
 #include "core/config/run_config.pb.h"
-#include "models/moe/context.h"
+#include "models/pass/context.h"
 
 namespace switchyard::models {
 

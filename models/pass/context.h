@@ -1,0 +1,102 @@
+#pragma once
+// What a forward pass needs to know beside its input, and where it reports to. It is handed down
+// from the step through the model to every layer.
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "core/base/random.h"
+#include "parallel/named_sums.h"
+
+namespace switchyard::models {
+
+struct LoadTotals;
+class PooledBalance;
+struct RoutingStats;
+
+// Keys every random draw of a step, together with a stream, a layer and an index.
+struct DrawKey {
+  uint64_t seed = 0;
+  int64_t step = 0;
+
+  Random random(Stream stream, uint32_t layer = 0) const {
+    return {seed, stream, static_cast<uint64_t>(step), layer};
+  }
+};
+
+// Where this rank's tokens lie among those of all ranks: random draws and forced choices depend on
+// a token's global index, never on the rank that holds it. Today a rank holds neighbours.
+class TokenMap {
+ public:
+  TokenMap() = default;
+  explicit TokenMap(int64_t first) : first_(first) {}
+
+  // The global index of this rank's token number `local`.
+  int64_t global(int64_t local) const { return first_ + local; }
+  // The map of the same rows if each has `to` tokens and not `from`.
+  TokenMap with_length(int64_t from, int64_t to) const { return TokenMap(first_ / from * to); }
+
+ private:
+  int64_t first_ = 0;
+};
+
+// Real tokens over all ranks. They normalise the auxiliary losses: a rank adds its share of the
+// mean over the step.
+struct TokenCounts {
+  int64_t in_step = 0, in_micro_batch = 0;
+};
+
+// What a step's auxiliary losses are multiplied by; 0: off.
+struct LossCoefficients {
+  // Of each router.
+  struct Routers {
+    double balance = 0, device = 0, communication = 0, z = 0, importance = 0, load = 0;
+  };
+  Routers routers;
+  double output_z = 0, mtp = 0;  // of the output
+};
+
+// What the routers of a pass add to; null: not wanted.
+struct RoutingSinks {
+  std::vector<RoutingStats>* stats = nullptr;  // one per router
+  // One per router, of the step's earlier micro-batches; null: there are none.
+  std::vector<LoadTotals>* load_totals = nullptr;
+  // With POOLED_LAYERS in training: of this micro-batch's forward pass.
+  std::shared_ptr<PooledBalance> pool;
+};
+
+struct StepContext {
+  bool training = false;    // false: no random draws, evaluation capacity, no auxiliary losses
+  bool generating = false;  // text is written token by token: no expert is ever full (capacity.h)
+  DrawKey key;
+  TokenMap tokens;
+  int64_t group_tokens = 0;  // tokens of one routing group; divides this rank's tokens
+  at::Tensor is_real_T;      // bool, false for padding, which is neither routed nor counted;
+                             // undefined: there is none
+  at::Tensor token_ids_T;    // int64, of this rank's tokens; read by hash routing
+  TokenCounts count;
+  TokenCounts source_count;  // of what an encoder reads
+  // Where they change from step to step; else those of the model's config (coefficients.h).
+  std::optional<LossCoefficients> coefficients;
+  // For tests and replays: the choices of each router, [T, K] int64, in place of its selection.
+  const std::vector<at::Tensor>* replay = nullptr;
+  RoutingSinks routing;
+  // What the model reports beside its loss, added to; null: not wanted.
+  parallel::NamedSums* sums = nullptr;
+};
+
+// The context of these tokens, [B, S] int64, whose ids hash routing reads.
+StepContext with_token_ids(StepContext context, const at::Tensor& tokens_BS);
+
+// is_real_T of `tokens` tokens of which the first `real` are no padding; undefined where all are
+// real.
+at::Tensor first_are_real(int64_t real, int64_t tokens);
+
+// 1 for each of `tokens` tokens that is real, 0 for padding; empty: all are real.
+std::vector<uint8_t> real_tokens(const StepContext& context, int64_t tokens);
+
+}  // namespace switchyard::models
