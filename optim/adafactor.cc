@@ -8,7 +8,7 @@
 
 namespace switchyard::optim {
 
-Adafactor::Adafactor(const config::Optimizer& options, std::vector<ParameterGroup>& groups,
+Adafactor::Adafactor(const config::Optimizer& options, std::span<ParameterGroup> groups,
                      const parallel::Mesh& mesh)
     : Optimizer(options, groups), mesh_(&mesh) {
   for (const ParameterGroup& group : groups_) {

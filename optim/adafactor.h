@@ -17,7 +17,7 @@ namespace switchyard::optim {
 
 class Adafactor final : public Optimizer {
  public:
-  Adafactor(const config::Optimizer& options, std::vector<ParameterGroup>& groups,
+  Adafactor(const config::Optimizer& options, std::span<ParameterGroup> groups,
             const parallel::Mesh& mesh);
 
   std::vector<StateTensor> state() override;

@@ -29,7 +29,7 @@ void append_state(const ParameterGroup& group, const Moments& moments,
   }
 }
 
-AdamW::AdamW(const config::Optimizer& options, std::vector<ParameterGroup>& groups)
+AdamW::AdamW(const config::Optimizer& options, std::span<ParameterGroup> groups)
     : Optimizer(options, groups) {
   for (const ParameterGroup& group : groups_) moments_.push_back(make_moments(group));
 }

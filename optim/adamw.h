@@ -25,7 +25,7 @@ void append_state(const ParameterGroup& group, const Moments& moments,
 
 class AdamW final : public Optimizer {
  public:
-  AdamW(const config::Optimizer& options, std::vector<ParameterGroup>& groups);
+  AdamW(const config::Optimizer& options, std::span<ParameterGroup> groups);
 
   std::vector<StateTensor> state() override;
   at::Tensor& first_moment(size_t group) { return moments_[group].first; }

@@ -6,7 +6,7 @@
 
 namespace switchyard::optim {
 
-FactoredAdam::FactoredAdam(const config::Optimizer& options, std::vector<ParameterGroup>& groups)
+FactoredAdam::FactoredAdam(const config::Optimizer& options, std::span<ParameterGroup> groups)
     : Optimizer(options, groups) {
   constexpr int64_t kAlways = 1;  // factor a matrix of any size
   for (const ParameterGroup& group : groups_) {

@@ -12,7 +12,7 @@ namespace switchyard::optim {
 
 class FactoredAdam final : public Optimizer {
  public:
-  FactoredAdam(const config::Optimizer& options, std::vector<ParameterGroup>& groups);
+  FactoredAdam(const config::Optimizer& options, std::span<ParameterGroup> groups);
 
   std::vector<StateTensor> state() override;
 

@@ -8,7 +8,7 @@
 
 namespace switchyard::optim {
 
-Optimizer::Optimizer(const config::Optimizer& options, std::vector<ParameterGroup>& groups)
+Optimizer::Optimizer(const config::Optimizer& options, std::span<ParameterGroup> groups)
     : options_(options), groups_(groups) {}
 
 double Optimizer::clip_factor(double gradient_norm) const {
@@ -27,7 +27,7 @@ void Optimizer::step(double learning_rate, double gradient_norm) {
 }
 
 std::unique_ptr<Optimizer> make_optimizer(const config::Optimizer& options,
-                                          std::vector<ParameterGroup>& groups,
+                                          std::span<ParameterGroup> groups,
                                           const parallel::Mesh& mesh) {
   switch (options.kind()) {
     case config::ADAFACTOR:

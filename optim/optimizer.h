@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -25,8 +26,8 @@ struct StateTensor {
 
 class Optimizer {
  public:
-  // Borrows the groups, which must be allocated and must outlive the optimizer.
-  Optimizer(const config::Optimizer& options, std::vector<ParameterGroup>& groups);
+  // Borrows the groups, which must be allocated, must train and must outlive the optimizer.
+  Optimizer(const config::Optimizer& options, std::span<ParameterGroup> groups);
   virtual ~Optimizer() = default;
   Optimizer(const Optimizer&) = delete;
   Optimizer& operator=(const Optimizer&) = delete;
@@ -52,7 +53,7 @@ class Optimizer {
   virtual void update(double learning_rate) = 0;
 
   config::Optimizer options_;
-  std::vector<ParameterGroup>& groups_;
+  std::span<ParameterGroup> groups_;
 
  private:
   int64_t num_steps_ = 0;
@@ -60,7 +61,7 @@ class Optimizer {
 
 // The optimizer of options.kind. The mesh must outlive it.
 std::unique_ptr<Optimizer> make_optimizer(const config::Optimizer& options,
-                                          std::vector<ParameterGroup>& groups,
+                                          std::span<ParameterGroup> groups,
                                           const parallel::Mesh& mesh);
 
 // The part of a buffer laid out as the group's master that belongs to one of its parameters.

@@ -4,7 +4,7 @@
 
 namespace switchyard::optim {
 
-Sgd::Sgd(const config::Optimizer& options, std::vector<ParameterGroup>& groups)
+Sgd::Sgd(const config::Optimizer& options, std::span<ParameterGroup> groups)
     : Optimizer(options, groups) {
   if (options.momentum() == 0) return;
   for (const ParameterGroup& group : groups_) velocity_.push_back(at::zeros_like(group.master));

@@ -10,7 +10,7 @@ namespace switchyard::optim {
 
 class Sgd final : public Optimizer {
  public:
-  Sgd(const config::Optimizer& options, std::vector<ParameterGroup>& groups);
+  Sgd(const config::Optimizer& options, std::span<ParameterGroup> groups);
 
   // `momentum` of each parameter; nothing without momentum.
   std::vector<StateTensor> state() override;

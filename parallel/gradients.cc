@@ -5,6 +5,7 @@
 
 #include <ATen/Dispatch.h>
 
+#include "core/base/errors.h"
 #include "core/tensor/aten.h"
 
 namespace switchyard::parallel {
@@ -36,7 +37,13 @@ double sum_of_squares(const at::Tensor& values) {
   return total;
 }
 
-void reduce_gradients(std::vector<ParameterGroup>& groups, const Mesh& mesh) {
+void reduce_gradients(std::span<ParameterGroup> groups, const Mesh& mesh) {
+  for (const ParameterGroup& group : groups) {
+    for (const Parameter* parameter : group.parameters) {
+      SY_CHECK(parameter->progress.is_complete,
+               "the gradient of {} would be reduced before all of it is there", parameter->name);
+    }
+  }
   for (const Axis axis : kAllAxes) {
     std::vector<std::unique_ptr<Work>> sums;
     for (ParameterGroup& group : groups) {
@@ -51,7 +58,7 @@ void reduce_gradients(std::vector<ParameterGroup>& groups, const Mesh& mesh) {
   }
 }
 
-double gradient_norm(const std::vector<ParameterGroup>& groups, const Mesh& mesh) {
+double gradient_norm(std::span<const ParameterGroup> groups, const Mesh& mesh) {
   std::map<AxisSet, double> squares;
   for (const ParameterGroup& group : groups) squares[group.cut] += sum_of_squares(group.grad);
   double total = 0;

@@ -3,22 +3,23 @@
 // hold the same slice. A rank's loss is already its share of the whole step's (divided by the
 // global token count), so sums need no factor, for experts as for everything else.
 
-#include <vector>
+#include <span>
 
 #include "core/tensor/parameter.h"
 #include "parallel/mesh.h"
 
 namespace switchyard::parallel {
 
-// **Collective** over the mesh. In place, bucket by bucket in a fixed order; every replica gets the
-// same bits.
-void reduce_gradients(std::vector<ParameterGroup>& groups, const Mesh& mesh);
+// **Collective** over the mesh. Of groups that train. In place, bucket by bucket in a fixed order;
+// every replica gets the same bits. Throws CheckError for a gradient that is not complete
+// (ParameterTable::end_forward).
+void reduce_gradients(std::span<ParameterGroup> groups, const Mesh& mesh);
 
 // In float64, in an order that does not depend on the number of threads. `values` is contiguous.
 double sum_of_squares(const at::Tensor& values);
 
 // **Collective** over the axes that parameters are dealt over. L2 norm of the whole model's reduced
 // gradient: each piece enters once, however many ranks hold it.
-double gradient_norm(const std::vector<ParameterGroup>& groups, const Mesh& mesh);
+double gradient_norm(std::span<const ParameterGroup> groups, const Mesh& mesh);
 
 }  // namespace switchyard::parallel

@@ -136,8 +136,9 @@ std::vector<Batch> Trainer::next_batches() {
 
 void Trainer::reduce(StepResult& result) {
   const ProfiledPart part("sy::reduction and wait");
-  parallel::reduce_gradients(instance_.parameters.groups(), instance_.mesh);
-  result.gradient_norm = parallel::gradient_norm(instance_.parameters.groups(), instance_.mesh);
+  const auto groups = instance_.parameters.trained_groups();
+  parallel::reduce_gradients(groups, instance_.mesh);
+  result.gradient_norm = parallel::gradient_norm(groups, instance_.mesh);
 }
 
 double Trainer::forward_backward(const std::vector<Batch>& batches, StepResult& result) {
@@ -153,6 +154,7 @@ double Trainer::forward_backward(const std::vector<Batch>& batches, StepResult& 
     if (batches[i].source_length > 0) set_real_tokens(tokens, i, context);
     const at::Tensor loss =
         instance_.model.loss(to_tensors(batches[i]), context, scale, {}, recompute);
+    if (i + 1 == batches.size()) instance_.parameters.end_forward();
     loss.backward();
     loss_share += loss.item<double>();
   }

@@ -34,9 +34,9 @@ at::Tensor embedding(const at::Tensor& ids, Parameter& weight) {
            at::toString(ids.scalar_type()));
   const auto backward = [ids, &weight](const at::Tensor& dy, const std::vector<bool>&) {
     scatter_rows(as_matrix(dy).contiguous(), ids.contiguous(), weight.grad);
-    return std::vector{at::Tensor()};
+    return std::vector<at::Tensor>();
   };
-  return differentiable("embedding", {weight.value}, at::embedding(weight.value.detach(), ids),
+  return differentiable("embedding", {}, {&weight}, at::embedding(weight.value.detach(), ids),
                         backward);
 }
 

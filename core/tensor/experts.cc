@@ -163,8 +163,7 @@ struct Saved {
 
 StackGradients wanted(const FfnWeights& weights) {
   const auto grad = [](const Parameter* parameter, int64_t dims) {
-    return parameter && parameter->value.requires_grad() ? stacked(parameter->grad, dims)
-                                                         : at::Tensor();
+    return parameter ? stacked(parameter->grad, dims) : at::Tensor();
   };
   return {grad(weights.in, 3), grad(weights.out, 3), grad(weights.scale, 2),
           grad(weights.shift, 2)};
@@ -262,20 +261,18 @@ at::Tensor ffn_experts(const at::Tensor& rows, const FfnWeights& weights, Activa
   check(rows, network, offsets);
   SY_CHECK(!mask.defined() || mask.size(0) == rows.size(0),
            "ffn_experts {}: mask of {} rows for {}", weights.in->name, mask.size(0), rows.size(0));
-  std::vector<at::Tensor> inputs = {rows};
-  for (const Parameter* parameter : {weights.in, weights.out, weights.scale, weights.shift})
-    if (parameter) inputs.push_back(parameter->value);
+  std::vector<Parameter*> parameters = {weights.in, weights.out, weights.scale, weights.shift};
+  std::erase(parameters, nullptr);
 
   const at::Tensor x = rows.detach().contiguous();
   const ForwardResult result = forward(network, x, offsets);
   const auto gradients = [network, saved = Saved{x, result.h, offsets}](
                              const at::Tensor& dy, const std::vector<bool>& needs) {
-    std::vector<at::Tensor> d_inputs(needs.size());
-    if (needs[0]) d_inputs[0] = at::empty_like(saved.x);
-    backward(network, saved, dy.contiguous(), wanted(network.weights), d_inputs[0]);
-    return d_inputs;
+    const at::Tensor dx = needs[0] ? at::empty_like(saved.x) : at::Tensor();
+    backward(network, saved, dy.contiguous(), wanted(network.weights), dx);
+    return std::vector{dx};
   };
-  return differentiable("ffn_experts", inputs, result.y_RD, gradients);
+  return differentiable("ffn_experts", {rows}, parameters, result.y_RD, gradients);
 }
 
 }  // namespace switchyard

@@ -38,11 +38,11 @@ at::Tensor linear(const at::Tensor& x, Parameter& weight) {
   shape.back() = weight.value.size(0);
   const at::Tensor y = at::empty(shape, x.options());
   matmul(as_matrix(x.detach()), weight.value.detach().t(), as_matrix(y));
-  const auto backward = [saved = weight.value.requires_grad() ? x.detach() : at::Tensor(), &weight](
+  const auto backward = [saved = weight.trains ? x.detach() : at::Tensor(), &weight](
                             const at::Tensor& dy, const std::vector<bool>& needs) {
-    return std::vector{linear_backward(dy, saved, weight, needs), at::Tensor()};
+    return std::vector{linear_backward(dy, saved, weight, needs)};
   };
-  return differentiable("linear", {x, weight.value}, y, backward);
+  return differentiable("linear", {x}, {&weight}, y, backward);
 }
 
 at::Tensor linear_experts(const at::Tensor& rows, Parameter& weight,
@@ -62,9 +62,9 @@ at::Tensor linear_experts(const at::Tensor& rows, Parameter& weight,
       if (needs[1]) matmul(of(dy, e).t(), of(x, e), weight.grad[e], true);
       if (needs[0]) matmul(of(dy, e), w[e], of(dx, e));
     }
-    return std::vector{dx, at::Tensor()};
+    return std::vector{dx};
   };
-  return differentiable("linear_experts", {rows, weight.value}, y, backward);
+  return differentiable("linear_experts", {rows}, {&weight}, y, backward);
 }
 
 }  // namespace switchyard

@@ -80,9 +80,9 @@ at::Tensor rms_norm(const at::Tensor& x, Parameter& weight, double eps, NormOrde
     const NormGradients gradients =
         norm_backward(as_matrix(dy).contiguous(), x_TD, r_T, weight.value.detach(), needs[1]);
     if (needs[1]) weight.grad.add_(gradients.weight);
-    return std::vector{gradients.x.view(dy.sizes()), at::Tensor()};
+    return std::vector{gradients.x.view(dy.sizes())};
   };
-  return differentiable("rms_norm", {x, weight.value}, result.y.view(x.sizes()), backward);
+  return differentiable("rms_norm", {x}, {&weight}, result.y.view(x.sizes()), backward);
 }
 
 }  // namespace switchyard

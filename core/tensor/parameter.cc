@@ -42,9 +42,9 @@ at::Tensor flat_zeros(int64_t count, at::ScalarType type) {
 at::Tensor as_function_of(Parameter& parameter, const at::Tensor& copy) {
   const auto backward = [&parameter](const at::Tensor& gradient, const std::vector<bool>&) {
     parameter.grad.add_(gradient);
-    return std::vector{at::Tensor()};
+    return std::vector<at::Tensor>();
   };
-  return differentiable("use", {parameter.value}, copy, backward);
+  return differentiable("use", {}, {&parameter}, copy, backward);
 }
 
 at::Tensor view_at(const at::Tensor& flat, int64_t offset, const Parameter& parameter) {
@@ -56,13 +56,13 @@ void allocate_group(ParameterGroup& group, at::ScalarType compute) {
   int64_t count = 0;
   for (const Parameter* parameter : group.parameters) count += padded(parameter->local_count());
   group.master = flat_zeros(count, exact);
-  group.grad = flat_zeros(count, exact);
+  if (group.trains) group.grad = flat_zeros(count, exact);
   group.value = compute == exact ? group.master : flat_zeros(count, compute);
   int64_t offset = 0;
   for (Parameter* parameter : group.parameters) {
     parameter->master = view_at(group.master, offset, *parameter);
-    parameter->grad = view_at(group.grad, offset, *parameter);
-    parameter->value = view_at(group.value, offset, *parameter).set_requires_grad(true);
+    if (group.trains) parameter->grad = view_at(group.grad, offset, *parameter);
+    parameter->value = view_at(group.value, offset, *parameter).set_requires_grad(group.trains);
     offset += padded(parameter->local_count());
   }
 }
@@ -98,13 +98,15 @@ void ParameterTable::allocate(at::ScalarType compute) {
   SY_CHECK(groups_.empty(), "allocate() was called twice");
   SY_CHECK(compute == at::kBFloat16 || compute == at::kFloat || compute == at::kDouble,
            "compute type {} is not bfloat16, float32 or float64", at::toString(compute));
-  std::map<std::tuple<AxisSet, AxisSet, bool>, std::vector<Parameter*>> alike;
+  std::map<std::tuple<bool, AxisSet, AxisSet, bool>, std::vector<Parameter*>> alike;
   for (Parameter& parameter : parameters_) {
-    alike[{parameter.summed, parameter.cut_axes(), !parameter.decay}].push_back(&parameter);
+    parameter.sink = sink_.get();
+    alike[{!parameter.trains, parameter.summed, parameter.cut_axes(), !parameter.decay}].push_back(
+        &parameter);
   }
   for (auto& [key, parameters] : alike) {
-    const auto& [summed, cut, no_decay] = key;
-    groups_.push_back({summed, cut, !no_decay, std::move(parameters), {}, {}, {}});
+    const auto& [rests, summed, cut, no_decay] = key;
+    groups_.push_back({summed, cut, !no_decay, !rests, std::move(parameters), {}, {}, {}});
     allocate_group(groups_.back(), compute);
   }
 }
@@ -120,8 +122,20 @@ void ParameterTable::initialize(uint64_t seed) {
   for (ParameterGroup& group : groups_) group.refresh_value();
 }
 
+std::span<ParameterGroup> ParameterTable::trained_groups() {
+  const auto trained = std::ranges::count(groups_, true, &ParameterGroup::trains);
+  return std::span(groups_).first(static_cast<size_t>(trained));
+}
+
 void ParameterTable::zero_gradients() {
-  for (ParameterGroup& group : groups_) group.grad.zero_();
+  for (ParameterGroup& group : trained_groups()) group.grad.zero_();
+  sink_->begin_step(parameters_);
+}
+
+void ParameterTable::end_forward() { sink_->end_forward(parameters_); }
+
+void ParameterTable::on_gradient_ready(std::function<void(Parameter&)> ready) {
+  sink_->ready = std::move(ready);
 }
 
 at::Tensor use(Parameter& parameter, at::ScalarType type) {

@@ -7,13 +7,16 @@
 
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <unordered_set>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
 
+#include "core/tensor/gradient_sink.h"
 #include "core/tensor/layout.h"
 
 namespace switchyard {
@@ -90,7 +93,8 @@ struct Parameter {
   Layout layout;               // this rank's
   Role role = Role::kOther;
   Use use = Use::kMatrix;
-  bool decay = true;  // whether weight decay applies
+  bool decay = true;   // whether weight decay applies
+  bool trains = true;  // false: no gradient, no moments, no reduction; the numbers stay
   // Ranks that hold the same pieces and see different tokens: the gradient is summed over them.
   AxisSet summed = {Axis::kData};
   int64_t router = -1;         // the MoE layer that it belongs to, counted by routers; -1: none
@@ -106,9 +110,12 @@ struct Parameter {
   std::optional<Slice> experts() const;
 
   // Set by ParameterTable::allocate(); views into flat buffers.
-  at::Tensor value;   // leaf in the compute type; ops read it. requires_grad() false: frozen
+  at::Tensor value;   // leaf in the compute type, which ops read; requires_grad() if it trains
   at::Tensor master;  // float32 (float64 when computing in float64); the optimizer's truth
-  at::Tensor grad;    // like master; ops accumulate into it in backward, autograd never does
+  at::Tensor grad;    // like master; ops accumulate into it in backward, autograd never does.
+                      // Undefined where the parameter does not train.
+  GradientSink* sink = nullptr;  // the table's: ops tell it of their contributions to `grad`
+  GradientProgress progress;     // kept by the sink
 };
 
 // The part of a tensor of the parameter's local shape that the box in it covers; a view.
@@ -117,9 +124,11 @@ at::Tensor view_of(const at::Tensor& local, const Box& box);
 // Parameters that are reduced and updated alike, contiguous in memory.
 struct ParameterGroup {
   AxisSet summed, cut;  // of each of them
-  bool decay;
+  bool decay, trains;
   std::vector<Parameter*> parameters;  // in table order; laid out one after another
-  at::Tensor value, master, grad;  // [count] each; value aliases master when the types are equal
+  // [count] each; value aliases master when the types are equal, and grad is undefined in a group
+  // that does not train.
+  at::Tensor value, master, grad;
 
   void refresh_value();  // value <- master, after the optimizer's step
 };
@@ -139,14 +148,26 @@ class ParameterTable {
 
   std::deque<Parameter>& parameters() { return parameters_; }
   const std::deque<Parameter>& parameters() const { return parameters_; }
-  // Non-empty groups in a fixed order: dense ones before those of experts, decayed before others.
+  // Non-empty groups in a fixed order: those that train before the others, then dense ones before
+  // those of experts, then decayed before others.
   std::vector<ParameterGroup>& groups() { return groups_; }
+  std::span<ParameterGroup> trained_groups();
+
+  // Begins a step: no gradient has a contribution yet, and none was announced.
   void zero_gradients();
+  // Says that the last forward pass of the step has run, so that a gradient for which nothing is
+  // outstanding is complete. Between two calls of zero_gradients(), once.
+  void end_forward();
+  // `ready` is called for each parameter that trains, once per step, when its gradient is complete:
+  // in end_forward(), or in backward by the operation that makes the last contribution. The order
+  // is the same on every rank, as the graph is.
+  void on_gradient_ready(std::function<void(Parameter&)> ready);
 
  private:
   std::deque<Parameter> parameters_;  // deque: add() must not move earlier ones
   std::unordered_set<std::string> names_;
   std::vector<ParameterGroup> groups_;
+  std::unique_ptr<GradientSink> sink_ = std::make_unique<GradientSink>();  // parameters point to it
 };
 
 // Where in the tree of names a module stands, and what holds for all parameters below:
@@ -169,7 +190,8 @@ class Scope {
   Parameter& matrix(const std::string& name, const std::vector<Part>& rows, int64_t columns) const;
   Parameter& matrix(const std::string& name, std::vector<int64_t> shape, const Init& init) const;
   Parameter& table(const std::string& name, std::vector<int64_t> shape, const Init& init) const;
-  // Without weight decay: scales and shifts of any shape, or of parts.
+  // Without weight decay: scales and shifts of any shape, or of parts. A selection bias does not
+  // train.
   Parameter& vector(const std::string& name, std::vector<int64_t> shape, Use use,
                     const Init& init) const;
   Parameter& vector(const std::string& name, const std::vector<Part>& parts, Use use) const;

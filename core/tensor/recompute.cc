@@ -14,13 +14,17 @@ at::Tensor recompute(const std::function<at::Tensor(const at::Tensor& x)>& f, co
                                                 const std::vector<bool>& needs) {
     const at::Tensor again = saved.detach().set_requires_grad(needs[0]);
     at::AutoGradMode gradients_on(true);
-    const at::Tensor y = f(again);
+    const at::Tensor y = [&] {
+      const AnnounceGuard announced_before(Announce::kNever);
+      return f(again);
+    }();
     if (y.requires_grad()) torch::autograd::backward({y}, {dy});
     return std::vector{again.grad(), at::Tensor()};
   };
   at::Tensor y;
   {
     const at::NoGradGuard no_graph;
+    const AnnounceGuard announce_for_backward(Announce::kAlways);
     y = f(x.detach());
   }
   return differentiable("recompute", {x, anchor}, y, backward);

@@ -94,6 +94,7 @@ Parameter& Scope::vector(const std::string& name, std::vector<int64_t> shape, Us
   const int64_t size = shape[0];
   Parameter& vector = add(name, std::move(shape), {{"", size, init}}, use);
   vector.decay = false;
+  vector.trains = use != Use::kSelectionBias;
   return vector;
 }
 

@@ -141,19 +141,21 @@ Census census(const config::Model& model) {
 
 Memory memory_per_rank(const config::RunConfig& config, int expert_degree) {
   const config::ComputeType compute = config.runtime().compute();
-  int64_t parameters = 0, moments = 0;
+  int64_t parameters = 0, trained = 0, moments = 0;
   Layout layout;
   layout[Axis::kExpert].size = expert_degree;
   const ParameterTable table = parameters_of(config.model(), layout);
   for (const Parameter& parameter : table.parameters()) {
     const int64_t local = parameter.local_count();
     parameters += local;
+    if (!parameter.trains) continue;
+    trained += local;
     moments += moment_count(parameter, config.optimizer()) / (count_of(parameter) / local);
   }
   const int64_t value = compute == config::BF16 ? 2 : compute == config::FP32 ? 4 : 8;
   const int64_t wide = compute == config::FP64 ? 8 : 4;  // gradients and each moment
   const int64_t master = compute == config::BF16 ? 4 : 0;
-  return {parameters, parameters * value, parameters * master, parameters * wide, moments * wide};
+  return {parameters, parameters * value, parameters * master, trained * wide, moments * wide};
 }
 
 }  // namespace switchyard::models

@@ -40,8 +40,8 @@ struct Memory {
   int64_t total_bytes() const { return value_bytes + master_bytes + gradient_bytes + moment_bytes; }
 };
 
-// Bytes per parameter with AdamW: BF16 2 + 4 + 4 + 8 (value, float32 master, gradient, two
-// moments), FP32 4 + 0 + 4 + 8, FP64 8 + 0 + 8 + 16. Other optimizers have moments of their own
+// Bytes per parameter that trains, with AdamW: BF16 2 + 4 + 4 + 8 (value, float32 master, gradient,
+// two moments), FP32 4 + 0 + 4 + 8, FP64 8 + 0 + 8 + 16. Other optimizers have moments of their own
 // sizes.
 Memory memory_per_rank(const config::RunConfig& config, int expert_degree);
 

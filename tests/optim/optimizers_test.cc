@@ -322,6 +322,24 @@ TEST_P(EveryOptimizer, GoesOnBitByBitFromARestoredState) {
   }
 }
 
+TEST_P(EveryOptimizer, KeepsNothingOfWhatDoesNotTrainAndLeavesItsBits) {
+  const auto world = parallel::make_single();
+  const parallel::Mesh mesh(*world, {}, 0);
+  ParameterTable table;
+  Parameter& weight = Scope(table).matrix("weight", {4, 9}, {});
+  Parameter& frozen = Scope(table).matrix("frozen", {4, 9}, {});
+  frozen.trains = false;
+  table.allocate(at::kFloat);
+  table.initialize(3);
+  const at::Tensor weight_before = weight.master.clone(), frozen_before = frozen.master.clone();
+  const auto optimizer = make_optimizer(options(), table.trained_groups(), mesh);
+  weight.grad.fill_(0.1);
+  optimizer->step(kRate, 1);
+  EXPECT_FALSE(at::equal(weight.master, weight_before));
+  EXPECT_TRUE(at::equal(frozen.master, frozen_before) && at::equal(frozen.value, frozen_before));
+  for (const StateTensor& tensor : optimizer->state()) EXPECT_EQ(tensor.parameter, &weight);
+}
+
 TEST_P(EveryOptimizer, ShowsItsStateUnderGlobalShapes) {
   parallel::ThreadGroup(2).run([&](parallel::Communicator& world) {
     Weights weights(world);

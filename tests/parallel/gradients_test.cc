@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/base/errors.h"
 #include "parallel/thread.h"
 
 namespace switchyard::parallel {
@@ -32,6 +33,7 @@ struct Model {
       for (int64_t e = held.begin; e < held.end; ++e)
         experts.grad[e - held.begin][i] = expert_element(rank, e, i);
     }
+    table.end_forward();
   }
 
   ParameterTable table;
@@ -83,6 +85,21 @@ TEST_P(Gradients, AreSummedOverReplicasAndEnterTheNormOnce) {
 }
 
 INSTANTIATE_TEST_SUITE_P(ExpertDegree, Gradients, testing::Values(1, 2, 4));
+
+TEST(Gradients, AreNotReducedBeforeTheyAreComplete) {
+  ThreadGroup(1).run([](Communicator& world) {
+    const Mesh mesh(world, {}, 0);
+    ParameterTable table;
+    Parameter& weight = Scope(table).matrix("weight", {3, 7}, {});
+    table.allocate(at::kFloat);
+    table.zero_gradients();
+    const at::Tensor y = use(weight, at::kFloat).sum();
+    table.end_forward();
+    EXPECT_THROW(reduce_gradients(table.trained_groups(), mesh), CheckError);
+    y.backward();
+    reduce_gradients(table.trained_groups(), mesh);
+  });
+}
 
 TEST(GradientNorm, CountsEveryElementOfSeveralBlocks) {
   ThreadGroup(1).run([](Communicator& world) {

@@ -243,7 +243,7 @@ TrainingTrace train_tiny(const config::RunConfig& config, parallel::Communicator
   const models::Model model(Scope(table, mesh.layout()), config.model(), mesh);
   table.allocate(models::compute_type(config));
   table.initialize(config.seed());
-  optim::AdamW optimizer(config.optimizer(), table.groups());
+  optim::AdamW optimizer(config.optimizer(), table.trained_groups());
   BatchLoader loader = make_loader(config, mesh);
 
   TrainingTrace trace;
@@ -262,12 +262,13 @@ TrainingTrace train_tiny(const config::RunConfig& config, parallel::Communicator
       context.routing.load_totals = &load_totals;
       const at::Tensor share = model.loss(to_tensors(batch), context, 1 / targets, {},
                                           config.train().recompute() == config::RECOMPUTE_LAYER);
+      if (&batch == &batches.back()) table.end_forward();
       share.backward();
       loss += share.item<double>();
     }
-    parallel::reduce_gradients(table.groups(), mesh);
+    parallel::reduce_gradients(table.trained_groups(), mesh);
     trace.losses.push_back(world.all_reduce(loss, parallel::ReduceOp::kSum, "loss"));
-    trace.gradient_norms.push_back(parallel::gradient_norm(table.groups(), mesh));
+    trace.gradient_norms.push_back(parallel::gradient_norm(table.trained_groups(), mesh));
     const auto layer_stats = stats;  // of this rank
     models::reduce_stats(stats, world);
     if (!stats.empty()) {

@@ -35,6 +35,7 @@ void update_selection_bias(ParameterTable& table, const config::Moe& moe,
              "{} belongs to router {}, but there are statistics of {}", parameter.name,
              parameter.router, stats.size());
     move(load[parameter.router].data(), moe.router().bias_update_rate(), parameter.master);
+    parameter.value.copy_(parameter.master);
   }
 }
 

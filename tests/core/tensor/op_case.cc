@@ -38,9 +38,9 @@ at::Tensor draw(const std::vector<int64_t>& shape, at::ScalarType type, uint64_t
 }
 
 void fill_table(ParameterTable& table, const std::vector<std::vector<int64_t>>& shapes,
-                at::ScalarType compute) {
+                at::ScalarType compute, bool trains) {
   for (size_t i = 0; i < shapes.size(); ++i) {
-    Scope(table).matrix(fmt::format("w{}", i), shapes[i], {Init::kNormal, 0.5});
+    Scope(table).matrix(fmt::format("w{}", i), shapes[i], {Init::kNormal, 0.5}).trains = trains;
   }
   table.allocate(compute);
   table.initialize(5);

@@ -24,7 +24,7 @@ struct OpCase {
 
 // A table with the given shapes under the names w0, w1, ..., filled with reproducible numbers.
 void fill_table(ParameterTable& table, const std::vector<std::vector<int64_t>>& shapes,
-                at::ScalarType compute);
+                at::ScalarType compute, bool trains = true);
 
 // Reproducible normal numbers, scaled, contiguous.
 at::Tensor draw(const std::vector<int64_t>& shape, at::ScalarType type, uint64_t seed = 1);

@@ -40,6 +40,24 @@ TEST(ParameterTable, GroupsByReplicasAndDecayInAFixedOrder) {
   EXPECT_EQ(table.parameters()[2].value.sizes(), at::IntArrayRef({2, 3, 7}));
 }
 
+TEST(ParameterTable, KeepsNoGradientOfWhatDoesNotTrain) {
+  ParameterTable table;
+  fill(table);
+  Parameter& frozen = table.parameters()[1];
+  frozen.trains = false;
+  table.allocate(at::kBFloat16);
+  table.initialize(1);
+  EXPECT_EQ(table.groups().size(), 4u);
+  EXPECT_EQ(table.trained_groups().size(), 3u);
+  const ParameterGroup& rests = table.groups().back();
+  EXPECT_EQ(rests.parameters, std::vector<Parameter*>{&frozen});
+  EXPECT_FALSE(rests.trains || rests.grad.defined() || frozen.grad.defined());
+  EXPECT_FALSE(frozen.value.requires_grad());
+  EXPECT_TRUE(at::equal(frozen.value, frozen.master.to(at::kBFloat16)));
+  EXPECT_FALSE(use(frozen, at::kFloat).requires_grad());
+  table.zero_gradients();
+}
+
 TEST(ParameterTable, GivesAlignedViewsIntoFlatBuffers) {
   for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kDouble}) {
     ParameterTable table;
