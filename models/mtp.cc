@@ -2,7 +2,6 @@
 
 #include "core/config/layers.h"
 #include "core/tensor/aten.h"
-#include "core/tensor/ops.h"
 
 namespace switchyard::models {
 
@@ -23,8 +22,8 @@ MultiTokenPrediction::MultiTokenPrediction(const Scope& scope, const config::Mod
                                            const parallel::Mesh& mesh, const LayerPlace& place)
     : hidden_norm_(scope, "hidden_norm", norm_options(model), model.d_model()),
       embedding_norm_(scope, "embedding_norm", norm_options(model), model.d_model()),
-      projection_(scope.matrix("projection", {model.d_model(), 2 * model.d_model()},
-                               {Init::kNormal, config::declared_init_std(model)})),
+      projection_(scope, "projection", model.d_model(), int64_t{2} * model.d_model(),
+                  {Init::kNormal, config::declared_init_std(model)}),
       layer_(scope / "layer", model, mesh, place),
       final_norm_(scope, "final_norm", norm_options(model), model.d_model()) {}
 
@@ -32,7 +31,7 @@ at::Tensor MultiTokenPrediction::forward(const Rows& rows, const AttentionInput&
                                          const StepContext& context, bool recompute) const {
   const at::Tensor joined_TD = at::concat(
       {hidden_norm_.forward(rows.hidden_TD), embedding_norm_.forward(rows.next_TD)}, /*dim=*/1);
-  const at::Tensor x_TD = linear(joined_TD, projection_);
+  const at::Tensor x_TD = projection_.forward(joined_TD);
   return final_norm_.forward(run_layer(layer_, x_TD, input, context, recompute));
 }
 

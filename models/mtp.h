@@ -12,6 +12,7 @@
 #include "core/tensor/parameter.h"
 #include "models/batch.h"
 #include "models/decoder_layer.h"
+#include "models/layers/dense.h"
 #include "models/layers/norm.h"
 #include "parallel/mesh.h"
 
@@ -43,7 +44,7 @@ class MultiTokenPrediction {
 
  private:
   Norm hidden_norm_, embedding_norm_;
-  Parameter& projection_;
+  Dense projection_;
   DecoderLayer layer_;
   Norm final_norm_;
 };

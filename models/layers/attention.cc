@@ -22,6 +22,11 @@ std::vector<Part> qkv_parts(const config::Attention& attention, const Init& init
           {"value", keys, init}};
 }
 
+Dense joint_projection(const Scope& scope, const config::Model& model) {
+  const Init init{Init::kNormal, config::declared_init_std(model)};
+  return {scope, "qkv", qkv_parts(model.attention(), init), model.d_model()};
+}
+
 }  // namespace
 
 void KvCache::append(at::Tensor& key, at::Tensor& value) {
@@ -52,13 +57,9 @@ Attention::Attention(const Scope& scope, const config::Model& model, Parameter* 
       num_heads_(options_.num_heads()),
       num_kv_heads_(options_.num_kv_heads()),
       head_dim_(options_.head_dim()),
-      qkv_(projected
-               ? nullptr
-               : &scope.matrix(
-                     "qkv", qkv_parts(options_, {Init::kNormal, config::declared_init_std(model)}),
-                     model.d_model())),
-      out_(scope.matrix("out", {model.d_model(), num_heads_ * head_dim_},
-                        {Init::kNormal, residual_init_std(model)})),
+      qkv_(projected ? std::nullopt : std::optional(joint_projection(scope, model))),
+      out_(scope, "out", model.d_model(), num_heads_ * head_dim_,
+           {Init::kNormal, residual_init_std(model)}),
       relative_bias_(shared_bias) {
   if (options_.qkv_bias()) {
     qkv_bias_ = &scope.vector("qkv_bias", qkv_parts(options_, {Init::kConstant, 0}), Use::kShift);
@@ -102,7 +103,7 @@ at::Tensor Attention::mask(const AttentionInput& input) const {
 at::Tensor Attention::forward(const at::Tensor& x_TD, const AttentionInput& input, KvCache* cache,
                               const InnerDropout& dropout) const {
   const ProfiledPart part("sy::attention");
-  return forward_projected(linear(x_TD, *qkv_), input, cache, dropout);
+  return forward_projected(qkv_->forward(x_TD), input, cache, dropout);
 }
 
 at::Tensor Attention::forward_projected(const at::Tensor& qkv_TD, const AttentionInput& input,
@@ -117,7 +118,7 @@ at::Tensor Attention::forward_projected(const at::Tensor& qkv_TD, const Attentio
   if (cache) cache->append(key, value);
   const at::Tensor out =
       attend(query, key, value, mask(input), {options_.scale(), options_.logit_cap(), dropout});
-  return linear(out.transpose(1, 2).reshape({qkv_TD.size(0), num_heads_ * head_dim_}), out_);
+  return out_.forward(out.transpose(1, 2).reshape({qkv_TD.size(0), num_heads_ * head_dim_}));
 }
 
 }  // namespace switchyard::models

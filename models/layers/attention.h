@@ -10,6 +10,7 @@
 #include "core/config/run_config.pb.h"
 #include "core/tensor/parameter.h"
 #include "models/layers/attend.h"
+#include "models/layers/dense.h"
 #include "models/layers/norm.h"
 #include "models/layers/position.h"
 
@@ -64,8 +65,8 @@ class Attention {
 
   config::Attention options_;
   int64_t num_heads_, num_kv_heads_, head_dim_;
-  Parameter* qkv_ = nullptr;
-  Parameter& out_;
+  std::optional<Dense> qkv_;  // none: they come from elsewhere
+  Dense out_;
   Parameter* qkv_bias_ = nullptr;
   Parameter* relative_bias_ = nullptr;
   std::optional<Norm> q_norm_, k_norm_;

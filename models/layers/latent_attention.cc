@@ -16,9 +16,8 @@ at::Tensor rope_neighbours(const at::Tensor& x_BSHd, const RotaryTables& tables)
   return rope(halves, tables.cos_Sd, tables.sin_Sd);
 }
 
-Parameter& matrix(const Scope& scope, const char* name, std::vector<int64_t> shape,
-                  const config::Model& model) {
-  return scope.matrix(name, std::move(shape), {Init::kNormal, config::declared_init_std(model)});
+Init init_of(const config::Model& model) {
+  return {Init::kNormal, config::declared_init_std(model)};
 }
 
 }  // namespace
@@ -27,27 +26,25 @@ LatentAttention::LatentAttention(const Scope& scope, const config::Model& model)
     : sizes_(model.attention().latent()),
       num_heads_(model.attention().num_heads()),
       scale_(model.attention().scale()),
-      q_(matrix(scope, sizes_.q_rank() > 0 ? "q_up" : "q",
-                {num_heads_ * (sizes_.nope_dim() + sizes_.rope_dim()),
-                 sizes_.q_rank() > 0 ? sizes_.q_rank() : model.d_model()},
-                model)),
-      kv_down_(
-          matrix(scope, "kv_down", {sizes_.kv_rank() + sizes_.rope_dim(), model.d_model()}, model)),
+      q_(scope, sizes_.q_rank() > 0 ? "q_up" : "q",
+         num_heads_ * (sizes_.nope_dim() + sizes_.rope_dim()),
+         sizes_.q_rank() > 0 ? sizes_.q_rank() : model.d_model(), init_of(model)),
+      kv_down_(scope, "kv_down", sizes_.kv_rank() + sizes_.rope_dim(), model.d_model(),
+               init_of(model)),
       kv_norm_(scope, "kv_norm", rms_norm_options(model), sizes_.kv_rank()),
-      kv_up_(matrix(scope, "kv_up",
-                    {num_heads_ * (sizes_.nope_dim() + sizes_.value_dim()), sizes_.kv_rank()},
-                    model)),
-      out_(scope.matrix("out", {model.d_model(), num_heads_ * sizes_.value_dim()},
-                        {Init::kNormal, residual_init_std(model)})) {
+      kv_up_(scope, "kv_up", num_heads_ * (sizes_.nope_dim() + sizes_.value_dim()),
+             sizes_.kv_rank(), init_of(model)),
+      out_(scope, "out", model.d_model(), num_heads_ * sizes_.value_dim(),
+           {Init::kNormal, residual_init_std(model)}) {
   if (sizes_.q_rank() == 0) return;
-  q_down_ = &matrix(scope, "q_down", {sizes_.q_rank(), model.d_model()}, model);
+  q_down_.emplace(scope, "q_down", sizes_.q_rank(), model.d_model(), init_of(model));
   q_norm_.emplace(scope, "q_norm", rms_norm_options(model), sizes_.q_rank());
 }
 
 // [B, S, H, n + p], rotated.
 at::Tensor LatentAttention::queries(const at::Tensor& x_TD, const AttentionInput& input) const {
-  const at::Tensor source = q_down_ ? q_norm_->forward(linear(x_TD, *q_down_)) : x_TD;
-  const at::Tensor q = linear(source, q_).view({input.sequences, input.length, num_heads_, -1});
+  const at::Tensor source = q_down_ ? q_norm_->forward(q_down_->forward(x_TD)) : x_TD;
+  const at::Tensor q = q_.forward(source).view({input.sequences, input.length, num_heads_, -1});
   const auto parts = q.split_with_sizes({sizes_.nope_dim(), sizes_.rope_dim()}, 3);
   return at::concat({parts[0], rope_neighbours(parts[1], input.rotary)}, 3);
 }
@@ -55,21 +52,21 @@ at::Tensor LatentAttention::queries(const at::Tensor& x_TD, const AttentionInput
 at::Tensor LatentAttention::forward(const at::Tensor& x_TD, const AttentionInput& input,
                                     KvCache* cache, const InnerDropout& dropout) const {
   const ProfiledPart part("sy::attention");
-  const at::Tensor down = linear(x_TD, kv_down_).view({input.sequences, input.length, 1, -1});
+  const at::Tensor down = kv_down_.forward(x_TD).view({input.sequences, input.length, 1, -1});
   const auto parts = down.split_with_sizes({sizes_.kv_rank(), sizes_.rope_dim()}, 3);
   at::Tensor latent = kv_norm_.forward(parts[0]).transpose(1, 2);
   at::Tensor rotated = rope_neighbours(parts[1], input.rotary).transpose(1, 2);
   if (cache) cache->append(rotated, latent);
 
   const int64_t positions = latent.size(2);
-  const auto kv = linear(latent.squeeze(1), kv_up_)
+  const auto kv = kv_up_.forward(latent.squeeze(1))
                       .view({input.sequences, positions, num_heads_, -1})
                       .transpose(1, 2)
                       .split_with_sizes({sizes_.nope_dim(), sizes_.value_dim()}, 3);
   const at::Tensor key = at::concat({kv[0], rotated.expand({-1, num_heads_, -1, -1})}, 3);
   const at::Tensor out = attend(queries(x_TD, input).transpose(1, 2), key, kv[1], input.mask_B1SS,
                                 {scale_, 0, dropout});
-  return linear(out.transpose(1, 2).reshape({x_TD.size(0), num_heads_ * sizes_.value_dim()}), out_);
+  return out_.forward(out.transpose(1, 2).reshape({x_TD.size(0), num_heads_ * sizes_.value_dim()}));
 }
 
 }  // namespace switchyard::models

@@ -11,6 +11,7 @@
 #include "core/config/run_config.pb.h"
 #include "core/tensor/parameter.h"
 #include "models/layers/attention.h"
+#include "models/layers/dense.h"
 #include "models/layers/norm.h"
 
 namespace switchyard::models {
@@ -33,13 +34,11 @@ class LatentAttention {
   config::Latent sizes_;
   int64_t num_heads_;
   double scale_;
-  Parameter* q_down_ = nullptr;  // null: queries straight from x
-  std::optional<Norm> q_norm_;
-  Parameter& q_;
-  Parameter& kv_down_;
+  Dense q_, kv_down_;
   Norm kv_norm_;
-  Parameter& kv_up_;
-  Parameter& out_;
+  Dense kv_up_, out_;
+  std::optional<Dense> q_down_;  // none: queries straight from x
+  std::optional<Norm> q_norm_;
 };
 
 }  // namespace switchyard::models

@@ -3,7 +3,6 @@
 #include <vector>
 
 #include "core/tensor/aten.h"
-#include "core/tensor/ops.h"
 #include "core/tensor/profiled_part.h"
 
 namespace switchyard::models {
@@ -33,24 +32,22 @@ std::vector<Part> gates(const LstmSizes& sizes, const Init& init) {
 
 Lstm::Lstm(const Scope& scope, const LstmSizes& sizes, double init_std)
     : sizes_(sizes),
-      input_(scope.matrix("input", gates(sizes, {Init::kNormal, init_std}), sizes.input)),
-      recurrent_(
-          scope.matrix("recurrent", gates(sizes, {Init::kNormal, init_std}), sizes.output())),
-      bias_(scope.vector("bias", gates(sizes, {Init::kConstant, 0}), Use::kShift)) {
+      input_(scope, "input", gates(sizes, {Init::kNormal, init_std}), sizes.input, "bias"),
+      recurrent_(scope, "recurrent", gates(sizes, {Init::kNormal, init_std}), sizes.output()) {
   if (sizes.projection > 0) {
-    projection_ =
-        &scope.matrix("projection", {sizes.projection, sizes.hidden}, {Init::kNormal, init_std});
+    projection_.emplace(scope, "projection", sizes.projection, sizes.hidden,
+                        Init{Init::kNormal, init_std});
   }
 }
 
 LstmState Lstm::step(const at::Tensor& input_B4H, const LstmState& state) const {
   const at::Tensor gates =
-      (input_B4H + linear(state.hidden_BP, recurrent_)).to(state.cell_BH.scalar_type());
+      (input_B4H + recurrent_.forward(state.hidden_BP)).to(state.cell_BH.scalar_type());
   const auto parts = gates.chunk(4, 1);
   const at::Tensor cell_BH =
       (parts[1] + 1).sigmoid() * state.cell_BH + parts[0].sigmoid() * parts[2].tanh();
   at::Tensor hidden = (parts[3].sigmoid() * cell_BH.tanh()).to(input_B4H.scalar_type());
-  if (projection_) hidden = linear(hidden, *projection_);
+  if (projection_) hidden = projection_->forward(hidden);
   return {hidden, cell_BH};
 }
 
@@ -59,8 +56,7 @@ at::Tensor Lstm::forward(const at::Tensor& x_TD, int64_t sequences, const at::Te
   const ProfiledPart part("sy::lstm");
   const at::ScalarType type = x_TD.scalar_type();
   const int64_t length = x_TD.size(0) / sequences;
-  const at::Tensor input_BS4H =
-      (linear(x_TD, input_) + use(bias_, type)).view({sequences, length, 4 * sizes_.hidden});
+  const at::Tensor input_BS4H = input_.forward(x_TD).view({sequences, length, 4 * sizes_.hidden});
   LstmState now = state ? *state : LstmState{};
   if (!now.hidden_BP.defined()) {
     now = {at::zeros({sequences, sizes_.output()}, type),

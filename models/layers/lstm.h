@@ -8,10 +8,12 @@
 // The 1 keeps memory at the start of training (Jozefowicz et al., 2015).
 
 #include <cstdint>
+#include <optional>
 
 #include <ATen/core/Tensor.h>
 
 #include "core/tensor/parameter.h"
+#include "models/layers/dense.h"
 
 namespace switchyard::models {
 
@@ -29,7 +31,7 @@ struct LstmSizes {
 
 class Lstm {
  public:
-  // Registers <scope>.input [4H, D], .recurrent [4H, P], .bias [4H] and, with a projection,
+  // Registers <scope>.input [4H, D], .bias [4H], .recurrent [4H, P] and, with a projection,
   // .projection [P, H].
   Lstm(const Scope& scope, const LstmSizes& sizes, double init_std);
 
@@ -43,10 +45,8 @@ class Lstm {
   LstmState step(const at::Tensor& input_B4H, const LstmState& state) const;
 
   LstmSizes sizes_;
-  Parameter& input_;
-  Parameter& recurrent_;
-  Parameter& bias_;
-  Parameter* projection_ = nullptr;
+  Dense input_, recurrent_;
+  std::optional<Dense> projection_;
 };
 
 }  // namespace switchyard::models

@@ -4,7 +4,6 @@
 
 #include "core/config/layers.h"
 #include "core/tensor/aten.h"
-#include "core/tensor/ops.h"
 #include "core/tensor/profiled_part.h"
 #include "models/layers/ffn.h"
 
@@ -15,22 +14,22 @@ T5Attention::T5Attention(const Scope& scope, const config::Model& model, Kind ki
       num_kv_heads_(model.attention().num_kv_heads()),
       head_dim_(model.attention().head_dim()),
       scores_{model.attention().scale(), model.attention().logit_cap()},
-      out_(scope.matrix("out", {model.d_model(), num_heads_ * head_dim_},
-                        {Init::kNormal, residual_init_std(model)})) {
+      out_(scope, "out", model.d_model(), num_heads_ * head_dim_,
+           {Init::kNormal, residual_init_std(model)}) {
   if (kind == Kind::kProjected) return;
   const Init init{Init::kNormal, config::declared_init_std(model)};
   const Init narrow{Init::kNormal, init.value / std::sqrt(static_cast<double>(head_dim_))};
   const int64_t keys = num_kv_heads_ * head_dim_;
-  query_ = &scope.matrix("query", {num_heads_ * head_dim_, model.d_model()}, narrow);
-  key_value_ =
-      &scope.matrix("key_value", {{"key", keys, init}, {"value", keys, init}}, model.d_model());
-  if (kind == Kind::kCross) key_value_->of_target = false;
+  const std::vector<Part> parts = {{"key", keys, init}, {"value", keys, init}};
+  query_.emplace(scope, "query", num_heads_ * head_dim_, model.d_model(), narrow);
+  key_value_.emplace(kind == Kind::kCross ? scope.of_target(false) : scope, "key_value", parts,
+                     model.d_model());
 }
 
-at::Tensor T5Attention::query(const at::Tensor& x_TD) const { return linear(x_TD, *query_); }
+at::Tensor T5Attention::query(const at::Tensor& x_TD) const { return query_->forward(x_TD); }
 
 at::Tensor T5Attention::key_value(const at::Tensor& memory_TD) const {
-  return linear(memory_TD, *key_value_);
+  return key_value_->forward(memory_TD);
 }
 
 // [B*S, heads d] -> [B, heads, S, d].
@@ -51,7 +50,7 @@ at::Tensor T5Attention::attend_to(const KvCache& cache, const at::Tensor& query_
   options.dropout = dropout;
   const at::Tensor query = heads(query_TQ, cache.key_BHSd.size(0));
   const at::Tensor out = attend(query, cache.key_BHSd, cache.value_BHSd, mask_BHSM, options);
-  return linear(out.transpose(1, 2).reshape({query_TQ.size(0), num_heads_ * head_dim_}), out_);
+  return out_.forward(out.transpose(1, 2).reshape({query_TQ.size(0), num_heads_ * head_dim_}));
 }
 
 at::Tensor T5Attention::forward(const at::Tensor& query_TQ, const at::Tensor& key_value_TE,

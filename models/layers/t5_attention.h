@@ -4,6 +4,7 @@
 // positions enter by a bias that the caller adds to the mask.
 
 #include <cstdint>
+#include <optional>
 
 #include <ATen/core/Tensor.h>
 
@@ -11,6 +12,7 @@
 #include "core/tensor/parameter.h"
 #include "models/layers/attend.h"
 #include "models/layers/attention.h"
+#include "models/layers/dense.h"
 
 namespace switchyard::models {
 
@@ -45,9 +47,8 @@ class T5Attention {
 
   int64_t num_heads_, num_kv_heads_, head_dim_;
   ScoreOptions scores_;
-  Parameter* query_ = nullptr;
-  Parameter* key_value_ = nullptr;
-  Parameter& out_;
+  std::optional<Dense> query_, key_value_;  // none: they come from elsewhere
+  Dense out_;
 };
 
 }  // namespace switchyard::models

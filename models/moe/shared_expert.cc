@@ -2,7 +2,6 @@
 
 #include "core/config/layers.h"
 #include "core/tensor/aten.h"
-#include "core/tensor/ops.h"
 
 namespace switchyard::models {
 
@@ -10,13 +9,13 @@ SharedExpert::SharedExpert(const Scope& scope, const config::Model& model)
     : ffn_(scope, model, model.moe().shared_expert().ffn(),
            int64_t{model.moe().shared_expert().count()} * model.moe().shared_expert().d_ff()) {
   if (model.moe().shared_expert().sigmoid_gate())
-    gate_ = &scope.matrix("gate", {1, model.d_model()},
-                          {Init::kNormal, config::declared_init_std(model)});
+    gate_.emplace(scope, "gate", 1, model.d_model(),
+                  Init{Init::kNormal, config::declared_init_std(model)});
 }
 
 at::Tensor SharedExpert::forward(const at::Tensor& x_TD) const {
   const at::Tensor y_TD = ffn_.forward(x_TD);
-  return gate_ ? y_TD * linear(x_TD, *gate_).sigmoid() : y_TD;
+  return gate_ ? y_TD * gate_->forward(x_TD).sigmoid() : y_TD;
 }
 
 }  // namespace switchyard::models

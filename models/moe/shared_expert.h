@@ -2,10 +2,13 @@
 // Experts that every token uses, beside the routed ones. Dai et al. (2024), DeepSeekMoE; Qwen
 // multiplies their output by a gate of its own.
 
+#include <optional>
+
 #include <ATen/core/Tensor.h>
 
 #include "core/config/run_config.pb.h"
 #include "core/tensor/parameter.h"
+#include "models/layers/dense.h"
 #include "models/layers/ffn.h"
 
 namespace switchyard::models {
@@ -21,7 +24,7 @@ class SharedExpert {
 
  private:
   DenseFfn ffn_;
-  Parameter* gate_ = nullptr;  // null: the output as it is
+  std::optional<Dense> gate_;  // none: the output as it is
 };
 
 }  // namespace switchyard::models

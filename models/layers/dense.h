@@ -1,0 +1,32 @@
+#pragma once
+// A matrix that multiplies rows, and its bias: the one place where a layer outside experts makes a
+// product. FFNs are an operation of their own, which keeps less for backward (core/tensor/ops.h).
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "core/tensor/parameter.h"
+
+namespace switchyard::models {
+
+class Dense {
+ public:
+  // Registers <scope>.<name> [out, in].
+  Dense(const Scope& scope, const std::string& name, int64_t out, int64_t in, const Init& init);
+  // The same of several matrices above each other, whose rows are the parts, so that one product
+  // serves them all. With `bias`, registers <scope>.<bias> [out], which starts at 0, too.
+  Dense(const Scope& scope, const std::string& name, const std::vector<Part>& rows, int64_t in,
+        const std::string& bias = {});
+
+  // x [..., in] in the compute type -> [..., out], differentiable.
+  at::Tensor forward(const at::Tensor& x) const;
+
+ private:
+  Parameter* weight_;
+  Parameter* bias_ = nullptr;
+};
+
+}  // namespace switchyard::models
