@@ -1,61 +1,46 @@
 #pragma once
-// Which rank does what. A Mesh is a value: made once from the world and the degrees, checked,
-// printed, passed down.
-//
-// The same ranks are seen in two ways ("folding"). Dense parameters are replicated over the data
-// axis, which is all ranks today. Expert parameters are cut over the expert axis and replicated
-// over the rest, the expert-data axis:
-//     world = data = expert * expert_data,    rank = expert_data_index * expert + expert_index
-// so that the members of an expert group are neighbours, where the network is fastest.
+// Which ranks this rank works with. A Mesh is a value: made once from the world and the shape that
+// the config resolves to, printed, passed down.
 
+#include <array>
 #include <memory>
-#include <optional>
 #include <string>
 
-#include "core/tensor/layout.h"
+#include "core/base/layout.h"
 #include "parallel/communicator.h"
 
 namespace switchyard::parallel {
 
-// Degrees as asked for; unset ones are chosen.
-struct MeshDegrees {
-  std::optional<int> data = {};
-  std::optional<int> expert = {};
-};
-
 class Mesh {
  public:
-  // **Collective** over `world`, which the mesh borrows and which must outlive it. num_experts is 0
-  // for a dense model. An unset expert degree becomes gcd(ranks, num_experts). Throws ConfigError
-  // when the degrees do not fit.
-  Mesh(Communicator& world, const MeshDegrees& degrees, int num_experts);
+  // **Collective** over `world`, which the mesh borrows and which must outlive it. Throws
+  // CheckError unless the shape is one of as many ranks.
+  Mesh(Communicator& world, const MeshShape& shape);
 
-  Communicator& world() const { return *world_; }
+  // All ranks of the job, in host memory: for what ranks agree on and tell each other. Data never
+  // travels here, so that the two never wait for each other's turn.
+  Communicator& control() const { return *control_; }
+
+  // The ranks that this rank shares the axis with, for data.
+  Communicator& along(Axis axis) const { return *groups_[static_cast<size_t>(axis)]; }
   // Ranks that see different tokens; dense gradients are summed over it.
-  Communicator& data() const { return *world_; }
+  Communicator& data() const { return along(Axis::kData); }
   // Ranks that together hold all experts; tokens are exchanged over it.
-  Communicator& expert() const { return *expert_; }
+  Communicator& expert() const { return along(Axis::kExpert); }
   // Ranks that hold the same experts; expert gradients are summed over it.
-  Communicator& expert_data() const { return *expert_data_; }
+  Communicator& expert_data() const { return along(Axis::kExpertData); }
 
+  const MeshShape& shape() const { return shape_; }
   // This rank's place on each axis.
-  Layout layout() const;
-  // The ranks that this rank shares the axis with.
-  Communicator& along(Axis axis) const;
-
-  // The degrees for a world of `ranks`, without making groups: for `inspect`. Throws ConfigError.
-  struct Shape {
-    int data, expert, expert_data;
-  };
-  static Shape resolve(int ranks, const MeshDegrees& degrees, int num_experts);
+  Layout layout() const { return shape_.layout(control_->rank()); }
 
   // A few lines: degrees, and which ranks form each group.
   std::string describe() const;
 
  private:
-  Communicator* world_;
-  std::unique_ptr<Communicator> expert_;
-  std::unique_ptr<Communicator> expert_data_;
+  Communicator* control_;
+  MeshShape shape_;
+  std::array<std::unique_ptr<Communicator>, kAllAxes.size()> groups_;  // by axis
 };
 
 }  // namespace switchyard::parallel

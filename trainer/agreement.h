@@ -1,6 +1,6 @@
 #pragma once
 // Work that succeeds on all ranks or fails on all ranks with the same error, so that nobody goes on
-// alone into the next collective.
+// alone into the next collective. The group is one for control, as Mesh::control() is.
 
 #include <functional>
 #include <optional>

@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/seconds.h"
+#include "core/config/mesh_shape.h"
 #include "models/inspect/cost.h"
 #include "models/inspect/memory.h"
 #include "trainer/log/speedometer.h"
@@ -83,7 +84,9 @@ StepBench bench_step(config::RunConfig config, parallel::Communicator& world, in
                       models::flops_per_token(config.model(), models::sequence_lengths(config));
   bench.machine_flops = std::max(rate, peak_rate(models::compute_type(config), world));
   bench.mfu = rate / bench.machine_flops;
-  bench.memory_formula_bytes = models::memory_plan(config, world.size()).total();
+  bench.memory_formula_bytes =
+      models::memory_plan(config, config::mesh_shape(config.mesh(), config.model(), world.size()))
+          .total();
   world.barrier("bench done");
   if (world.rank() == 0) std::filesystem::remove_all(RunFolder(config).path);
   return bench;

@@ -134,7 +134,7 @@ std::string generate(ModelInstance& instance, const Tokenizer& tokenizer, const 
   for (int64_t i = 0; i < options.max_tokens; ++i) {
     const at::Tensor logits = read(instance.model, input, state);
     const int32_t next =
-        agreed_token(sample_token(logits[0], options, random.uniform(i)), instance.mesh.world());
+        agreed_token(sample_token(logits[0], options, random.uniform(i)), instance.mesh.control());
     if (next == tokenizer.end_of_document()) break;
     generated.push_back(next);
     input = {next};

@@ -2,8 +2,8 @@
 
 #include <type_traits>
 
+#include "core/config/mesh_shape.h"
 #include "core/tensor/aten.h"
-#include "models/mesh_degrees.h"
 #include "optim/weight_decay.h"
 
 namespace switchyard::trainer {
@@ -22,8 +22,7 @@ at::Tensor copy(const std::vector<T>& values, int64_t sequences, at::ScalarType 
 }  // namespace
 
 ModelInstance::ModelInstance(const config::RunConfig& config, parallel::Communicator& world)
-    : mesh(world, models::mesh_degrees(config.mesh()),
-           config.model().has_moe() ? config.model().moe().num_experts() : 0),
+    : mesh(world, config::mesh_shape(config.mesh(), config.model(), world.size())),
       model(Scope(parameters, mesh.layout()), config.model(), mesh) {
   optim::choose_weight_decay(config.optimizer(), parameters);
   parameters.allocate(models::compute_type(config));

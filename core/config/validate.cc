@@ -5,6 +5,7 @@
 #include "core/config/compatibility.h"
 #include "core/config/fields.h"
 #include "core/config/layers.h"
+#include "core/config/mesh_shape.h"
 #include "core/config/unused_fields.h"
 #include "core/config/validate_rules.h"
 
@@ -45,36 +46,8 @@ void check_batch(const RunConfig& config, int num_ranks, Findings& findings) {
         group, sequences / ranks, train.global_batch(), train.accumulation(), ranks);
 }
 
-void check_expert_degree(const RunConfig& config, int num_ranks, Findings& findings) {
-  const int expert = config.mesh().expert();
-  if (expert < 1) return;
-  const int num_experts = config.model().moe().num_experts();
-  if (!config.model().has_moe() && expert > 1)
-    findings.add(
-        "mesh.expert ({}) must be 1 or unset, as the model has no experts; remove it or "
-        "set model.moe",
-        expert);
-  if (config.model().has_moe() && num_experts > 0 && num_experts % expert != 0)
-    findings.add("mesh.expert ({}) must divide model.moe.num_experts ({}); choose a divisor",
-                 expert, num_experts);
-  if (num_ranks > 0 && num_ranks % expert != 0)
-    findings.add(
-        "mesh.expert ({}) must divide the number of ranks ({}); choose a divisor or start "
-        "more ranks",
-        expert, num_ranks);
-}
-
-void check_mesh(const RunConfig& config, int num_ranks, Findings& findings) {
-  check_expert_degree(config, num_ranks, findings);
-  const int data = config.mesh().data(), expert = config.mesh().expert();
-  if (data < 1) return;
-  if (num_ranks > 0 && data != num_ranks)
-    findings.add(
-        "mesh.data ({}) must equal the number of ranks ({}), as every rank takes its own "
-        "share of the batch; leave it out to follow the ranks",
-        data, num_ranks);
-  if (num_ranks == 0 && expert > 0 && data % expert != 0)
-    findings.add("mesh.expert ({}) must divide mesh.data ({}); change one of them", expert, data);
+void append(const std::vector<std::string>& lines, Findings& findings) {
+  findings.lines.insert(findings.lines.end(), lines.begin(), lines.end());
 }
 
 void check_rates(const RunConfig& config, Findings& findings) {
@@ -169,11 +142,10 @@ void check_values(const RunConfig& config, int num_ranks, Findings& findings) {
   check_data(config, findings);
   check_rates(config, findings);
   check_batch(config, num_ranks, findings);
-  check_mesh(config, num_ranks, findings);
+  append(mesh_problems(config.mesh(), config.model(), num_ranks), findings);
   check_log(config.log(), findings);
   check_sizes(config, findings);
-  const std::vector<std::string> unused = unused_fields(config);
-  findings.lines.insert(findings.lines.end(), unused.begin(), unused.end());
+  append(unused_fields(config), findings);
 }
 
 std::vector<std::string> broken_rules(const RunConfig& config, int num_ranks) {

@@ -78,8 +78,6 @@ constexpr IntegerRange kIntegers[] = {
     {"optimizer.warmup_steps", 0},
     {"optimizer.hold_steps", 0},
     {"optimizer.adafactor.least_factored_dim", 1},
-    {"mesh.data", 1},
-    {"mesh.expert", 1},
     {"eval.every", 0},
     {"eval.sequences", 1},
     {"checkpoint.every", 0},

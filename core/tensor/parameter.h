@@ -16,8 +16,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "core/base/layout.h"
 #include "core/tensor/gradient_sink.h"
-#include "core/tensor/layout.h"
 
 namespace switchyard {
 

@@ -24,14 +24,6 @@ Slice held(const Parameter& parameter, int dim, int64_t count) {
 
 }  // namespace
 
-Slice share_of(int64_t count, const Place& place) {
-  SY_CHECK(
-      place.size > 0 && count % place.size == 0 && place.index >= 0 && place.index < place.size,
-      "{} things cannot be dealt to rank {} of {}", count, place.index, place.size);
-  const int64_t each = count / place.size;
-  return {place.index * each, (place.index + 1) * each};
-}
-
 std::vector<Piece> Parameter::pieces() const {
   Piece piece{0, {std::vector<int64_t>(shape.size()), shape}, {}};
   for (size_t dim = 0; dim < shape.size(); ++dim) {

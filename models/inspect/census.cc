@@ -32,7 +32,7 @@ constexpr Rule kRules[] = {
 ParameterTable parameters_of(const config::Model& model, const Layout& layout = {}) {
   ParameterTable table;
   const auto world = parallel::make_single();
-  const parallel::Mesh mesh(*world, {}, model.has_moe() ? model.moe().num_experts() : 0);
+  const parallel::Mesh mesh(*world, MeshShape());
   const Model whole(Scope(table, layout), model, mesh);
   return table;
 }
@@ -139,12 +139,10 @@ Census census(const config::Model& model) {
   return result;
 }
 
-Memory memory_per_rank(const config::RunConfig& config, int expert_degree) {
+Memory memory_per_rank(const config::RunConfig& config, const MeshShape& mesh) {
   const config::ComputeType compute = config.runtime().compute();
   int64_t parameters = 0, trained = 0, moments = 0;
-  Layout layout;
-  layout[Axis::kExpert].size = expert_degree;
-  const ParameterTable table = parameters_of(config.model(), layout);
+  const ParameterTable table = parameters_of(config.model(), mesh.layout(0));
   for (const Parameter& parameter : table.parameters()) {
     const int64_t local = parameter.local_count();
     parameters += local;

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/layout.h"
 #include "core/config/run_config.pb.h"
 
 namespace switchyard::models {
@@ -43,6 +44,6 @@ struct Memory {
 // Bytes per parameter that trains, with AdamW: BF16 2 + 4 + 4 + 8 (value, float32 master, gradient,
 // two moments), FP32 4 + 0 + 4 + 8, FP64 8 + 0 + 8 + 16. Other optimizers have moments of their own
 // sizes.
-Memory memory_per_rank(const config::RunConfig& config, int expert_degree);
+Memory memory_per_rank(const config::RunConfig& config, const MeshShape& mesh);
 
 }  // namespace switchyard::models

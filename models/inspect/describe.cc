@@ -4,15 +4,16 @@
 #include <cmath>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include "core/base/errors.h"
 #include "core/base/grouped.h"
 #include "core/config/fields.h"
 #include "core/config/layers.h"
+#include "core/config/mesh_shape.h"
 #include "models/inspect/cost.h"
 #include "models/inspect/memory.h"
-#include "models/mesh_degrees.h"
 #include "models/moe/losses/loss_terms.h"
 
 namespace switchyard::models {
@@ -20,11 +21,6 @@ namespace switchyard::models {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-parallel::Mesh::Shape mesh_shape(const config::RunConfig& config, int ranks) {
-  return parallel::Mesh::resolve(ranks, mesh_degrees(config.mesh()),
-                                 config.model().moe().num_experts());
-}
 
 std::string layers_text(const config::Model& model) {
   const int layers = model.num_layers(), moe_layers = config::num_lasting_moe_layers(model);
@@ -148,9 +144,9 @@ std::string time_text(const config::RunConfig& config, double product_rate) {
 }
 
 // Without a batch nothing is known of activations.
-std::string memory_text(const config::RunConfig& config, const parallel::Mesh::Shape& mesh) {
+std::string memory_text(const config::RunConfig& config, const MeshShape& mesh) {
   if (has_batch(config)) {
-    const MemoryPlan plan = memory_plan(config, mesh.data);
+    const MemoryPlan plan = memory_plan(config, mesh);
     return fmt::format(
         "batch   {} sequences of {} = {} tokens per step, {} micro-batch(es)\n"
         "\nmemory of a rank at its peak, by estimate; it has {} parameters\n{}\n",
@@ -158,7 +154,7 @@ std::string memory_text(const config::RunConfig& config, const parallel::Mesh::S
         grouped(tokens_per_step(config)), config.train().accumulation(),
         grouped(plan.parameters.parameters), describe_memory(config, plan));
   }
-  const Memory memory = memory_per_rank(config, mesh.expert);
+  const Memory memory = memory_per_rank(config, mesh);
   return fmt::format(
       "memory  {} per rank, without activations: {} parameters; {} values {}, master {}, gradients "
       "{}, moments {}\n\n",
@@ -170,13 +166,15 @@ std::string memory_text(const config::RunConfig& config, const parallel::Mesh::S
       format_bytes(static_cast<double>(memory.moment_bytes)));
 }
 
-std::string inspect_text(const config::RunConfig& config, const parallel::Mesh::Shape& mesh,
+std::string inspect_text(const config::RunConfig& config, const MeshShape& mesh,
                          double product_rate) {
   std::string text =
       fmt::format("run     {}\nmodel   {}\n\n", config.name(), model_line(config.model()));
   text += census_text(census(config.model())) + "\n" + flops_text(config) + "\n";
-  text += fmt::format("mesh    {} rank(s): data {}, expert {}, expert_data {}\n", mesh.data,
-                      mesh.data, mesh.expert, mesh.expert_data);
+  std::vector<std::string> degrees;
+  for (const Axis axis : kAllAxes)
+    degrees.push_back(fmt::format("{} {}", name_of(axis), mesh.size(axis)));
+  text += fmt::format("mesh    {} rank(s): {}\n", mesh.ranks(), fmt::join(degrees, ", "));
   text += memory_text(config, mesh);
   if (product_rate > 0)
     text += time_text(config, product_rate);
@@ -199,8 +197,8 @@ Json parameters_json(const Census& counts) {
   return json;
 }
 
-Json memory_json(const config::RunConfig& config, const parallel::Mesh::Shape& mesh) {
-  const Memory kept = memory_per_rank(config, mesh.expert);
+Json memory_json(const config::RunConfig& config, const MeshShape& mesh) {
+  const Memory kept = memory_per_rank(config, mesh);
   Json json = {{"parameters", kept.parameters},
                {"value_bytes", kept.value_bytes},
                {"master_bytes", kept.master_bytes},
@@ -208,7 +206,7 @@ Json memory_json(const config::RunConfig& config, const parallel::Mesh::Shape& m
                {"moment_bytes", kept.moment_bytes}};
   double total = static_cast<double>(kept.total_bytes());
   if (has_batch(config)) {
-    const MemoryPlan plan = memory_plan(config, mesh.data);
+    const MemoryPlan plan = memory_plan(config, mesh);
     json["activation_bytes"] = std::llround(plan.activations);
     json["transient_bytes"] = std::llround(plan.transient);
     json["batch_bytes"] = std::llround(plan.batches);
@@ -219,10 +217,11 @@ Json memory_json(const config::RunConfig& config, const parallel::Mesh::Shape& m
   return json;
 }
 
-Json inspect_json(const config::RunConfig& config, const parallel::Mesh::Shape& mesh,
-                  double product_rate) {
+Json inspect_json(const config::RunConfig& config, const MeshShape& mesh, double product_rate) {
   const SequenceLengths lengths = sequence_lengths(config);
   Json forward = Json::object(), terms = Json::array();
+  Json degrees = {{"ranks", mesh.ranks()}};
+  for (const Axis axis : kAllAxes) degrees[name_of(axis)] = mesh.size(axis);
   for (const FlopTerm& term : forward_flops(config.model(), lengths))
     forward[term.name] = term.flops;
   for (const LossTerm& term : losses(config))
@@ -237,11 +236,7 @@ Json inspect_json(const config::RunConfig& config, const parallel::Mesh::Shape& 
       {"flops_per_token", flops_per_token(config.model(), lengths)},
       {"forward_flops_per_token", forward},
       {"tokens_per_step", has_batch(config) ? Json(tokens_per_step(config)) : Json(nullptr)},
-      {"mesh",
-       {{"ranks", mesh.data},
-        {"data", mesh.data},
-        {"expert", mesh.expert},
-        {"expert_data", mesh.expert_data}}},
+      {"mesh", degrees},
       {"memory_per_rank", memory_json(config, mesh)},
       {"losses", terms},
       {"schedules", schedules}};
@@ -330,7 +325,7 @@ std::string describe_schedules(const config::RunConfig& config) {
 
 std::string inspect_config(const config::RunConfig& config, int ranks, bool json,
                            double product_rate) {
-  const parallel::Mesh::Shape mesh = mesh_shape(config, ranks);
+  const MeshShape mesh = config::mesh_shape(config.mesh(), config.model(), ranks);
   return json ? inspect_json(config, mesh, product_rate).dump(2) + "\n"
               : inspect_text(config, mesh, product_rate);
 }

@@ -7,7 +7,6 @@
 
 #include "core/config/layers.h"
 #include "models/inspect/cost.h"
-#include "models/mesh_degrees.h"
 
 namespace switchyard::models {
 namespace {
@@ -44,19 +43,17 @@ struct Load {
   double tokens() const { return sequences * length; }
 };
 
-Load load_of(const config::RunConfig& config, int ranks) {
+Load load_of(const config::RunConfig& config, const MeshShape& mesh) {
   const config::Model& model = config.model();
   const SequenceLengths lengths = sequence_lengths(config);
-  const parallel::Mesh::Shape mesh =
-      parallel::Mesh::resolve(ranks, mesh_degrees(config.mesh()), model.moe().num_experts());
-  const double sequences =
-      double{1} * config.train().global_batch() / config.train().accumulation() / ranks;
+  const double sequences = double{1} * config.train().global_batch() /
+                           config.train().accumulation() / mesh.size(Axis::kData);
   return {model,
           element_sizes(config),
           std::max(1.0, sequences),
           static_cast<double>(lengths.sequence),
           static_cast<double>(lengths.target),
-          double{1} * model.moe().num_experts() / mesh.expert};
+          double{1} * model.moe().num_experts() / mesh.size(Axis::kExpert)};
 }
 
 // What the first product of an FFN leaves for backward.
@@ -255,18 +252,14 @@ double MemoryPlan::total() const {
          program;
 }
 
-MemoryPlan memory_plan(const config::RunConfig& config, int ranks) {
-  const Load load = load_of(config, ranks);
-  const int expert_degree = parallel::Mesh::resolve(ranks, mesh_degrees(config.mesh()),
-                                                    config.model().moe().num_experts())
-                                .expert;
+MemoryPlan memory_plan(const config::RunConfig& config, const MeshShape& mesh) {
+  const Load load = load_of(config, mesh);
   constexpr double kBytesPerToken = 12, kSteps = 4;  // id, target, document; steps ahead
   constexpr double kProgram = 40 << 20;
   const double tokens =
       (load.tokens() + load.sequences * load.target) * std::max(1, config.train().accumulation());
-  return {memory_per_rank(config, expert_degree), activations_of(config, load),
-          transient_of(config, load), kBytesPerToken * kSteps * tokens,
-          kProgram + kernel_bytes(config, load)};
+  return {memory_per_rank(config, mesh), activations_of(config, load), transient_of(config, load),
+          kBytesPerToken * kSteps * tokens, kProgram + kernel_bytes(config, load)};
 }
 
 std::string format_bytes(double bytes) {

@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "core/base/layout.h"
 #include "core/config/run_config.pb.h"
 #include "models/inspect/census.h"
 
@@ -27,7 +28,7 @@ struct MemoryPlan {
 // and for attention that keeps its scores. Routing that is far from even needs more. Unset,
 // runtime.bfloat16_products counts as NATIVE, float32_products as MKL. ConfigError if the mesh does
 // not fit the ranks.
-MemoryPlan memory_plan(const config::RunConfig& config, int ranks);
+MemoryPlan memory_plan(const config::RunConfig& config, const MeshShape& mesh);
 
 // "12.3 MiB", "4.56 GiB".
 std::string format_bytes(double bytes);

@@ -118,7 +118,7 @@ TEST(Parameters, TellNormsAndTheEmbeddingFromTheRest) {
   const auto world = parallel::make_single();
   for (const auto tiny : {tiny_config, tiny_lstm_lm, tiny_encoder_decoder, tiny_local_experts}) {
     const config::RunConfig config = tiny();
-    const parallel::Mesh mesh(*world, {}, config.model().moe().num_experts());
+    const parallel::Mesh mesh(*world, MeshShape());
     ParameterTable table;
     const models::Model model(Scope(table), config.model(), mesh);
     for (const Parameter& parameter : table.parameters()) {

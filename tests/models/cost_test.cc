@@ -176,9 +176,10 @@ TEST(Memory, CutsOnlyTheExpertsOverTheExpertDegree) {
   config::RunConfig wide = config;
   wide.mutable_runtime()->set_compute(config::FP32);
   const int64_t whole = 19'933'440, experts = 14'942'208;
-  EXPECT_EQ(memory_per_rank(wide, 1).total_bytes(), whole * 16);
-  EXPECT_EQ(memory_per_rank(config, 1).total_bytes(), whole * 18);
-  EXPECT_EQ(memory_per_rank(config, 4).parameters, whole - experts * 3 / 4);
+  EXPECT_EQ(memory_per_rank(wide, MeshShape()).total_bytes(), whole * 16);
+  EXPECT_EQ(memory_per_rank(config, MeshShape()).total_bytes(), whole * 18);
+  EXPECT_EQ(memory_per_rank(config, MeshShape({.data = 4, .expert = 4})).parameters,
+            whole - experts * 3 / 4);
 }
 
 TEST(Losses, AreStatedAsFormulasWithTheirScope) {

@@ -17,7 +17,7 @@ constexpr int64_t kExperts = 4;
 // Two MoE layers' tables, with experts spread over the mesh.
 struct Layers {
   Layers(parallel::Communicator& world, int expert_ranks)
-      : mesh(world, {.expert = expert_ranks}, kExperts) {
+      : mesh(world, MeshShape({.data = world.size(), .expert = expert_ranks})) {
     moe.set_num_experts(kExperts);
     moe.set_dead_expert_action(config::REINITIALIZE);
     moe.set_dead_expert_noise(0.1);

@@ -19,7 +19,7 @@ template <typename Architecture>
 struct Instance {
   explicit Instance(const config::Model& config)
       : world(parallel::make_single()),
-        mesh(*world, {}, config.has_moe() ? config.moe().num_experts() : 0),
+        mesh(*world, MeshShape()),
         model(Scope(table), config, mesh) {
     table.allocate(at::kDouble);
     table.initialize(5);

@@ -33,7 +33,7 @@ config::Model with_switch_attention() {
 struct Instance {
   explicit Instance(const config::Model& config)
       : world(parallel::make_single()),
-        mesh(*world, {}, config.moe().num_experts()),
+        mesh(*world, MeshShape()),
         model(Scope(table), config, mesh) {
     table.allocate(at::kDouble);
     table.initialize(5);

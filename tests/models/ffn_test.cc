@@ -199,7 +199,7 @@ TEST(Stacking, AddsADenseSubLayerBesideEachMoeSubLayerOnly) {
   config::Model model = everything(config::DENSE_AFTER).model();
   model.mutable_moe()->set_first_layer(1);
   const auto world = parallel::make_single();
-  const parallel::Mesh mesh(*world, {}, 4);
+  const parallel::Mesh mesh(*world, MeshShape());
   ParameterTable table;
   const Decoder decoder(Scope(table), model, mesh);
   const auto has = [&](const std::string& name) {

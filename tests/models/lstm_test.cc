@@ -145,7 +145,7 @@ TEST(LstmLm, HasTheGradientsOfFiniteDifferences) {
   model.mutable_moe()->set_z_loss_coefficient(0);
   model.mutable_moe()->mutable_router()->set_noise(config::LEARNED_NOISE);
   const auto world = parallel::make_single();
-  const parallel::Mesh mesh(*world, {}, model.moe().num_experts());
+  const parallel::Mesh mesh(*world, MeshShape());
   ParameterTable table;
   const LstmLm instance(Scope(table), model, mesh);
   table.allocate(at::kDouble);

@@ -5,6 +5,7 @@
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
+#include "core/config/mesh_shape.h"
 #include "models/moe/placement/capacity.h"
 #include "parallel/single.h"
 #include "parallel/thread.h"
@@ -24,7 +25,7 @@ constexpr int64_t kTokens = 24, kGroup = 12;
 struct Layer {
   Layer(const config::Model& model, parallel::Communicator& world,
         at::ScalarType type = at::kDouble)
-      : mesh(world, {}, model.moe().num_experts()),
+      : mesh(world, config::mesh_shape({}, model, world.size())),
         layer(Scope(table, mesh.layout()) / "moe", model, mesh, 0, 0) {
     table.allocate(type);
     table.initialize(7);

@@ -65,7 +65,7 @@ template <typename Model>
 struct Instance {
   explicit Instance(const config::Model& config)
       : world(parallel::make_single()),
-        mesh(*world, {}, config.moe().num_experts()),
+        mesh(*world, MeshShape()),
         model(Scope(table), config, mesh) {
     table.allocate(at::kDouble);
     fill(table);

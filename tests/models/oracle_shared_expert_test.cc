@@ -31,7 +31,7 @@ config::Model model_with(const std::string& shared, const std::string& moe) {
 struct Instance {
   explicit Instance(const config::Model& model)
       : world(parallel::make_single()),
-        mesh(*world, {}, model.moe().num_experts()),
+        mesh(*world, MeshShape()),
         layer(Scope(table, mesh.layout()) / "moe", model, mesh, 0, 0) {
     table.allocate(at::kDouble);
     oracle::fill(table);

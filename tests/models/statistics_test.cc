@@ -11,6 +11,7 @@
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
+#include "core/config/mesh_shape.h"
 #include "models/moe/losses/balance.h"
 #include "models/moe/losses/router_losses.h"
 #include "models/moe/moe_layer.h"
@@ -197,7 +198,7 @@ struct LayerLosses {
 };
 LayerLosses layer_losses(const config::Model& model, parallel::Communicator& world, int64_t first,
                          int64_t tokens, int64_t tokens_in_step) {
-  const parallel::Mesh mesh(world, {}, model.moe().num_experts());
+  const parallel::Mesh mesh(world, config::mesh_shape({}, model, world.size()));
   ParameterTable table;
   const MoeLayer layer(Scope(table, mesh.layout()) / "moe", model, mesh, 0, 0);
   table.allocate(at::kDouble);

@@ -25,7 +25,7 @@ struct Projections {
     model.mutable_moe()->mutable_router()->set_input_jitter(0);
     model.mutable_moe()->mutable_capacity()->set_policy(config::NO_DROP);
     world = parallel::make_single();
-    mesh.emplace(*world, parallel::MeshDegrees{}, model.moe().num_experts());
+    mesh.emplace(*world, MeshShape());
     layer.emplace(Scope(table, mesh->layout()) / "attention", model, *mesh, 0, 0);
     table.allocate(at::kDouble);
     table.initialize(3);

@@ -53,7 +53,7 @@ struct TiedEmbeddings : ::testing::TestWithParam<Case> {
   }
 
   std::unique_ptr<parallel::Communicator> world = parallel::make_single();
-  parallel::Mesh mesh{*world, {}, 0};
+  parallel::Mesh mesh{*world, MeshShape()};
   ParameterTable table;
   Model model{Scope(table), config().model(), mesh};
   StepContext context;

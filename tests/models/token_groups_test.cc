@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/config/mesh_shape.h"
 #include "core/tensor/aten.h"
 #include "models/moe/moe_layer.h"
 #include "parallel/single.h"
@@ -50,7 +51,7 @@ config::Model model_with(config::GroupRule rule, int max_group_tokens) {
 
 struct Layer {
   Layer(const config::Model& model, parallel::Communicator& world)
-      : mesh(world, {}, model.moe().num_experts()),
+      : mesh(world, config::mesh_shape({}, model, world.size())),
         layer(Scope(table, mesh.layout()) / "moe", model, mesh, 0, 0) {
     table.allocate(at::kDouble);
     table.initialize(7);

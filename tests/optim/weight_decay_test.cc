@@ -30,7 +30,7 @@ std::map<std::string, double> decayed(config::Optimizer options) {
   options.set_kind(config::SGD);
   options.set_weight_decay(1);  // another before
   const auto world = parallel::make_single();
-  const parallel::Mesh mesh(*world, {}, 0);
+  const parallel::Mesh mesh(*world, MeshShape());
   const auto optimizer = make_optimizer(options, table.groups(), mesh);
   optimizer->set_weight_decay(kDecay);
   optimizer->step(kRate, 0);

@@ -3,6 +3,7 @@
 // (step, name, global element), so that they are alike on every mesh.
 
 #include <cmath>
+#include <numeric>
 #include <string>
 
 #include "core/tensor/aten.h"
@@ -16,7 +17,8 @@ inline constexpr int kNumExperts = 4;
 
 struct Weights {
   explicit Weights(parallel::Communicator& world, at::ScalarType type = at::kDouble)
-      : mesh(world, {}, kNumExperts),
+      : mesh(world,
+             MeshShape({.data = world.size(), .expert = std::gcd(world.size(), kNumExperts)})),
         matrix(Scope(table).matrix("matrix", {4, 9}, {Init::kNormal, 0.5})),
         narrow(Scope(table).matrix("narrow", {2, 9}, {Init::kNormal, 1e-5})),
         norm(Scope(table).vector("norm", {5}, Use::kScale, {Init::kConstant, 1})),

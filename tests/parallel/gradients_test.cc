@@ -26,7 +26,7 @@ struct Model {
                     .of_experts(kExperts)
                     .vector("experts", {kWidth}, Use::kShift, {})) {
     table.allocate(type);
-    const int rank = mesh.world().rank();
+    const int rank = mesh.control().rank();
     for (int64_t i = 0; i < kWidth; ++i) {
       dense.grad[i] = dense_element(rank, i);
       const Slice held = *experts.experts();
@@ -52,9 +52,7 @@ double summed_expert(const Mesh& mesh, int64_t e, int64_t i) {
 }
 
 void expect_direct_sums(Communicator& world, int expert_degree, at::ScalarType type) {
-  MeshDegrees degrees;
-  degrees.expert = expert_degree;
-  const Mesh mesh(world, degrees, kExperts);
+  const Mesh mesh(world, MeshShape({.data = kRanks, .expert = expert_degree}));
   Model model(mesh, type);
   reduce_gradients(model.table.groups(), mesh);
 
@@ -103,7 +101,7 @@ TEST(Gradients, AreNotReducedBeforeTheyAreComplete) {
 
 TEST(GradientNorm, CountsEveryElementOfSeveralBlocks) {
   ThreadGroup(1).run([](Communicator& world) {
-    const Mesh mesh(world, {}, 0);
+    const Mesh mesh(world, MeshShape());
     ParameterTable table;
     Parameter& large = Scope(table).matrix("large", {3, 70'001}, {});
     table.allocate(at::kFloat);

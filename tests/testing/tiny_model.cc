@@ -1,6 +1,7 @@
 #include "tests/testing/tiny_model.h"
 
 #include "core/config/layers.h"
+#include "core/config/mesh_shape.h"
 #include "core/data/case_source.h"
 #include "core/data/loader.h"
 #include "core/data/span_corruption.h"
@@ -236,9 +237,7 @@ config::RunConfig tiny_local_experts() {
 
 TrainingTrace train_tiny(const config::RunConfig& config, parallel::Communicator& world,
                          int steps) {
-  parallel::MeshDegrees degrees;
-  if (config.mesh().has_expert()) degrees.expert = config.mesh().expert();
-  const parallel::Mesh mesh(world, degrees, config.model().moe().num_experts());
+  const parallel::Mesh mesh(world, config::mesh_shape(config.mesh(), config.model(), world.size()));
   ParameterTable table;
   const models::Model model(Scope(table, mesh.layout()), config.model(), mesh);
   table.allocate(models::compute_type(config));

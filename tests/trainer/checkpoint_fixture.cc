@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <numeric>
 
 #include <gtest/gtest.h>
 
@@ -21,8 +22,10 @@ config::RunConfig debug_config() {
 }
 
 TinyModel::TinyModel(parallel::Communicator& world, at::ScalarType compute,
-                     const parallel::MeshDegrees& degrees)
-    : mesh(world, degrees, kNumExperts) {
+                     std::optional<int> expert_degree)
+    : mesh(world,
+           MeshShape({.data = world.size(),
+                      .expert = expert_degree.value_or(std::gcd(world.size(), kNumExperts))})) {
   const Scope root(table, mesh.layout());
   root.table("embedding", {6, 5}, {});
   root.vector("norm", {5}, Use::kScale, {});
@@ -58,17 +61,17 @@ TrainingState state_at(int64_t step) {
 }
 
 void save_step(parallel::Communicator& world, const std::string& folder, int64_t step,
-               const FileSystem& files, const parallel::MeshDegrees& degrees) {
-  TinyModel model(world, at::kFloat, degrees);
+               const FileSystem& files, std::optional<int> expert_degree) {
+  TinyModel model(world, at::kFloat, expert_degree);
   model.fill(static_cast<uint64_t>(step));
   save_checkpoint(files, folder, {debug_config(), model.table, *model.optimizer, state_at(step)},
                   model.mesh, /*keep=*/2);
 }
 
 void save_step_by(int ranks, const std::string& folder, int64_t step,
-                  const parallel::MeshDegrees& degrees) {
+                  std::optional<int> expert_degree) {
   parallel::ThreadGroup(ranks).run(
-      [&](parallel::Communicator& world) { save_step(world, folder, step, {}, degrees); });
+      [&](parallel::Communicator& world) { save_step(world, folder, step, {}, expert_degree); });
 }
 
 void expect_holds(const std::string& path, int64_t step, parallel::Communicator& world,

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,7 +27,7 @@ config::RunConfig debug_config();
 // A dense matrix, a norm and two stacks of four experts, with an optimizer.
 struct TinyModel {
   explicit TinyModel(parallel::Communicator& world, at::ScalarType compute = at::kFloat,
-                     const parallel::MeshDegrees& degrees = {});
+                     std::optional<int> expert_degree = {});
 
   // Weights from the seed, moments from the weights; alike on every mesh.
   void fill(uint64_t seed);
@@ -41,10 +42,10 @@ TrainingState state_at(int64_t step);
 
 // **Collective.** Saves the model filled with the seed `step`, keeping two.
 void save_step(parallel::Communicator& world, const std::string& folder, int64_t step,
-               const FileSystem& files = {}, const parallel::MeshDegrees& degrees = {});
+               const FileSystem& files = {}, std::optional<int> expert_degree = {});
 // The same by that many threads; without degrees all experts are spread.
 void save_step_by(int ranks, const std::string& folder, int64_t step,
-                  const parallel::MeshDegrees& degrees = {});
+                  std::optional<int> expert_degree = {});
 
 // Loads `path` into a fresh model and compares every byte with the seed `step`'s.
 void expect_holds(const std::string& path, int64_t step, parallel::Communicator& world,

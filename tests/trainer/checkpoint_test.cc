@@ -30,7 +30,7 @@ struct Layout {
 constexpr Layout kLayouts[] = {{1, 1}, {2, 1}, {2, 2}, {4, 1}, {4, 2}, {4, 4}};
 
 void save_in(const Layout& layout, const std::string& folder, int64_t step) {
-  save_step_by(layout.ranks, folder, step, {.data = {}, .expert = layout.expert});
+  save_step_by(layout.ranks, folder, step, layout.expert);
 }
 
 TEST(Checkpoint, LoadsEveryByteOnAnyNumberOfRanks) {

@@ -10,7 +10,6 @@
 
 #include "core/base/dtype.h"
 #include "core/base/errors.h"
-#include "parallel/mesh.h"
 #include "trainer/checkpoint/training_state.h"
 
 namespace switchyard::trainer {
@@ -44,7 +43,9 @@ struct Inventory {
 
 struct Manifest {
   int num_ranks = 0;
-  parallel::Mesh::Shape mesh{};
+  struct Degrees {
+    int data = 0, expert = 0, expert_data = 0;
+  } mesh;
   Inventory inventory;
   TrainingState state;
 };

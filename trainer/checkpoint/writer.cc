@@ -62,11 +62,11 @@ void write_text(const FileSystem& files, const std::string& folder, const std::s
 Inventory write_share(const FileSystem& files, const std::string& folder,
                       const CheckpointContent& content, const parallel::Mesh& mesh) {
   Inventory inventory;
-  write_shard(files, folder, shard_name("weights", mesh.world()), stored_weights(content.table),
+  write_shard(files, folder, shard_name("weights", mesh.control()), stored_weights(content.table),
               mesh, inventory);
-  write_shard(files, folder, shard_name("optimizer", mesh.world()), stored_state(content.optimizer),
-              mesh, inventory);
-  if (mesh.world().rank() == 0) {
+  write_shard(files, folder, shard_name("optimizer", mesh.control()),
+              stored_state(content.optimizer), mesh, inventory);
+  if (mesh.control().rank() == 0) {
     write_text(files, folder, kConfigFile, config::to_text(content.config), inventory);
   }
   return inventory;
@@ -154,7 +154,7 @@ void remove_quietly(const FileSystem& files, const std::string& path) {
 void write_and_commit(const FileSystem& files, const std::string& temporary,
                       const std::string& target, const CheckpointContent& content,
                       const parallel::Mesh& mesh) {
-  parallel::Communicator& world = mesh.world();
+  parallel::Communicator& world = mesh.control();
   const bool is_first = world.rank() == 0;
   agree(world, "checkpoint folder", [&] {
     if (is_first) files.create_directory(temporary);
@@ -182,8 +182,8 @@ void save_checkpoint(const FileSystem& files, const std::string& folder,
                      const CheckpointContent& content, const parallel::Mesh& mesh, int keep) {
   SY_CHECK(keep >= 2, "keep ({}) must be at least 2: the newest may turn out damaged", keep);
   const std::string target = step_path(folder, content.state.step);
-  const std::string temporary = fmt::format("{}.tmp-{}", target, random_id(mesh.world()));
-  const bool is_first = mesh.world().rank() == 0;
+  const std::string temporary = fmt::format("{}.tmp-{}", target, random_id(mesh.control()));
+  const bool is_first = mesh.control().rank() == 0;
   try {
     write_and_commit(files, temporary, target, content, mesh);
   } catch (const CommError&) {

@@ -25,7 +25,7 @@ double peak_memory_bytes() {
 Speedometer::Speedometer(const config::RunConfig& config, const parallel::Mesh& mesh)
     : mesh_(&mesh),
       flops_per_token_(models::flops_per_token(config.model(), models::sequence_lengths(config))),
-      peak_(peak_rate(models::compute_type(config), mesh.world())) {
+      peak_(peak_rate(models::compute_type(config), mesh.control())) {
   restart();
 }
 

@@ -7,6 +7,7 @@
 
 #include "core/base/errors.h"
 #include "core/base/log.h"
+#include "core/config/mesh_shape.h"
 #include "models/inspect/memory.h"
 #include "trainer/machine/available_memory.h"
 
@@ -35,7 +36,8 @@ std::string advice(const config::RunConfig& config) {
 }  // namespace
 
 void check_memory(const config::RunConfig& config, parallel::Communicator& world, int local_ranks) {
-  const models::MemoryPlan plan = models::memory_plan(config, world.size());
+  const models::MemoryPlan plan =
+      models::memory_plan(config, config::mesh_shape(config.mesh(), config.model(), world.size()));
   const Memory memory = look_at_memory();
   const Finding mine{static_cast<double>(memory.available_bytes),
                      static_cast<double>(memory.limit_bytes), local_ranks, world.rank()};

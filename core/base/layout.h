@@ -1,6 +1,7 @@
 #pragma once
-// Where a rank stands on each axis of parallelism. These are integers and no communicators, so that
-// what a rank holds of a model of any size can be computed anywhere, without tensors.
+// How ranks are arranged along the axes of parallelism, and where each of them stands. These are
+// integers and no communicators, so that what a rank holds of a model of any size can be computed
+// anywhere, without tensors and without the other ranks.
 
 #include <array>
 #include <cstddef>
@@ -15,6 +16,8 @@ enum class Axis : uint8_t {
   kExpertData,  // ranks that hold the same experts and see different tokens
 };
 constexpr std::array kAllAxes = {Axis::kData, Axis::kExpert, Axis::kExpertData};
+// "data", "expert", "expert_data".
+const char* name_of(Axis axis);
 
 // A rank's number among the ranks of an axis.
 struct Place {
@@ -40,6 +43,38 @@ class Layout {
 
  private:
   std::array<Place, kAllAxes.size()> places_;
+};
+
+// The degrees that can be chosen; those of the other axes follow from them.
+struct MeshDegrees {
+  int data = 1, expert = 1;
+};
+
+// How many ranks stand along each axis, and which. The same ranks are seen in two ways ("folding").
+// Dense parameters are replicated over the data axis. Expert parameters are cut over the expert
+// axis and replicated over the rest, the expert-data axis:
+//     ranks = data = expert * expert_data,    rank = expert_data_index * expert + expert_index
+// so that the members of an expert group are neighbours, where the network is fastest.
+class MeshShape {
+ public:
+  // Throws CheckError unless degrees.expert divides degrees.data.
+  explicit MeshShape(const MeshDegrees& degrees = {});
+
+  int ranks() const { return ranks_; }
+  int size(Axis axis) const { return extent(axis).size; }
+  Layout layout(int rank) const;
+  // The ranks that differ in their place on `axis` alone are a group; its number, from 0.
+  int group_along(Axis axis, int rank) const;
+
+ private:
+  // Neighbours on an axis are `stride` ranks apart.
+  struct Extent {
+    int size = 1, stride = 1;
+  };
+  const Extent& extent(Axis axis) const { return extents_[static_cast<size_t>(axis)]; }
+
+  int ranks_;
+  std::array<Extent, kAllAxes.size()> extents_;
 };
 
 class AxisSet {

@@ -1,0 +1,21 @@
+#pragma once
+// How the ranks of a run are arranged: the degrees that its config asks for, checked, and the
+// others chosen.
+
+#include <string>
+#include <vector>
+
+#include "core/base/layout.h"
+#include "core/config/run_config.pb.h"
+
+namespace switchyard::config {
+
+// Every reason why `ranks` ranks cannot be arranged for the model as asked, one line each; none:
+// mesh_shape() will succeed. ranks 0 (not known yet) leaves out the rules about them.
+std::vector<std::string> mesh_problems(const Mesh& asked, const Model& model, int ranks);
+
+// An unset expert degree becomes gcd(ranks, experts); 1 without experts. Throws ConfigError with
+// all of mesh_problems().
+MeshShape mesh_shape(const Mesh& asked, const Model& model, int ranks);
+
+}  // namespace switchyard::config

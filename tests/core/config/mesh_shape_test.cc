@@ -1,0 +1,103 @@
+#include "core/config/mesh_shape.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "core/base/errors.h"
+
+namespace switchyard::config {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::ThrowsMessage;
+
+// 0: a dense model.
+Model with_experts(int num_experts) {
+  Model model;
+  if (num_experts > 0) model.mutable_moe()->set_num_experts(num_experts);
+  return model;
+}
+
+Mesh expert(int degree) {
+  Mesh mesh;
+  mesh.set_expert(degree);
+  return mesh;
+}
+
+Mesh data(int degree) {
+  Mesh mesh;
+  mesh.set_data(degree);
+  return mesh;
+}
+
+std::vector<int> sizes(const Mesh& asked, int num_experts, int ranks) {
+  const MeshShape shape = mesh_shape(asked, with_experts(num_experts), ranks);
+  EXPECT_EQ(shape.ranks(), ranks);
+  return {shape.size(Axis::kData), shape.size(Axis::kExpert), shape.size(Axis::kExpertData)};
+}
+
+TEST(MeshShape, HasTheLargestExpertDegreeThatDividesRanksAndExperts) {
+  EXPECT_THAT(sizes({}, 8, 1), ElementsAre(1, 1, 1));
+  EXPECT_THAT(sizes({}, 8, 4), ElementsAre(4, 4, 1));
+  EXPECT_THAT(sizes({}, 4, 8), ElementsAre(8, 4, 2));
+  EXPECT_THAT(sizes({}, 6, 8), ElementsAre(8, 2, 4));
+  EXPECT_THAT(sizes({}, 7, 8), ElementsAre(8, 1, 8));
+  EXPECT_THAT(sizes({}, 0, 4), ElementsAre(4, 1, 4));
+}
+
+TEST(MeshShape, HasTheDegreesAskedFor) {
+  Mesh both = expert(2);
+  both.set_data(8);
+  EXPECT_THAT(sizes(both, 8, 8), ElementsAre(8, 2, 4));
+  EXPECT_THAT(sizes(expert(1), 8, 4), ElementsAre(4, 1, 4));
+}
+
+TEST(MeshShape, IsRefusedWithAllReasonsAtOnce) {
+  Mesh both = expert(3);
+  both.set_data(2);
+  EXPECT_THAT([&] { mesh_shape(both, with_experts(8), 4); },
+              ThrowsMessage<ConfigError>(
+                  AllOf(HasSubstr("mesh.data (2) must equal the number of ranks (4)"),
+                        HasSubstr("mesh.expert (3) must divide model.moe.num_experts (8)"),
+                        HasSubstr("mesh.expert (3) must divide the number of ranks (4)"))));
+}
+
+TEST(MeshShape, IsRefusedForEachReason) {
+  const auto problems = [](const Mesh& asked, int num_experts, int ranks) {
+    return mesh_problems(asked, with_experts(num_experts), ranks);
+  };
+  EXPECT_THAT(problems(expert(4), 6, 4),
+              ElementsAre(HasSubstr("divide model.moe.num_experts (6)")));
+  EXPECT_THAT(problems(expert(2), 0, 4), ElementsAre(HasSubstr("the model has no experts")));
+  for (const int degree : {0, -1}) {
+    EXPECT_THAT(problems(expert(degree), 8, 4), ElementsAre(HasSubstr("must be at least 1")));
+    EXPECT_THAT(problems(data(degree), 8, 4), ElementsAre(HasSubstr("must be at least 1")));
+  }
+}
+
+TEST(MeshShape, IsCheckedAsFarAsItIsKnownWithoutRanks) {
+  Mesh both = expert(4);
+  both.set_data(6);
+  EXPECT_THAT(mesh_problems(both, with_experts(8), 0),
+              ElementsAre(HasSubstr("mesh.expert (4) must divide mesh.data (6)")));
+  EXPECT_THAT(mesh_problems(expert(4), with_experts(8), 0), ElementsAre());
+}
+
+// Eight ranks, experts over two: 0 1 | 2 3 | 4 5 | 6 7 hold all experts together.
+TEST(MeshShape, PlacesEveryRankOnEveryAxis) {
+  const MeshShape shape({.data = 8, .expert = 2});
+  for (int rank = 0; rank < 8; ++rank) {
+    const Layout layout = shape.layout(rank);
+    EXPECT_EQ(layout[Axis::kData].index, rank);
+    EXPECT_EQ(layout[Axis::kExpert].index, rank % 2);
+    EXPECT_EQ(layout[Axis::kExpertData].index, rank / 2);
+    EXPECT_EQ(layout[Axis::kExpertData].size, 4);
+    EXPECT_EQ(shape.group_along(Axis::kData, rank), 0);
+    EXPECT_EQ(shape.group_along(Axis::kExpert, rank), rank / 2);
+    EXPECT_EQ(shape.group_along(Axis::kExpertData, rank), rank % 2);
+  }
+}
+
+}  // namespace
+}  // namespace switchyard::config
