@@ -1,10 +1,7 @@
 #include "trainer/bench_step.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <chrono>
-#include <filesystem>
 
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
@@ -14,39 +11,27 @@
 #include "core/config/mesh_shape.h"
 #include "models/inspect/cost.h"
 #include "models/inspect/memory.h"
+#include "trainer/agreement.h"
 #include "trainer/log/speedometer.h"
 #include "trainer/log/step_profile.h"
 #include "trainer/machine/peak_rate.h"
-#include "trainer/trainer.h"
+#include "trainer/training.h"
 
 namespace switchyard::trainer {
 namespace {
 
 constexpr int kWarmup = 3;
 
-// A run that writes nothing of value and is never saved.
-config::RunConfig as_bench(config::RunConfig config, parallel::Communicator& world) {
-  const std::string name =
-      world.all_gather_text(fmt::format("switchyard_bench_{}", getpid()), "bench folder")[0];
-  config.set_output_dir(std::filesystem::temp_directory_path().string());
-  config.set_name(name);
-  config.mutable_train()->set_steps(1'000'000);
-  config.mutable_eval()->set_every(0);
-  config.mutable_checkpoint()->set_every(0);
-  config.clear_schedule();  // every measured step is as the first
-  return config;
-}
-
-double run_one(Trainer& trainer) {
+double run_one(Training& training) {
   const auto start = std::chrono::steady_clock::now();
-  trainer.update(trainer.train_step());
+  training.update(training.compute());
   return seconds_since(start);
 }
 
-std::map<std::string, double> profile(Trainer& trainer, int steps) {
+std::map<std::string, double> profile(Training& training, int steps) {
   const StepProfile profile;
   double total = 0;
-  for (int i = 0; i < steps; ++i) total += run_one(trainer);
+  for (int i = 0; i < steps; ++i) total += run_one(training);
   std::map<std::string, double> shares;
   double named = 0;
   for (const auto& [part, seconds] : profile.seconds()) {
@@ -60,20 +45,24 @@ std::map<std::string, double> profile(Trainer& trainer, int steps) {
 }  // namespace
 
 StepBench bench_step(config::RunConfig config, parallel::Communicator& world, int steps) {
-  config = as_bench(std::move(config), world);
+  config = make_on_all(world, "open token files", [&] { return with_tokenizer(config); });
+  config.mutable_train()->set_steps(1'000'000);
+  config.clear_schedule();  // every measured step is as the first
   StepBench bench;
   bench.ranks = world.size();
   bench.threads_per_rank = at::get_num_threads();
   bench.steps = steps;
   const double memory_before = peak_memory_bytes();
   {
-    Trainer trainer(config, world, {Resume::kNever, {}});
-    for (int i = 0; i < kWarmup; ++i) run_one(trainer);
+    Training training(config, open_training_data(config, world), world);
+    fill_first_weights(config, training.instance.parameters);
+    training.begin();
+    for (int i = 0; i < kWarmup; ++i) run_one(training);
     std::vector<double> seconds;
-    for (int i = 0; i < steps; ++i) seconds.push_back(run_one(trainer));
+    for (int i = 0; i < steps; ++i) seconds.push_back(run_one(training));
     std::ranges::sort(seconds);
     bench.memory_bytes = peak_memory_bytes() - memory_before;
-    bench.parts = profile(trainer, std::max(1, steps / 2));
+    bench.parts = profile(training, std::max(1, steps / 2));
     const double tokens =
         static_cast<double>(config.train().global_batch()) * config.data().sequence_length();
     bench.tokens_per_second = tokens / seconds[seconds.size() / 2];
@@ -87,8 +76,6 @@ StepBench bench_step(config::RunConfig config, parallel::Communicator& world, in
   bench.memory_formula_bytes =
       models::memory_plan(config, config::mesh_shape(config.mesh(), config.model(), world.size()))
           .total();
-  world.barrier("bench done");
-  if (world.rank() == 0) std::filesystem::remove_all(RunFolder(config).path);
   return bench;
 }
 

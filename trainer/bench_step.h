@@ -23,8 +23,8 @@ struct StepBench {
       0;  // parameters and what training keeps with them, plus activations
 };
 
-// **Collective.** Trains `steps` steps after a warm-up, in a temporary run folder, on the config's
-// own data. DataError if that is missing.
+// **Collective.** Trains `steps` steps after a warm-up on the config's own data, and writes
+// nothing. DataError if the data are missing.
 StepBench bench_step(config::RunConfig config, parallel::Communicator& world, int steps);
 
 std::string render(const StepBench& bench, bool json);

@@ -5,6 +5,7 @@
 #include "core/config/mesh_shape.h"
 #include "core/tensor/aten.h"
 #include "optim/weight_decay.h"
+#include "trainer/checkpoint/checkpoint.h"
 
 namespace switchyard::trainer {
 namespace {
@@ -26,6 +27,12 @@ ModelInstance::ModelInstance(const config::RunConfig& config, parallel::Communic
       model(Scope(parameters, mesh.layout()), config.model(), mesh) {
   optim::choose_weight_decay(config.optimizer(), parameters);
   parameters.allocate(models::compute_type(config));
+}
+
+void fill_first_weights(const config::RunConfig& config, ParameterTable& parameters) {
+  if (!config.has_init_from()) return parameters.initialize(config.seed());
+  CheckpointReader(config.init_from(), CheckpointReader::Contents::kWeights)
+      .load_weights(parameters);
 }
 
 int64_t group_sequences(const config::Model& model) {

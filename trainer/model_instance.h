@@ -25,6 +25,10 @@ class ModelInstance {
   models::Model model;
 };
 
+// Fills the weights that a new run begins with: drawn, or those that the config's init_from names.
+// Throws as CheckpointReader does.
+void fill_first_weights(const config::RunConfig& config, ParameterTable& parameters);
+
 // Sequences whose tokens are routed together: 1 without experts.
 int64_t group_sequences(const config::Model& model);
 

@@ -10,11 +10,9 @@
 #include "core/config/print.h"
 #include "core/config/schedule.h"
 #include "core/config/validate.h"
-#include "core/io/file_system.h"
 #include "core/tensor/gemm.h"
 #include "models/inspect/cost.h"
 #include "models/inspect/describe.h"
-#include "parallel/crash_report.h"
 #include "trainer/agreement.h"
 #include "trainer/products.h"
 #include "trainer/start_checks.h"
@@ -22,17 +20,6 @@
 
 namespace switchyard::trainer {
 namespace {
-
-std::unique_ptr<Tokenizer> open_tokenizer(const config::RunConfig& config) {
-  if (!reads_text(config)) return nullptr;
-  auto tokenizer = load_tokenizer(config.data().tokenizer());
-  if (tokenizer->vocab_size() > config.model().vocab_size()) {
-    throw ConfigError(fmt::format(
-        "model.vocab_size ({}) must be at least the {} tokens of data.tokenizer \"{}\"; raise it",
-        config.model().vocab_size(), tokenizer->vocab_size(), config.data().tokenizer()));
-  }
-  return tokenizer;
-}
 
 // The run keeps its vocabulary, so that it can be read when data.tokenizer is gone or another.
 void keep_tokenizer(const config::RunConfig& config, const RunFolder& folder) {
@@ -66,79 +53,38 @@ std::string describe_saving(const config::Checkpoint& checkpoint) {
   return text + "at the end, and before it leaves on " + StopSignals::names();
 }
 
-// As the loader asks for them.
-std::function<int64_t(int64_t, int64_t)> micro_batches(const config::RunConfig& config) {
-  const int64_t size = config.train().global_batch() / config.train().accumulation();
-  return [config, size](int64_t step, int64_t sequences) {
-    const int64_t tokens = sequences * config.data().sequence_length();
-    return config::global_batch_at(config, {step, tokens}) / size;
-  };
-}
-
 }  // namespace
 
 Trainer::Trainer(const config::RunConfig& config, parallel::Communicator& world,
                  const Resume& resume, FaultInjector faults)
     : config_(make_on_all(world, "open token files", [&] { return with_tokenizer(config); })),
       world_(world),
-      folder_(config),
-      tokenizer_(make_on_all(world, "open tokenizer", [&] { return open_tokenizer(config_); })),
-      instance_(config, world),
-      optimizer_(optim::make_optimizer(config.optimizer(), instance_.parameters.trained_groups(),
-                                       instance_.mesh)),
-      data_(make_on_all(world, "open data", [&] { return open_data(config_, tokenizer_.get()); })),
-      blend_(data_.train, data_.maker->sample_tokens(), config.seed()),
-      speed_(config, instance_.mesh),
+      training_(config_, open_training_data(config_, world), world),
+      storage_(config, world),
+      speed_(config, training_.instance.mesh),
       faults_(std::move(faults)) {
-  open_run_folder();
-  state_.data = blend_.start();
-  state_.data_fingerprint = blend_.fingerprint();
-  state_.tokenizer_fingerprint = tokenizer_ ? tokenizer_->fingerprint() : 0;
-  state_.processor = processors_of(world);
-  check_same_on_all({this_program(), config::to_text(config_), state_.data_fingerprint,
-                     state_.tokenizer_fingerprint},
+  TrainingState& state = training_.state;
+  state.processor = processors_of(world);
+  check_same_on_all({this_program(), config::to_text(config_), state.data_fingerprint,
+                     state.tokenizer_fingerprint},
                     world);
-  state_.last_active.resize(config::num_routers(config.model()));
   start_from(resume);
   // Before the metrics are cut: whatever happens next, folders and metrics tell of one branch.
-  if (resume.kind == Resume::kPath) abandon_branch();
-  const LoaderOptions options{config.train().global_batch(),
-                              config.train().accumulation(),
-                              instance_.mesh.data().rank(),
-                              instance_.mesh.data().size(),
-                              /*prefetch=*/2,
-                              data_.maker,
-                              state_.step,
-                              micro_batches(config_),
-                              config::largest_batch(config_)};
-  num_tokens_ = state_.tokens + config::sequences_left(config_, {state_.step, state_.tokens}) *
-                                    config_.data().sequence_length();
-  loader_ = std::make_unique<BatchLoader>(blend_, options, state_.data);
+  if (resume.kind == Resume::kPath) storage_.abandon_branch();
+  training_.begin();
+  speed_.expect(training_.tokens_left());
   agree(world, "open metrics", [&] {
     if (world.rank() == 0) open_metrics();
     return std::string();
   });
 }
 
-// **Collective.** The folder is this job's when it returns, and every rank can write there.
-void Trainer::open_run_folder() {
-  agree(world_, "open run folder", [&] {
-    if (world_.rank() > 0) return std::string();
-    FileSystem().create_directory(folder_.checkpoints());
-    lock_ = std::make_unique<RunLock>(folder_.path);
-    require_regular_or_absent(folder_.log());
-    start_log(0, world_.size(), folder_.log());
-    return std::string();
-  });
-  parallel::set_crash_file(folder_.crash(world_.rank()));
-  try_storage(FileSystem(), folder_.checkpoints(), world_);
-}
-
 void Trainer::open_metrics() {
-  metrics_ = std::make_unique<MetricsLog>(folder_, state_.step);
+  const RunFolder& folder = storage_.folder();
+  metrics_ = std::make_unique<MetricsLog>(folder, step());
   const std::string text = config::to_text(config_);
-  write_file_atomically(FileSystem(), folder_.config(), std::as_bytes(std::span(text)));
-  keep_tokenizer(config_, folder_);
+  write_file_atomically(FileSystem(), folder.config(), std::as_bytes(std::span(text)));
+  keep_tokenizer(config_, folder);
 }
 
 void Trainer::start_from(const Resume& resume) {
@@ -146,22 +92,16 @@ void Trainer::start_from(const Resume& resume) {
     restore(CheckpointReader(resume.path));
     return;
   }
-  const auto newest = open_newest_valid(folder_.checkpoints(), world_);
-  if (!newest) return start_anew();
+  const auto newest = open_newest_valid(storage_.folder().checkpoints(), world_);
+  if (!newest) return fill_first_weights(config_, training_.instance.parameters);
   if (resume.kind == Resume::kNever) {
     throw CheckpointError(
         fmt::format("{} already holds a checkpoint of step {}, and --resume never asks for a new "
                     "run; choose another name "
                     "(--set name=...), remove the folder, or go on with --resume auto",
-                    folder_.path, newest->state().step));
+                    storage_.folder().path, newest->state().step));
   }
   restore(*newest);
-}
-
-void Trainer::start_anew() {
-  if (!config_.has_init_from()) return instance_.parameters.initialize(config_.seed());
-  const CheckpointReader source(config_.init_from(), CheckpointReader::Contents::kWeights);
-  source.load_weights(instance_.parameters);
 }
 
 void Trainer::restore(const CheckpointReader& checkpoint) {
@@ -169,12 +109,13 @@ void Trainer::restore(const CheckpointReader& checkpoint) {
   for (const config::Difference& difference : config::differences(checkpoint.config(), config_))
     (difference.may_change ? changed : refused).push_back(difference.text());
   const TrainingState& saved = checkpoint.state();
-  if (saved.data_fingerprint != state_.data_fingerprint &&
-      saved.data_fingerprint != blend_.early_fingerprint()) {
+  TrainingState& state = training_.state;
+  if (saved.data_fingerprint != state.data_fingerprint &&
+      saved.data_fingerprint != training_.data.blend.early_fingerprint()) {
     refused.push_back(
         "data: the training files, weights or order are not those the run began with");
   }
-  if (saved.tokenizer_fingerprint != state_.tokenizer_fingerprint)
+  if (saved.tokenizer_fingerprint != state.tokenizer_fingerprint)
     refused.push_back("data.tokenizer: another vocabulary");
   if (!refused.empty()) {
     throw CheckpointError(fmt::format(
@@ -183,19 +124,19 @@ void Trainer::restore(const CheckpointReader& checkpoint) {
         checkpoint.path(), fmt::join(refused, "\n  ")));
   }
   for (const std::string& difference : changed) info("changed since the save: {}", difference);
-  checkpoint.load_weights(instance_.parameters);
-  checkpoint.load_optimizer(*optimizer_);
+  checkpoint.load_weights(training_.instance.parameters);
+  checkpoint.load_optimizer(*training_.optimizer);
   warn_of_other_bits(checkpoint);
-  const std::string processor = state_.processor;
-  const uint64_t data = state_.data_fingerprint;
-  state_ = saved;
-  state_.processor = processor;
-  state_.data_fingerprint = data;
-  last_saved_ = branch_from_ = state_.step;
+  const std::string processor = state.processor;
+  const uint64_t data = state.data_fingerprint;
+  state = saved;
+  state.processor = processor;
+  state.data_fingerprint = data;
+  storage_.go_on_from(step());
   // A checkpoint is written after the evaluation of its step.
   const config::RunConfig& before = checkpoint.config();
-  const bool was_last = before.train().steps() == state_.step;
-  if (was_last || is_due(before.eval().every())) last_evaluated_ = state_.step;
+  const bool was_last = before.train().steps() == step();
+  if (was_last || is_due(before.eval().every())) last_evaluated_ = step();
 }
 
 // The run goes on, but not as it would have gone on where it was saved.
@@ -203,9 +144,9 @@ void Trainer::warn_of_other_bits(const CheckpointReader& checkpoint) const {
   if (world_.rank() > 0) return;
   const std::string& before = checkpoint.state().processor;
   checkpoint.warn_if_earlier_build();
-  if (!before.empty() && before != state_.processor)
+  if (!before.empty() && before != training_.state.processor)
     warn("{} was saved on another kind of processor ({}, here {}); the last bits will differ",
-         checkpoint.path(), before, state_.processor);
+         checkpoint.path(), before, training_.state.processor);
 }
 
 void Trainer::print_banner() {
@@ -213,10 +154,10 @@ void Trainer::print_banner() {
   say(summary(config_));
   for (const std::string& line : config::warnings(config_)) say("warning: " + line);
   say(describe_products(config_.runtime()));
-  say(instance_.mesh.describe());
+  say(training_.instance.mesh.describe());
   say(describe_saving(config_.checkpoint()));
-  say(fmt::format("run: {}  seed: {}  {}", folder_.path, config_.seed(),
-                  state_.step > 0 ? fmt::format("resumed at step {}", state_.step)
+  say(fmt::format("run: {}  seed: {}  {}", storage_.folder().path, config_.seed(),
+                  step() > 0 ? fmt::format("resumed at step {}", step())
                   : config_.has_init_from()
                       ? "from the start, with the weights of " + config_.init_from()
                       : "from the start"));

@@ -21,7 +21,7 @@
 #include "parallel/single.h"
 #include "tests/core/io/temp_folder.h"
 #include "trainer/evaluate.h"
-#include "trainer/trainer.h"
+#include "trainer/training.h"
 
 namespace switchyard::trainer {
 namespace {
@@ -210,28 +210,22 @@ std::vector<std::string> candidates(const FieldDescriptor& field) {
   }
 }
 
-// While it lives, what the runs say of revived experts goes nowhere.
-struct Quiet {
-  Quiet() { ::testing::internal::CaptureStdout(); }
-  ~Quiet() { ::testing::internal::GetCapturedStdout(); }
-};
-
 // What one run computes, in stages, so that a difference is found early.
 class Run {
  public:
-  Run(RunConfig config, const std::string& folder) : config_(std::move(config)) {
-    config_.set_output_dir(folder);
-    config_.set_name("run");
-    config_ = with_tokenizer(config_);
-    trainer_ = std::make_unique<Trainer>(config_, *world_, Resume{Resume::kNever, {}});
+  explicit Run(const RunConfig& config)
+      : config_(with_tokenizer(config)),
+        training_(config_, open_training_data(config_, *world_), *world_) {
+    fill_first_weights(config_, training_.instance.parameters);
+    training_.begin();
   }
 
   static constexpr int kStages = kSteps + 1;
   std::vector<double> stage(int index) {
     std::vector<double> values;
     if (index == kSteps) return evaluation();
-    const Trainer::StepResult result = trainer_->train_step();
-    trainer_->update(result);
+    const StepOutcome result = training_.compute();
+    training_.update(result);
     values = {result.loss, result.gradient_norm, result.learning_rate};
     append(result.stats, values);
     append(result.sums, values);
@@ -269,9 +263,9 @@ class Run {
     return values;
   }
 
-  RunConfig config_;
   std::unique_ptr<parallel::Communicator> world_ = parallel::make_single();
-  std::unique_ptr<Trainer> trainer_;
+  RunConfig config_;
+  Training training_;
 };
 
 // One base, and what it computes with some overrides.
@@ -302,8 +296,7 @@ class Comparison {
     const auto config = load(setting);
     if (!config) return false;
     try {
-      const Quiet quiet;
-      Run run(*config, folder_);
+      Run run(*config);
       for (int i = 0; i < Run::kStages; ++i)
         if (run.stage(i) != expected[static_cast<size_t>(i)]) return true;
     } catch (const std::exception& failure) {
@@ -318,11 +311,8 @@ class Comparison {
   const std::vector<std::vector<double>>& trace(const RunConfig& config, const Overrides& setting) {
     auto& trace = traces_[fmt::format("{}", fmt::join(setting, " "))];
     if (!trace.empty()) return trace;
-    {
-      const Quiet quiet;
-      Run run(config, folder_);
-      for (int i = 0; i < Run::kStages; ++i) trace.push_back(run.stage(i));
-    }
+    Run run(config);
+    for (int i = 0; i < Run::kStages; ++i) trace.push_back(run.stage(i));
     for (const std::vector<double>& stage : trace)  // else all would differ from it
       EXPECT_TRUE(std::ranges::all_of(stage, [](double v) { return std::isfinite(v); }));
     return trace;

@@ -35,13 +35,13 @@ void Speedometer::restart() {
   steps_ = tokens_ = 0;
 }
 
-double Speedometer::eta_seconds(int64_t tokens_left) const {
-  return tokens_ > 0 ? seconds_since(start_) * static_cast<double>(tokens_left) /
+double Speedometer::eta_seconds() const {
+  return tokens_ > 0 ? seconds_since(start_) * static_cast<double>(tokens_left_) /
                            static_cast<double>(tokens_)
                      : 0;
 }
 
-void Speedometer::fill(StepRecord& record, int64_t tokens_left) const {
+void Speedometer::fill(StepRecord& record) const {
   const double elapsed = seconds_since(start_);
   record.seconds = steps_ > 0 ? elapsed / static_cast<double>(steps_) : 0;
   record.tokens_per_second = elapsed > 0 ? static_cast<double>(tokens_) / elapsed : 0;
@@ -50,7 +50,7 @@ void Speedometer::fill(StepRecord& record, int64_t tokens_left) const {
   record.memory_bytes = peak_memory_bytes();
   const double exchange = mesh_->expert().traffic().exchange_seconds - exchange_seconds_at_start_;
   record.exchange_share = elapsed > 0 ? exchange / elapsed : 0;
-  record.eta_seconds = eta_seconds(tokens_left);
+  record.eta_seconds = eta_seconds();
 }
 
 }  // namespace switchyard::trainer

@@ -21,21 +21,24 @@ class Speedometer {
   // The clock and counters start anew: call when a log interval begins, so that evaluation and
   // saving do not count.
   void restart();
+  // How many tokens the run has before it.
+  void expect(int64_t tokens) { tokens_left_ = tokens; }
   void count_step(int64_t tokens) {
     ++steps_;
     tokens_ += tokens;
+    tokens_left_ -= tokens;
   }
   // Fills the machine-dependent fields of a record from what happened since restart().
-  void fill(StepRecord& record, int64_t tokens_left) const;
-  // At the speed since restart(). By tokens, as steps may grow.
-  double eta_seconds(int64_t tokens_left) const;
+  void fill(StepRecord& record) const;
+  // Of the tokens before it, at the speed since restart(). By tokens, as steps may grow.
+  double eta_seconds() const;
 
  private:
   const parallel::Mesh* mesh_;
   double flops_per_token_, peak_;
   std::chrono::steady_clock::time_point start_;
   double exchange_seconds_at_start_ = 0;
-  int64_t steps_ = 0, tokens_ = 0;
+  int64_t steps_ = 0, tokens_ = 0, tokens_left_ = 0;
 };
 
 }  // namespace switchyard::trainer

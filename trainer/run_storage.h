@@ -1,0 +1,46 @@
+#pragma once
+// A run's folder while a job has it: its lock, and the checkpoints that the job saves there.
+
+#include <chrono>
+#include <memory>
+
+#include "core/config/run_config.pb.h"
+#include "trainer/checkpoint/checkpoint.h"
+#include "trainer/run_folder.h"
+#include "trainer/run_lock.h"
+
+namespace switchyard::trainer {
+
+class RunStorage {
+ public:
+  // **Collective** over `world`, which must outlive it. The folder is this job's when it returns,
+  // its log is begun, and every rank has written there for a trial.
+  RunStorage(const config::RunConfig& config, parallel::Communicator& world);
+
+  const RunFolder& folder() const { return folder_; }
+  // StorageError once the folder is not this job's any more. Rank 0 has the lock and looks.
+  void check_held() const;
+
+  // The run goes on from this saved step. What was saved after it is another branch, and gets other
+  // names before the next save.
+  void go_on_from(int64_t step);
+  // **Collective.** The same at once; nothing unless the run went on from a saved step.
+  void abandon_branch();
+
+  // Whether the step was the last to be saved, or the one that the run goes on from.
+  bool has(int64_t step) const { return saved_ == step; }
+  // **Collective.** Saves the step of content.state; after skipped steps, without removing old
+  // ones. fault: see FaultInjector.
+  void save(const CheckpointContent& content, const parallel::Mesh& mesh, FileStepHook fault);
+  double minutes_since_save() const;
+
+ private:
+  parallel::Communicator& world_;
+  RunFolder folder_;
+  std::unique_ptr<RunLock> lock_;  // rank 0
+  int64_t saved_ = -1;
+  int64_t branch_from_ = -1;  // until abandon_branch(); -1: nothing to abandon
+  std::chrono::steady_clock::time_point saved_at_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace switchyard::trainer

@@ -1,0 +1,126 @@
+#include "trainer/training_step.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <span>
+
+#include "core/config/layers.h"
+#include "core/tensor/aten.h"
+#include "core/tensor/profiled_part.h"
+#include "models/moe/router/selection_bias.h"
+#include "models/pass/coefficients.h"
+#include "optim/schedule.h"
+#include "parallel/gradients.h"
+
+namespace switchyard::trainer {
+namespace {
+
+int64_t count_targets(const Batch& batch) {
+  return std::ranges::count_if(batch.targets, [](int32_t target) { return target >= 0; });
+}
+
+int64_t count_sources(const Batch& batch) {
+  return std::accumulate(batch.source_counts.begin(), batch.source_counts.end(), int64_t{0});
+}
+
+// Tokens of a step over all data ranks, by micro-batch and in all: positions with a target, and
+// what an encoder reads.
+struct StepTokens {
+  std::vector<int64_t> targets, sources;
+  int64_t all_targets = 0, all_sources = 0;
+};
+
+// **Collective.**
+StepTokens count_tokens(const std::vector<Batch>& batches, parallel::Communicator& data) {
+  std::vector<int64_t> counts;
+  for (const Batch& batch : batches) {
+    counts.push_back(count_targets(batch));
+    counts.push_back(count_sources(batch));
+  }
+  data.all_reduce(std::span(counts), parallel::ReduceOp::kSum, "number of tokens");
+  StepTokens tokens;
+  for (size_t i = 0; i < counts.size(); i += 2) {
+    tokens.targets.push_back(counts[i]);
+    tokens.sources.push_back(counts[i + 1]);
+    tokens.all_targets += counts[i];
+    tokens.all_sources += counts[i + 1];
+  }
+  return tokens;
+}
+
+// For an encoder-decoder, whose rows end in padding.
+void set_real_tokens(const StepTokens& tokens, size_t micro_batch, models::StepContext& context) {
+  context.count.in_step = std::max<int64_t>(1, tokens.all_targets);
+  context.count.in_micro_batch = tokens.targets[micro_batch];
+  context.source_count.in_step = std::max<int64_t>(1, tokens.all_sources);
+  context.source_count.in_micro_batch = tokens.sources[micro_batch];
+}
+
+models::StepContext context_of(const StepInput& input, const Batch& batch, StepOutcome& outcome) {
+  const config::RunConfig& config = input.config;
+  models::StepContext context;
+  context.training = true;
+  context.key.seed = config.seed();
+  context.key.step = input.step;
+  context.tokens = models::TokenMap(batch.first_sequence * batch.length);
+  context.group_tokens = batch.length * group_sequences(config.model());
+  context.count.in_step = int64_t{config.train().global_batch()} * batch.length;
+  context.count.in_micro_batch = context.count.in_step / config.train().accumulation();
+  context.coefficients = models::coefficients_of(config.model());
+  context.routing.stats = &outcome.stats;
+  context.sums = &outcome.sums;
+  return context;
+}
+
+void forward_backward(ModelInstance& instance, const StepInput& input, const StepTokens& tokens,
+                      StepOutcome& outcome) {
+  const double scale =
+      input.loss_factor / static_cast<double>(std::max<int64_t>(1, tokens.all_targets));
+  const bool recompute = input.config.train().recompute() == config::RECOMPUTE_LAYER;
+  std::vector<models::LoadTotals> load_totals(outcome.stats.size());
+  for (size_t i = 0; i < input.batches.size(); ++i) {
+    const Batch& batch = input.batches[i];
+    models::StepContext context = context_of(input, batch, outcome);
+    context.routing.load_totals = &load_totals;
+    if (batch.source_length > 0) set_real_tokens(tokens, i, context);
+    const at::Tensor loss = instance.model.loss(to_tensors(batch), context, scale, {}, recompute);
+    if (i + 1 == input.batches.size()) instance.parameters.end_forward();
+    loss.backward();
+    outcome.sums["loss"] += {loss.item<double>()};
+  }
+}
+
+}  // namespace
+
+bool StepOutcome::is_finite() const { return std::isfinite(loss) && std::isfinite(gradient_norm); }
+
+StepOutcome compute_step(ModelInstance& instance, const StepInput& input) {
+  const parallel::Mesh& mesh = instance.mesh;
+  StepOutcome outcome;
+  outcome.stats.resize(config::num_routers(input.config.model()));
+  outcome.learning_rate =
+      optim::learning_rate(input.config.optimizer(), input.step, input.config.train().steps());
+  instance.parameters.zero_gradients();
+  forward_backward(instance, input, count_tokens(input.batches, mesh.data()), outcome);
+  {
+    const ProfiledPart part("sy::reduction and wait");
+    const auto groups = instance.parameters.trained_groups();
+    parallel::reduce_gradients(groups, mesh);
+    outcome.gradient_norm = parallel::gradient_norm(groups, mesh);
+  }
+  parallel::all_reduce(outcome.sums, mesh.data(), "step loss");
+  outcome.loss = take(outcome.sums, "loss").total;
+  return outcome;
+}
+
+void update_weights(ModelInstance& instance, optim::Optimizer& optimizer,
+                    const config::RunConfig& config, const StepOutcome& outcome) {
+  const ProfiledPart part("sy::optimizer");
+  models::update_selection_bias(instance.parameters, config.model().moe(), outcome.stats,
+                                instance.mesh.data());
+  optimizer.set_weight_decay(config.optimizer().weight_decay());
+  optimizer.step(outcome.learning_rate, outcome.gradient_norm);
+}
+
+}  // namespace switchyard::trainer
