@@ -11,17 +11,11 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/errors.h"
-#include "core/tensor/aten.h"
 #include "models/inspect/describe.h"
-#include "parallel/single.h"
-#include "parallel/thread.h"
-#include "tests/testing/near.h"
-#include "tests/testing/tiny_model.h"
 
 namespace switchyard::models {
 namespace {
 
-using switchyard::testing::is_near;
 using ::testing::HasSubstr;
 
 // What a publication counts: all; active parameters without the lookup; both without the
@@ -314,40 +308,11 @@ std::vector<std::string> tiny_models() {
   return names;
 }
 
-struct TinyFamily : ::testing::TestWithParam<std::string> {
-  static config::RunConfig run(const std::vector<std::string>& more = {}) {
-    std::vector<std::string> overrides = {"data.sequence_length=12", "train.steps=30",
-                                          "train.global_batch=8", "runtime.compute=FP64",
-                                          "optimizer.lr=3e-3"};
-    overrides.insert(overrides.end(), more.begin(), more.end());
-    config::RunConfig config = preset_run(GetParam(), overrides, 1);
-    // Statistics of each rank are another function for each number of ranks.
-    config::BalanceLoss& balance = *config.mutable_model()->mutable_moe()->mutable_balance_loss();
-    if (balance.statistics() == config::PER_RANK) balance.set_statistics(config::GLOBAL_BATCH);
-    return config;
-  }
-};
+struct TinyFamily : ::testing::TestWithParam<std::string> {};
 
 TEST_P(TinyFamily, HasAFewHundredThousandParameters) {
   EXPECT_GT(entries().at(GetParam()).counts.total, 100'000);
   EXPECT_LT(entries().at(GetParam()).counts.total, 900'000);
-}
-
-TEST_P(TinyFamily, TrainsAlikeOnEveryMesh) {
-  constexpr int kSteps = 2;
-  const auto world = parallel::make_single();
-  const auto alone = switchyard::testing::train_tiny(run(), *world, kSteps);
-  for (const int ranks : {2, 4}) {
-    parallel::ThreadGroup(ranks).run([&](parallel::Communicator& group) {
-      at::set_num_threads(1);
-      const auto trace = switchyard::testing::train_tiny(run(), group, kSteps);
-      if (group.rank() > 0) return;
-      EXPECT_TRUE(
-          is_near(at::tensor(trace.losses, at::kDouble), at::tensor(alone.losses, at::kDouble)));
-      for (const auto& [name, gradient] : alone.gradients)
-        EXPECT_TRUE(is_near(trace.gradients.at(name), gradient)) << name << ", ranks " << ranks;
-    });
-  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, TinyFamily, ::testing::ValuesIn(tiny_models()),

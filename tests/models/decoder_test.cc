@@ -269,22 +269,5 @@ TEST(LearnedPositions, ReachAsFarAsTheirTable) {
   EXPECT_EQ(instance.model.longest_text(), 12);
 }
 
-TEST(Training, InTwoMicroBatchesEqualsOne) {
-  auto config = tiny_config();
-  // The balance loss is a product of means over a micro-batch, so it does not add up.
-  config.mutable_model()->mutable_moe()->mutable_balance_loss()->set_coefficient(0);
-  const auto world = parallel::make_single();
-  const auto whole = switchyard::testing::train_tiny(config, *world, 5);
-  config.mutable_train()->set_accumulation(2);
-  const auto halves = switchyard::testing::train_tiny(config, *world, 5);
-  EXPECT_TRUE(
-      is_near(at::tensor(halves.losses, at::kDouble), at::tensor(whole.losses, at::kDouble)));
-  EXPECT_TRUE(is_near(at::tensor(halves.gradient_norms, at::kDouble),
-                      at::tensor(whole.gradient_norms, at::kDouble)));
-  for (const auto& [name, weight] : whole.weights) {
-    EXPECT_TRUE(is_near(halves.weights.at(name), weight)) << name;
-  }
-}
-
 }  // namespace
 }  // namespace switchyard::models

@@ -1,7 +1,5 @@
 #include "models/encoder_decoder.h"
 
-#include <tuple>
-
 #include <gtest/gtest.h>
 
 #include "core/tensor/aten.h"
@@ -192,34 +190,6 @@ TEST(EncoderDecoder, DropsHiddenFeaturesOfDenseFfnsInTraining) {
   };
   EXPECT_GT(std::abs(loss(0.3, true) - loss(0, true)), 1e-3);
   EXPECT_EQ(loss(0.3, false), loss(0, false));
-}
-
-// Slots that the decoder's router drops in the last 40 of 80 steps.
-int64_t dropped_by_the_decoder(double coefficient) {
-  config::RunConfig config = switchyard::testing::tiny_encoder_decoder();
-  config::Moe& moe = *config.mutable_model()->mutable_moe();
-  moe.mutable_router()->set_selection(config::EXPERT_CHOICE);
-  moe.mutable_router()->set_weighting(config::RAW);
-  moe.mutable_capacity()->set_policy(config::BY_PROBABILITY);
-  moe.mutable_capacity()->set_train_factor(1.25);
-  moe.mutable_capacity()->set_counts_k(true);
-  moe.mutable_capacity()->set_group_sequences(8);  // the whole batch: few drops are by chance
-  moe.mutable_balance_loss()->set_coefficient(coefficient);
-  moe.set_z_loss_coefficient(0);
-  const auto world = parallel::make_single();
-  const auto trace = switchyard::testing::train_tiny(config, *world, 80);
-  int64_t dropped = 0;
-  for (const std::vector<RoutingStats>& step : trace.routers) {
-    const auto& [encoder, decoder] = std::tie(step.at(0), step.at(1));
-    EXPECT_EQ(encoder.load, std::vector<int64_t>(4, encoder.load[0]));
-    if (&step - trace.routers.data() >= 40) dropped += decoder.dropped;
-  }
-  return dropped;
-}
-
-TEST(EncoderDecoder, BalancesItsDecoderWhereTheEncodersExpertsChoose) {
-  const int64_t without = dropped_by_the_decoder(0), with = dropped_by_the_decoder(0.1);
-  EXPECT_LT(2 * with, without);
 }
 
 TEST(EncoderDecoder, CountsTheMoeLayersOfBothStacks) {

@@ -10,7 +10,6 @@
 #include "models/moe/rules/deep_experts.h"
 #include "models/moe/rules/expert_dropout.h"
 #include "parallel/single.h"
-#include "parallel/thread.h"
 #include "tests/testing/finite_differences.h"
 #include "tests/testing/near.h"
 #include "tests/testing/tiny_model.h"
@@ -129,53 +128,6 @@ TEST(SharedExpert, IsMultipliedByItsSigmoidGate) {
   EXPECT_TRUE(is_near(shared.module.forward(x), sum * at::sigmoid(at::mm(x, gate.t()))));
 }
 
-// A model that uses all of it at once: two-matrix experts with dropout and biases, a gated shared
-// expert of another activation, a dense sub-layer with dropout beside each MoE sub-layer.
-config::RunConfig everything(config::Stacking stacking) {
-  config::RunConfig config = tiny_config();
-  config::Model& model = *config.mutable_model();
-  model.set_d_ff(20);
-  model.set_ffn(config::GEGLU);
-  model.set_ffn_bias(config::MULTIPLICATIVE);
-  model.set_ffn_dropout(0.25);
-  config::Moe& moe = *model.mutable_moe();
-  moe.set_ffn(config::RELU);
-  moe.set_expert_dropout(0.25);
-  moe.set_stacking(stacking);
-  moe.mutable_shared_expert()->set_count(2);
-  moe.mutable_shared_expert()->set_d_ff(4);
-  moe.mutable_shared_expert()->set_ffn(config::SWIGLU);
-  moe.mutable_shared_expert()->set_sigmoid_gate(true);
-  return config;
-}
-
-TEST(ExpertForms, TrainAlikeOnEveryMesh) {
-  const config::RunConfig config = everything(config::DENSE_AFTER);
-  const auto world = parallel::make_single();
-  const auto alone = switchyard::testing::train_tiny(config, *world, 4);
-  for (const int expert : {1, 2, 4}) {
-    config::RunConfig on_mesh = config;
-    on_mesh.mutable_mesh()->set_expert(expert);
-    parallel::ThreadGroup(4).run([&](parallel::Communicator& ranks) {
-      at::set_num_threads(1);
-      const auto trace = switchyard::testing::train_tiny(on_mesh, ranks, 4);
-      if (ranks.rank() > 0) return;
-      for (const auto& [name, gradient] : alone.gradients)
-        EXPECT_TRUE(is_near(trace.gradients.at(name), gradient)) << name << " expert " << expert;
-    });
-  }
-}
-
-TEST(ExpertForms, RecomputeToTheSameNumbers) {
-  config::RunConfig config = everything(config::DENSE_BEFORE);
-  const auto world = parallel::make_single();
-  const auto plain = switchyard::testing::train_tiny(config, *world, 3);
-  config.mutable_train()->set_recompute(config::RECOMPUTE_LAYER);
-  const auto again = switchyard::testing::train_tiny(config, *world, 3);
-  EXPECT_EQ(again.losses, plain.losses);
-  EXPECT_EQ(again.gradient_norms, plain.gradient_norms);
-}
-
 TEST(ExpertDropout, DropsItsShareInTrainingAndNothingInEvaluation) {
   config::Moe moe;
   moe.set_num_experts(2);
@@ -196,7 +148,7 @@ TEST(ExpertDropout, DropsItsShareInTrainingAndNothingInEvaluation) {
 }
 
 TEST(Stacking, AddsADenseSubLayerBesideEachMoeSubLayerOnly) {
-  config::Model model = everything(config::DENSE_AFTER).model();
+  config::Model model = switchyard::testing::tiny_expert_forms(config::DENSE_AFTER).model();
   model.mutable_moe()->set_first_layer(1);
   const auto world = parallel::make_single();
   const parallel::Mesh mesh(*world, MeshShape());

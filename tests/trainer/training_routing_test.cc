@@ -1,33 +1,22 @@
 // Every router, drop policy and loss trained on one rank and on several: the same numbers; and the
 // same with recompute, bit by bit.
 
-#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
-#include "parallel/single.h"
-#include "parallel/thread.h"
 #include "tests/models/router_cases.h"
 #include "tests/testing/near.h"
+#include "tests/testing/train_tiny.h"
 
 namespace switchyard::testing {
 namespace {
 
 constexpr int kSteps = 4;
 
-TrainingTrace alone(const config::RunConfig& config) {
-  const auto world = parallel::make_single();
-  return train_tiny(config, *world, kSteps);
-}
+TrainingTrace alone(const config::RunConfig& config) { return train_alone(config, kSteps); }
 
 TrainingTrace on_ranks(config::RunConfig config, int ranks, int expert) {
   config.mutable_mesh()->set_expert(expert);
-  TrainingTrace trace;
-  parallel::ThreadGroup(ranks).run([&](parallel::Communicator& world) {
-    at::set_num_threads(1);
-    TrainingTrace own = train_tiny(config, world, kSteps);
-    if (world.rank() == 0) trace = std::move(own);
-  });
-  return trace;
+  return train_on_threads(config, ranks, kSteps);
 }
 
 void expect_same(const TrainingTrace& actual, const TrainingTrace& expected, double tolerance) {

@@ -1,32 +1,22 @@
 // The same training on one rank and on several, over every mesh: the promise that a layout changes
-// nothing but speed. Ranks are threads here; layout_dist_test.cc does the same with MPI processes.
+// nothing but speed. Ranks are threads here; training_dist_test.cc does the same with MPI
+// processes.
 
-#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
-#include "parallel/single.h"
-#include "parallel/thread.h"
 #include "tests/testing/near.h"
 #include "tests/testing/tiny_model.h"
+#include "tests/testing/train_tiny.h"
 
 namespace switchyard::testing {
 namespace {
 
 constexpr int kSteps = 20;
 
-TrainingTrace alone(const config::RunConfig& config) {
-  const auto world = parallel::make_single();
-  return train_tiny(config, *world, kSteps);
-}
+TrainingTrace alone(const config::RunConfig& config) { return train_alone(config, kSteps); }
 
 TrainingTrace on_ranks(const config::RunConfig& config, int ranks) {
-  TrainingTrace trace;
-  parallel::ThreadGroup(ranks).run([&](parallel::Communicator& world) {
-    at::set_num_threads(1);
-    TrainingTrace own = train_tiny(config, world, kSteps);
-    if (world.rank() == 0) trace = std::move(own);
-  });
-  return trace;
+  return train_on_threads(config, ranks, kSteps);
 }
 
 at::Tensor series(const std::vector<double>& values) { return at::tensor(values, at::kDouble); }
@@ -84,14 +74,8 @@ TEST_P(LayoutInvariance, CapacityJitterAndGroupStatisticsInFloat64) {
 TEST_P(LayoutInvariance, OneStepInFloat32) {
   auto config = tiny_config();
   config.mutable_runtime()->set_compute(config::FP32);
-  const auto world = parallel::make_single();
-  const TrainingTrace expected = train_tiny(config, *world, 1);
-  TrainingTrace actual;
-  parallel::ThreadGroup(GetParam().ranks).run([&](parallel::Communicator& ranks) {
-    at::set_num_threads(1);
-    TrainingTrace own = train_tiny(on_mesh(config), ranks, 1);
-    if (ranks.rank() == 0) actual = std::move(own);
-  });
+  const TrainingTrace expected = train_alone(config, 1);
+  const TrainingTrace actual = train_on_threads(on_mesh(config), GetParam().ranks, 1);
   expect_same(actual, expected, 1e-5);
 }
 

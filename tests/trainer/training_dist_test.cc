@@ -3,18 +3,17 @@
 
 #include <gtest/gtest.h>
 
-#include "parallel/single.h"
 #include "tests/models/router_cases.h"
 #include "tests/testing/dist.h"
 #include "tests/testing/near.h"
+#include "tests/testing/train_tiny.h"
 
 namespace switchyard::testing {
 namespace {
 
 void expect_layout_changes_nothing(config::RunConfig config, int expert, int steps,
                                    double tolerance) {
-  const auto single = parallel::make_single();
-  const TrainingTrace expected = train_tiny(config, *single, steps);
+  const TrainingTrace expected = train_alone(config, steps);
   config.mutable_mesh()->set_expert(expert);
   const TrainingTrace actual = train_tiny(config, world(), steps);
   for (int i = 0; i < steps; ++i) {

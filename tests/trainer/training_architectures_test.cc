@@ -1,17 +1,11 @@
 // What every architecture promises: a layout changes nothing but speed, recompute changes nothing
 // at all, training lowers the loss.
 
-#include <algorithm>
-
-#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
-#include "models/inspect/census.h"
-#include "models/model.h"
-#include "parallel/single.h"
-#include "parallel/thread.h"
 #include "tests/testing/near.h"
 #include "tests/testing/tiny_model.h"
+#include "tests/testing/train_tiny.h"
 
 namespace switchyard::testing {
 namespace {
@@ -25,8 +19,7 @@ struct Case {
 
 struct Architectures : ::testing::TestWithParam<Case> {
   static TrainingTrace alone(const config::RunConfig& config, int steps = kSteps) {
-    const auto world = parallel::make_single();
-    return train_tiny(config, *world, steps);
+    return train_alone(config, steps);
   }
 
   static void expect_same(const TrainingTrace& actual, const TrainingTrace& expected,
@@ -43,11 +36,7 @@ struct Architectures : ::testing::TestWithParam<Case> {
   static void expect_layout_changes_nothing(config::RunConfig config, int ranks, int expert) {
     const TrainingTrace expected = alone(config);
     if (config.model().has_moe()) config.mutable_mesh()->set_expert(expert);
-    parallel::ThreadGroup(ranks).run([&](parallel::Communicator& world) {
-      at::set_num_threads(1);
-      const TrainingTrace actual = train_tiny(config, world, kSteps);
-      if (world.rank() == 0) expect_same(actual, expected, 1e-10);
-    });
+    expect_same(train_on_threads(config, ranks, kSteps), expected, 1e-10);
   }
 };
 
@@ -111,32 +100,6 @@ TEST_P(Architectures, LowerTheLoss) {
     return sum;
   };
   EXPECT_LT(mean(50), 0.9 * mean(0));
-}
-
-// By their names: norms' weights end in "norm", and one matrix is the embedding.
-TEST(Parameters, TellNormsAndTheEmbeddingFromTheRest) {
-  const auto world = parallel::make_single();
-  for (const auto tiny : {tiny_config, tiny_lstm_lm, tiny_encoder_decoder, tiny_local_experts}) {
-    const config::RunConfig config = tiny();
-    const parallel::Mesh mesh(*world, MeshShape());
-    ParameterTable table;
-    const models::Model model(Scope(table), config.model(), mesh);
-    for (const Parameter& parameter : table.parameters()) {
-      const bool is_norm = parameter.name.ends_with("norm");
-      const bool is_embedding = parameter.name == "embedding";
-      EXPECT_EQ(parameter.role == Role::kNorm && parameter.use == Use::kScale, is_norm)
-          << parameter.name;
-      EXPECT_EQ(parameter.role == Role::kEmbedding, is_embedding) << parameter.name;
-    }
-  }
-}
-
-TEST(Census, CountsTheLstmsOfThePaper) {
-  config::Model model = tiny_lstm_lm().model();  // hidden 20, projected to 16
-  const models::Census counts = models::census(model);
-  const auto lstm = std::ranges::find(counts.components, "lstm", &models::Component::name);
-  ASSERT_NE(lstm, counts.components.end());
-  EXPECT_EQ(lstm->total, 2 * (4 * 20 * (16 + 16) + 4 * 20 + 16 * 20));
 }
 
 INSTANTIATE_TEST_SUITE_P(

@@ -1,0 +1,105 @@
+#include "tests/testing/train_tiny.h"
+
+#include <ATen/Parallel.h>
+
+#include "core/data/case_source.h"
+#include "models/moe/stats.h"
+#include "parallel/single.h"
+#include "parallel/thread.h"
+#include "trainer/training.h"
+
+namespace switchyard::testing {
+namespace {
+
+// Two noisy clouds per class, one on either side of the origin: no single linear expert parts them.
+trainer::RunData tiny_cases(const config::Model& model) {
+  auto table = std::make_shared<Table>();
+  table->num_features = model.d_model();
+  table->num_classes = model.vocab_size();
+  const Random random(3, Stream::kSynthetic);
+  std::vector<int32_t> cases;
+  for (int32_t i = 0; i < 64; ++i) {
+    const int64_t label = i % table->num_classes;
+    for (int64_t f = 0; f < table->num_features; ++f) {
+      const double sign = (i / table->num_classes) % 2 == 0 ? 1 : -1;
+      const double center = f == label % table->num_features ? 2 * sign : 0;
+      table->features.push_back(static_cast<float>(center + 0.3 * random.normal(i * 8 + f)));
+    }
+    table->labels.push_back(static_cast<int32_t>(label));
+    cases.push_back(i);
+  }
+  auto source = std::make_shared<CaseSource>("cases", cases, 64, 0);
+  return {case_batches(table), {{source, 1.0}}, {}};
+}
+
+trainer::TrainingData open_tiny_data(const config::RunConfig& config,
+                                     parallel::Communicator& world) {
+  if (config.model().architecture() != config::LOCAL_EXPERTS)
+    return trainer::open_training_data(config, world);
+  trainer::RunData sources = tiny_cases(config.model());
+  Blend blend = trainer::blend_of(config, sources);
+  return {nullptr, std::move(sources), std::move(blend)};
+}
+
+// Experts of all ranks in one tensor, in order of their id.
+at::Tensor assemble(const Parameter& parameter, const at::Tensor& local,
+                    const parallel::Mesh& mesh) {
+  if (!parameter.experts()) return local.clone();
+  at::Tensor whole = at::empty(parameter.shape, local.options());
+  const at::Tensor piece = local.contiguous();
+  mesh.expert().all_gather(piece.const_data_ptr(), whole.mutable_data_ptr(),
+                           static_cast<int64_t>(piece.nbytes()), "assemble");
+  return whole;
+}
+
+// **Collective.** Adds the step to the trace, all but its gradients.
+void append(const trainer::StepOutcome& outcome, const parallel::Mesh& mesh, TrainingTrace& trace) {
+  trace.losses.push_back(outcome.loss);
+  trace.gradient_norms.push_back(outcome.gradient_norm);
+  std::vector<models::RoutingStats>& stats = trace.routers.emplace_back(outcome.stats);
+  models::reduce_stats(stats, mesh.data());
+  if (stats.empty()) return;
+  trace.balance.push_back(stats[0].balance_loss);
+  trace.z.push_back(stats[0].z_loss);
+  trace.dropped.push_back(stats[0].dropped);
+}
+
+}  // namespace
+
+TrainingTrace train_tiny(config::RunConfig config, parallel::Communicator& world, int steps) {
+  config.mutable_train()->set_steps(steps);
+  trainer::Training training(config, open_tiny_data(config, world), world);
+  const parallel::Mesh& mesh = training.instance.mesh;
+  ParameterTable& table = training.instance.parameters;
+  trainer::fill_first_weights(config, table);
+  training.begin();
+  TrainingTrace trace;
+  for (int step = 1; step <= steps; ++step) {
+    const trainer::StepOutcome outcome = training.compute();
+    append(outcome, mesh, trace);
+    if (step == steps) {
+      for (const Parameter& p : table.parameters())
+        if (p.trains) trace.gradients[p.name] = assemble(p, p.grad, mesh);
+    }
+    training.update(outcome);
+  }
+  for (const Parameter& p : table.parameters()) trace.weights[p.name] = assemble(p, p.master, mesh);
+  return trace;
+}
+
+TrainingTrace train_alone(const config::RunConfig& config, int steps) {
+  const auto world = parallel::make_single();
+  return train_tiny(config, *world, steps);
+}
+
+TrainingTrace train_on_threads(const config::RunConfig& config, int ranks, int steps) {
+  TrainingTrace trace;
+  parallel::ThreadGroup(ranks).run([&](parallel::Communicator& world) {
+    at::set_num_threads(1);
+    TrainingTrace own = train_tiny(config, world, steps);
+    if (world.rank() == 0) trace = std::move(own);
+  });
+  return trace;
+}
+
+}  // namespace switchyard::testing
