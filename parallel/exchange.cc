@@ -5,9 +5,9 @@
 #include "core/base/errors.h"
 #include "core/base/seconds.h"
 #include "core/tensor/aten.h"
+#include "core/tensor/device_ops.h"
 #include "core/tensor/differentiable.h"
 #include "core/tensor/profiled_part.h"
-#include "core/tensor/rows.h"
 
 namespace switchyard::parallel {
 namespace {
@@ -34,9 +34,7 @@ at::Tensor travel(const at::Tensor& rows, const ExchangePlan& plan, bool homewar
 }
 
 at::Tensor gather(const at::Tensor& rows, const at::Tensor& index) {
-  at::Tensor out = new_rows(index.size(0), rows);
-  gather_rows(rows, index, out);
-  return out;
+  return device_ops(rows).gather_rows(rows, index);
 }
 
 at::Tensor outward(const at::Tensor& sent, const ExchangePlan& plan, const char* what) {
@@ -115,7 +113,7 @@ at::Tensor dispatch(const at::Tensor& x_TD, const PlanPtr& plan) {
   const at::Tensor sent = gather(x_TD.detach().contiguous(), plan->token_of_row);
   const auto backward = [plan](const at::Tensor& d_rows, const std::vector<bool>&) {
     const at::Tensor home = homeward(d_rows, *plan, "dispatch backward");
-    return std::vector{sum_rows(home, plan->row_of_slot_TK)};
+    return std::vector{device_ops(home).sum_rows(home, plan->row_of_slot_TK, {})};
   };
   return differentiable("dispatch", {x_TD}, outward(sent, *plan, "dispatch"), backward);
 }
@@ -125,10 +123,11 @@ at::Tensor combine(const at::Tensor& rows_RD, const at::Tensor& weight_TK, const
   const at::Tensor home = homeward(rows_RD.detach(), *plan, "combine");
   const at::Tensor weight = weight_TK.detach();
   const auto backward = [home, weight, plan](const at::Tensor& dy, const std::vector<bool>&) {
-    const auto gradient = weighted_sum_rows_backward(dy, home, weight, plan->row_of_slot_TK);
-    return std::vector{outward(gradient.rows_RD, *plan, "combine backward"), gradient.weight_TK};
+    const auto gradient =
+        device_ops(dy).sum_rows_backward(dy, {home, plan->row_of_slot_TK, weight});
+    return std::vector{outward(gradient.source_RD, *plan, "combine backward"), gradient.weight_TK};
   };
-  const at::Tensor y_TD = weighted_sum_rows(home, weight, plan->row_of_slot_TK);
+  const at::Tensor y_TD = device_ops(home).sum_rows(home, plan->row_of_slot_TK, weight);
   return differentiable("combine", {rows_RD, weight_TK}, y_TD, backward);
 }
 

@@ -2,6 +2,7 @@
 #include <functional>
 
 #include "core/tensor/aten.h"
+#include "core/tensor/device_ops.h"
 #include "core/tensor/differentiable.h"
 #include "core/tensor/gemm.h"
 #include "core/tensor/op_support.h"
@@ -65,6 +66,7 @@ void for_each_expert(const Experts& experts, int64_t scratch_per_row, const Expe
       if (offsets[i + 1] > offsets[i]) f(i, {offsets[i], offsets[i + 1]}, scratch);
     }
   };
+  if (!experts.options.device().is_cpu()) return run({0, std::ssize(offsets) - 1});
   const std::vector<Range> pieces = split_experts(offsets, experts.weights_per_expert);
   if (pieces.size() == 1) return run(pieces[0]);
   at::parallel_for(0, static_cast<int64_t>(pieces.size()), 1, [&](int64_t begin, int64_t end) {
@@ -76,37 +78,6 @@ at::Tensor rows_of(const at::Tensor& x, Range rows) { return x.narrow(0, rows.be
 
 at::Tensor part_of(const at::Tensor& scratch, int64_t begin, int64_t rows, int64_t width) {
   return scratch.narrow(0, begin, rows * width).view({rows, width});
-}
-
-// out [rows, F] from the first product h [rows, F], or [rows, 2F] where the activation is gated.
-void activate(Activation kind, const at::Tensor& h, const at::Tensor& out) {
-  const int64_t hidden = out.size(1), width = h.size(1);
-  with_element_type(h.scalar_type(), [&](auto zero) {
-    using T = decltype(zero);
-    at::parallel_for(0, h.size(0), 16, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const T* gate = elements<const T>(h) + i * width;
-        activation_forward(kind, gate, gate + hidden, elements<T>(out) + i * hidden, hidden);
-      }
-    });
-  });
-}
-
-// dh like h; d_out [rows, F] is replaced by the activation itself.
-void activate_backward(Activation kind, const at::Tensor& h, const at::Tensor& d_out,
-                       const at::Tensor& dh) {
-  const int64_t hidden = d_out.size(1), width = h.size(1);
-  with_element_type(h.scalar_type(), [&](auto zero) {
-    using T = decltype(zero);
-    at::parallel_for(0, h.size(0), 16, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const T* gate = elements<const T>(h) + i * width;
-        T* d_gate = elements<T>(dh) + i * width;
-        T* d = elements<T>(d_out) + i * hidden;
-        activation_backward<T>(kind, {gate, gate + hidden, d, d_gate, d_gate + hidden, d}, hidden);
-      }
-    });
-  });
 }
 
 // A dense FFN's parameter of `dims` dimensions less one is a stack of one; undefined stays so.
@@ -193,6 +164,7 @@ struct ForwardResult {
 ForwardResult forward(const Network& network, const at::Tensor& x,
                       const std::vector<int64_t>& offsets) {
   const Stack stack(network);
+  const DeviceOps& ops = device_ops(x);  // not within the threads of the loop
   const int64_t hidden_width = stack.hidden();
   ForwardResult result{at::empty({x.size(0), stack.width()}, x.options()),
                        at::empty(x.sizes(), x.options())};
@@ -201,7 +173,7 @@ ForwardResult forward(const Network& network, const at::Tensor& x,
                     const at::Tensor h_rows = rows_of(result.h, rows);
                     const at::Tensor hidden = part_of(scratch, 0, rows.size(), hidden_width);
                     matmul(rows_of(x, rows), stack.in[expert].t(), h_rows);
-                    activate(network.activation, h_rows, hidden);
+                    ops.activate(network.activation, h_rows, hidden);
                     stack.modulation.apply(expert, rows, hidden);
                     matmul(hidden, stack.out[expert].t(), rows_of(result.y_RD, rows));
                   });
@@ -213,6 +185,7 @@ void backward(const Network& network, const Saved& saved, const at::Tensor& dy,
               const StackGradients& grads, const at::Tensor& dx) {
   const Stack stack(network);
   const auto& [x, h, offsets] = saved;
+  const DeviceOps& ops = device_ops(x);
   const int64_t width = stack.width(), hidden_width = stack.hidden();
   for_each_expert({offsets, stack.in[0].numel(), x.options()}, width + hidden_width,
                   [&](int64_t expert, Range rows, const at::Tensor& scratch) {
@@ -221,7 +194,7 @@ void backward(const Network& network, const Saved& saved, const at::Tensor& dy,
                     const at::Tensor d_hidden = part_of(scratch, n * width, n, hidden_width);
                     matmul(rows_of(dy, rows), stack.out[expert], d_hidden);
                     const at::Tensor kept = before_modulation(stack, grads, expert, rows, d_hidden);
-                    activate_backward(network.activation, rows_of(h, rows), d_hidden, dh);
+                    ops.activate_backward(network.activation, rows_of(h, rows), d_hidden, dh);
                     const at::Tensor& hidden = d_hidden;  // overwritten
                     if (kept.defined()) add_columns(kept * hidden, grads.scale[expert]);
                     stack.modulation.apply(expert, rows, hidden);

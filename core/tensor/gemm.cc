@@ -59,7 +59,7 @@ GemmPaths& paths_in_force() {
 }
 
 GemmPath path_for(const at::Tensor& a, int64_t n) {
-  if (a.scalar_type() == at::kDouble || !a.is_cpu()) return GemmPath::kAten;
+  if (!a.is_cpu() || a.scalar_type() == at::kDouble) return GemmPath::kAten;
   if (a.scalar_type() == at::kBFloat16) return gemm_paths().bfloat16;
   return a.numel() * n <= kSmallProduct ? GemmPath::kAten : gemm_paths().float32;
 }
@@ -82,7 +82,7 @@ void matmul_through_float32(const at::Tensor& a, const at::Tensor& b, const at::
                             bool accumulate) {
   const at::Tensor a32 = a.to(at::kFloat), b32 = b.to(at::kFloat);
   if (out.scalar_type() == at::kFloat) return matmul(a32, b32, out, accumulate);
-  const at::Tensor out32 = at::empty(out.sizes(), at::kFloat);
+  const at::Tensor out32 = at::empty(out.sizes(), out.options().dtype(at::kFloat));
   matmul(a32, b32, out32);
   accumulate ? out.add_(out32) : out.copy_(out32);
 }

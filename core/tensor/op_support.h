@@ -5,7 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "core/base/errors.h"
-#include "core/tensor/kernels.h"
+#include "core/tensor/cpu/kernels.h"
 
 namespace switchyard {
 

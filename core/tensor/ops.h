@@ -1,7 +1,7 @@
 #pragma once
-// The hot operations. Each has a plain ATen twin in core/tensor/reference.h, the oracle of its
-// tests. Gradients of parameters are accumulated straight into Parameter::grad; gradients of inputs
-// go through autograd. All are differentiable, deterministic, and legal for zero rows.
+// The hot operations, on tensors of any device: core/tensor/device_ops.h computes them. Gradients
+// of parameters are accumulated straight into Parameter::grad; gradients of inputs go through
+// autograd. All are differentiable, deterministic, and legal for zero rows.
 
 #include <cstdint>
 #include <vector>

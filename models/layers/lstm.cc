@@ -13,7 +13,7 @@ at::ScalarType exact(at::ScalarType type) { return type == at::kDouble ? at::kDo
 // 1 where a position goes on with the document of the one before it, [B, S] of `type`; the first
 // position goes on with whatever state there is.
 at::Tensor goes_on(const at::Tensor& documents_BS, at::ScalarType type) {
-  at::Tensor same_BS = at::ones(documents_BS.sizes(), type);
+  at::Tensor same_BS = at::ones(documents_BS.sizes(), documents_BS.options().dtype(type));
   const int64_t length = documents_BS.size(1);
   if (length > 1) {
     same_BS.slice(1, 1).copy_(documents_BS.slice(1, 1).eq(documents_BS.slice(1, 0, length - 1)));
@@ -59,8 +59,8 @@ at::Tensor Lstm::forward(const at::Tensor& x_TD, int64_t sequences, const at::Te
   const at::Tensor input_BS4H = input_.forward(x_TD).view({sequences, length, 4 * sizes_.hidden});
   LstmState now = state ? *state : LstmState{};
   if (!now.hidden_BP.defined()) {
-    now = {at::zeros({sequences, sizes_.output()}, type),
-           at::zeros({sequences, sizes_.hidden}, exact(type))};
+    now = {at::zeros({sequences, sizes_.output()}, x_TD.options()),
+           at::zeros({sequences, sizes_.hidden}, x_TD.options().dtype(exact(type)))};
   }
   const at::Tensor keep_BS =
       documents_BS.defined() ? goes_on(documents_BS, exact(type)) : at::Tensor();

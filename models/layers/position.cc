@@ -29,14 +29,14 @@ at::Tensor stretched(const at::Tensor& frequency, const config::Attention& atten
   return frequency * (ramp / yarn.factor() + (1 - ramp));
 }
 
-at::Tensor additive(const at::Tensor& visible, at::ScalarType type) {
-  return at::zeros(visible.sizes(), type)
+at::Tensor additive(const at::Tensor& visible, const at::TensorOptions& options) {
+  return at::zeros(visible.sizes(), options)
       .masked_fill_(visible.logical_not(), -std::numeric_limits<double>::infinity());
 }
 
 // Whether query i of [length], at position seen + i, may look at each of seen + length keys.
-at::Tensor causal(int64_t seen, int64_t length, int64_t window) {
-  const at::Tensor all = at::ones({length, seen + length}, at::kBool);
+at::Tensor causal(int64_t seen, int64_t length, int64_t window, const at::TensorOptions& options) {
+  const at::Tensor all = at::ones({length, seen + length}, options.dtype(at::kBool));
   return window > 0 ? all.tril(seen).triu(seen - window + 1) : all.tril(seen);
 }
 
@@ -80,19 +80,23 @@ at::Tensor relative_buckets(const config::RelativeBias& options, int64_t first_q
 
 at::Tensor document_mask(const at::Tensor& documents_BS, int64_t window, at::ScalarType type) {
   const at::Tensor same = documents_BS.unsqueeze(2) == documents_BS.unsqueeze(1);
-  return additive(same.logical_and(causal(0, documents_BS.size(1), window)), type).unsqueeze(1);
+  const at::TensorOptions options = documents_BS.options().dtype(type);
+  const at::Tensor earlier = causal(0, documents_BS.size(1), window, options);
+  return additive(same.logical_and(earlier), options).unsqueeze(1);
 }
 
-at::Tensor continuation_mask(int64_t seen, int64_t length, int64_t window, at::ScalarType type) {
+at::Tensor continuation_mask(int64_t seen, int64_t length, int64_t window,
+                             const at::TensorOptions& options) {
   const bool sees_all = length == 1 && (window == 0 || seen + 1 <= window);
   if (sees_all) return {};
-  return additive(causal(seen, length, window), type).unsqueeze(0).unsqueeze(0);
+  const at::Tensor earlier = causal(seen, length, window, options);
+  return additive(earlier, options).unsqueeze(0).unsqueeze(0);
 }
 
 at::Tensor padding_mask(const at::Tensor& is_real_BS, at::ScalarType type) {
   at::Tensor visible = is_real_BS.clone();
   visible.select(1, 0).fill_(true);
-  return additive(visible, type).unsqueeze(1).unsqueeze(1);
+  return additive(visible, visible.options().dtype(type)).unsqueeze(1).unsqueeze(1);
 }
 
 }  // namespace switchyard::models

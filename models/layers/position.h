@@ -32,7 +32,8 @@ at::Tensor document_mask(const at::Tensor& documents_BS, int64_t window, at::Sca
 
 // The same for positions seen .. seen + length - 1 of one text whose first `seen` positions came
 // before: [1, 1, length, seen + length]; undefined where every position is visible.
-at::Tensor continuation_mask(int64_t seen, int64_t length, int64_t window, at::ScalarType type);
+at::Tensor continuation_mask(int64_t seen, int64_t length, int64_t window,
+                             const at::TensorOptions& options);
 
 // 0 where is_real [B, S] bool, -inf in padding -> [B, 1, 1, S]. A row without any real position
 // shows its first, so that a softmax has something to share out.

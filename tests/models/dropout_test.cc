@@ -5,12 +5,12 @@
 
 #include <gtest/gtest.h>
 
-#include "core/tensor/reference.h"
 #include "models/moe/rules/expert_dropout.h"
 #include "parallel/single.h"
 #include "tests/models/decoder_fixture.h"
 #include "tests/models/dropout_context.h"
 #include "tests/testing/near.h"
+#include "tests/testing/reference.h"
 
 namespace switchyard::models {
 namespace {

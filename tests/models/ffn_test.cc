@@ -5,13 +5,13 @@
 
 #include "core/config/layers.h"
 #include "core/tensor/aten.h"
-#include "core/tensor/reference.h"
 #include "models/decoder.h"
 #include "models/moe/rules/deep_experts.h"
 #include "models/moe/rules/expert_dropout.h"
 #include "parallel/single.h"
 #include "tests/testing/finite_differences.h"
 #include "tests/testing/near.h"
+#include "tests/testing/reference.h"
 #include "tests/testing/tiny_model.h"
 
 namespace switchyard::models {

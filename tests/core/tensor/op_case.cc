@@ -2,6 +2,7 @@
 
 #include "core/base/random.h"
 #include "core/tensor/aten.h"
+#include "core/tensor/device_ops.h"
 #include "tests/testing/finite_differences.h"
 #include "tests/testing/near.h"
 
@@ -46,8 +47,7 @@ void fill_table(ParameterTable& table, const std::vector<std::vector<int64_t>>& 
   table.initialize(5);
 }
 
-void expect_agrees(const OpCase& c, at::ScalarType compute) {
-  SCOPED_TRACE(at::toString(compute));
+static void expect_agrees_one_way(const OpCase& c, at::ScalarType compute) {
   ParameterTable table;
   fill_table(table, c.weights, compute);
   const at::Tensor x = input_of(c, compute);
@@ -77,7 +77,7 @@ void expect_agrees(const OpCase& c, at::ScalarType compute) {
   }
 }
 
-void expect_matches_finite_differences(const OpCase& c) {
+static void expect_matches_finite_differences_one_way(const OpCase& c) {
   ParameterTable table;
   fill_table(table, c.weights, at::kDouble);
   const at::Tensor x = input_of(c, at::kDouble);
@@ -91,6 +91,21 @@ void expect_matches_finite_differences(const OpCase& c) {
     SCOPED_TRACE(parameter.name);
     expect_gradient(parameter.value, parameter.grad, f, kOptions);
   }
+}
+
+void expect_agrees(const OpCase& c, at::ScalarType compute) {
+  SCOPED_TRACE(at::toString(compute));
+  expect_agrees_one_way(c, compute);
+  SCOPED_TRACE("the plain way");
+  const PlainOpsGuard guard;
+  expect_agrees_one_way(c, compute);
+}
+
+void expect_matches_finite_differences(const OpCase& c) {
+  expect_matches_finite_differences_one_way(c);
+  SCOPED_TRACE("the plain way");
+  const PlainOpsGuard guard;
+  expect_matches_finite_differences_one_way(c);
 }
 
 }  // namespace switchyard::testing

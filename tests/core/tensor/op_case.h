@@ -30,10 +30,11 @@ void fill_table(ParameterTable& table, const std::vector<std::vector<int64_t>>& 
 at::Tensor draw(const std::vector<int64_t>& shape, at::ScalarType type, uint64_t seed = 1);
 
 // op in `compute` against the reference in float64 from the same inputs: output, input gradient
-// and every Parameter::grad, at the tolerance of `compute`.
+// and every Parameter::grad, at the tolerance of `compute`; with the CPU's own operations, and once
+// more with the plain ones.
 void expect_agrees(const OpCase& c, at::ScalarType compute);
 
-// Gradients against central differences in float64.
+// Gradients against central differences in float64, both ways.
 void expect_matches_finite_differences(const OpCase& c);
 
 }  // namespace switchyard::testing

@@ -6,9 +6,9 @@
 #include <gtest/gtest.h>
 
 #include "core/base/errors.h"
-#include "core/tensor/reference.h"
 #include "tests/core/tensor/op_case.h"
 #include "tests/testing/near.h"
+#include "tests/testing/reference.h"
 
 namespace switchyard {
 namespace {

@@ -1,4 +1,5 @@
-#include "core/tensor/rows.h"
+// Rows of dispatch and combine: copies and sums of whole rows by index, at memory speed, without
+// atomics.
 
 #include <cstring>
 #include <type_traits>
@@ -7,6 +8,7 @@
 
 #include "core/base/errors.h"
 #include "core/tensor/aten.h"
+#include "core/tensor/cpu/cpu_ops.h"
 
 namespace switchyard {
 namespace {
@@ -35,7 +37,7 @@ struct Sizes {
   int64_t rows, choices, width;
 };
 
-// The shared loop of sum_rows and weighted_sum_rows; `weight` null: all ones.
+// `weight` null: all ones.
 template <typename T>
 void sum_rows_kernel(const T* source, const Accumulator<T>* weight, const int64_t* position, T* out,
                      Sizes sizes) {
@@ -52,23 +54,6 @@ void sum_rows_kernel(const T* source, const Accumulator<T>* weight, const int64_
       for (int64_t d = 0; d < width; ++d) out[i * width + d] = static_cast<T>(sum[d]);
     }
   });
-}
-
-at::Tensor sum_rows_or_weighted(const at::Tensor& source, const at::Tensor* weight,
-                                const at::Tensor& position) {
-  const auto rows = source.contiguous();
-  const auto at_positions = position.contiguous();
-  const int64_t width = rows.size(1);
-  at::Tensor out = at::empty({position.size(0), width}, rows.options());
-  SY_DISPATCH_ROWS(rows.scalar_type(), "sum_rows", [&] {
-    using Sum = Accumulator<scalar_t>;
-    const at::Tensor factors = weight ? weight->contiguous() : at::Tensor();
-    sum_rows_kernel<scalar_t>(
-        rows.const_data_ptr<scalar_t>(), weight ? factors.const_data_ptr<Sum>() : nullptr,
-        at_positions.const_data_ptr<int64_t>(), out.mutable_data_ptr<scalar_t>(),
-        {position.size(0), position.size(1), width});
-  });
-  return out;
 }
 
 template <typename T>
@@ -108,14 +93,11 @@ void weighted_sum_backward_kernel(const WeightedSumBackward<T>& k, Sizes sizes) 
 
 }  // namespace
 
-void gather_rows(const at::Tensor& source, const at::Tensor& index, at::Tensor& out) {
-  SY_CHECK(source.is_contiguous() && index.is_contiguous() && out.is_contiguous(),
-           "rows must be contiguous");
-  SY_CHECK(out.size(0) == index.size(0) && out.size(1) == source.size(1),
-           "expected out [{}, {}], got [{}, {}]", index.size(0), source.size(1), out.size(0),
-           out.size(1));
-  const int64_t row_bytes = source.size(1) * static_cast<int64_t>(source.element_size());
-  const auto* from = static_cast<const char*>(source.const_data_ptr());
+at::Tensor CpuOps::gather_rows(const at::Tensor& source_RD, const at::Tensor& index) const {
+  SY_CHECK(source_RD.is_contiguous() && index.is_contiguous(), "rows must be contiguous");
+  const int64_t row_bytes = source_RD.size(1) * static_cast<int64_t>(source_RD.element_size());
+  const at::Tensor out = at::empty({index.size(0), source_RD.size(1)}, source_RD.options());
+  const auto* from = static_cast<const char*>(source_RD.const_data_ptr());
   auto* to = static_cast<char*>(out.mutable_data_ptr());
   const int64_t* at_row = index.const_data_ptr<int64_t>();
   at::parallel_for(0, index.size(0), grain_rows(row_bytes), [&](int64_t begin, int64_t end) {
@@ -126,30 +108,35 @@ void gather_rows(const at::Tensor& source, const at::Tensor& index, at::Tensor& 
         std::memcpy(to + i * row_bytes, from + at_row[i] * row_bytes, row_bytes);
     }
   });
+  return out;
 }
 
-at::Tensor sum_rows(const at::Tensor& source_RD, const at::Tensor& position_TK) {
-  return sum_rows_or_weighted(source_RD, nullptr, position_TK);
+at::Tensor CpuOps::sum_rows(const at::Tensor& source_RD, const at::Tensor& position_TK,
+                            const at::Tensor& weight_TK) const {
+  const at::Tensor rows = source_RD.contiguous(), position = position_TK.contiguous();
+  const at::Tensor weight = weight_TK.defined() ? weight_TK.contiguous() : at::Tensor();
+  at::Tensor out = at::empty({position.size(0), rows.size(1)}, rows.options());
+  SY_DISPATCH_ROWS(rows.scalar_type(), "sum_rows", [&] {
+    using Sum = Accumulator<scalar_t>;
+    sum_rows_kernel<scalar_t>(rows.const_data_ptr<scalar_t>(),
+                              weight.defined() ? weight.const_data_ptr<Sum>() : nullptr,
+                              position.const_data_ptr<int64_t>(), out.mutable_data_ptr<scalar_t>(),
+                              {position.size(0), position.size(1), rows.size(1)});
+  });
+  return out;
 }
 
-at::Tensor weighted_sum_rows(const at::Tensor& source_RD, const at::Tensor& weight_TK,
-                             const at::Tensor& position_TK) {
-  return sum_rows_or_weighted(source_RD, &weight_TK, position_TK);
-}
-
-WeightedSumGrad weighted_sum_rows_backward(const at::Tensor& grad_TD, const at::Tensor& source_RD,
-                                           const at::Tensor& weight_TK,
-                                           const at::Tensor& position_TK) {
-  const auto grad = grad_TD.contiguous();
-  const auto weight = weight_TK.contiguous();
-  WeightedSumGrad result{at::empty_like(source_RD), at::empty_like(weight)};
-  SY_DISPATCH_ROWS(grad.scalar_type(), "weighted_sum_rows_backward", [&] {
+DeviceOps::SumGradients CpuOps::sum_rows_backward(const at::Tensor& dy_TD,
+                                                  const WeightedRows& rows) const {
+  const at::Tensor dy = dy_TD.contiguous(), weight = rows.weight_TK.contiguous();
+  SumGradients result{at::empty_like(rows.source_RD), at::empty_like(weight)};
+  SY_DISPATCH_ROWS(dy.scalar_type(), "sum_rows_backward", [&] {
     using Sum = Accumulator<scalar_t>;
     weighted_sum_backward_kernel<scalar_t>(
-        {grad.const_data_ptr<scalar_t>(), source_RD.const_data_ptr<scalar_t>(),
-         weight.const_data_ptr<Sum>(), position_TK.const_data_ptr<int64_t>(),
-         result.rows_RD.mutable_data_ptr<scalar_t>(), result.weight_TK.mutable_data_ptr<Sum>()},
-        {weight.size(0), weight.size(1), grad.size(1)});
+        {dy.const_data_ptr<scalar_t>(), rows.source_RD.const_data_ptr<scalar_t>(),
+         weight.const_data_ptr<Sum>(), rows.position_TK.const_data_ptr<int64_t>(),
+         result.source_RD.mutable_data_ptr<scalar_t>(), result.weight_TK.mutable_data_ptr<Sum>()},
+        {weight.size(0), weight.size(1), dy.size(1)});
   });
   return result;
 }

@@ -61,13 +61,11 @@ struct RmsNormBackward {
 template <typename T>
 void rms_norm_backward(const RmsNormBackward<T>& row, int64_t n);
 
-// Rotates the pairs (x[i], x[i + half]) by the angle whose cosine and sine are given, times
-// `direction` (1 or -1, the inverse).
+// Rotates the pairs (x[i], x[i + half]) by the angle whose cosine and sine are given.
 template <typename T>
 struct RopeTable {
   const Exact<T>* cos;
   const Exact<T>* sin;
-  Exact<T> direction;
 };
 template <typename T>
 void rope_row(const T* x, const RopeTable<T>& table, T* y, int64_t half);

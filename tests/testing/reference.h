@@ -1,40 +1,44 @@
-#include "core/tensor/reference.h"
+#pragma once
+// References of the hot operations, written differently from both the plain and the fast ones: slow
+// ATen on plain tensors, differentiable by autograd in every argument. Shapes as in
+// core/tensor/ops.h.
 
+#include <cstdint>
+#include <vector>
+
+#include "core/tensor/activation.h"
 #include "core/tensor/aten.h"
 
 namespace switchyard::reference {
-namespace {
 
-at::ScalarType exact_type(const at::Tensor& x) {
+inline at::ScalarType exact_type(const at::Tensor& x) {
   return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
 }
 
-}  // namespace
-
-at::Tensor linear(const at::Tensor& x, const at::Tensor& weight) {
+inline at::Tensor linear(const at::Tensor& x, const at::Tensor& weight) {
   return at::matmul(x, weight.t());
 }
 
-at::Tensor embedding(const at::Tensor& ids, const at::Tensor& weight) {
+inline at::Tensor embedding(const at::Tensor& ids, const at::Tensor& weight) {
   std::vector<int64_t> shape = ids.sizes().vec();
   shape.push_back(weight.size(1));
   return weight.index_select(0, ids.reshape({-1})).view(shape);
 }
 
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
+inline at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   const at::Tensor exact = x.to(exact_type(x));
   const at::Tensor r = (exact.square().mean(-1, true) + eps).rsqrt();
   return (exact * r * weight).to(x.scalar_type());
 }
 
-at::Tensor rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin) {
+inline at::Tensor rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin) {
   const std::vector<at::Tensor> halves = x.to(exact_type(x)).chunk(2, -1);
   const at::Tensor c = cos.unsqueeze(1), s = sin.unsqueeze(1);  // [S, 1, d/2]
   const at::Tensor first = halves[0] * c - halves[1] * s, second = halves[1] * c + halves[0] * s;
   return at::concat({first, second}, -1).to(x.scalar_type());
 }
 
-at::Tensor activate(Activation kind, const at::Tensor& h) {
+inline at::Tensor activate(Activation kind, const at::Tensor& h) {
   const std::vector<at::Tensor> halves = h.chunk(2, -1);
   switch (kind) {
     case Activation::kSwiglu:
@@ -55,8 +59,13 @@ at::Tensor activate(Activation kind, const at::Tensor& h) {
   return {};
 }
 
-at::Tensor ffn_experts(const at::Tensor& rows, const FfnTensors& weights, Activation activation,
-                       const std::vector<int64_t>& offsets, const at::Tensor& mask) {
+// weights: in [e, F or 2F, D], out [e, D, F], then scale and shift [e, F] (may be undefined).
+struct FfnTensors {
+  at::Tensor in, out, scale, shift;
+};
+inline at::Tensor ffn_experts(const at::Tensor& rows, const FfnTensors& weights,
+                              Activation activation, const std::vector<int64_t>& offsets,
+                              const at::Tensor& mask = {}) {
   std::vector<at::Tensor> outputs;
   for (int64_t expert = 0; expert < weights.in.size(0); ++expert) {
     const int64_t begin = offsets[expert], count = offsets[expert + 1] - begin;
@@ -70,8 +79,9 @@ at::Tensor ffn_experts(const at::Tensor& rows, const FfnTensors& weights, Activa
   return at::concat(outputs);
 }
 
-at::Tensor token_losses(const at::Tensor& hidden, const at::Tensor& weight,
-                        const at::Tensor& targets) {
+// Without the scale: each token's loss [T], 0 where the target is negative.
+inline at::Tensor token_losses(const at::Tensor& hidden, const at::Tensor& weight,
+                               const at::Tensor& targets) {
   const at::Tensor logits = at::matmul(hidden, weight.t()).to(exact_type(hidden));
   const at::Tensor log_probabilities = at::log_softmax(logits, -1);
   const at::Tensor picked =
@@ -79,7 +89,9 @@ at::Tensor token_losses(const at::Tensor& hidden, const at::Tensor& weight,
   return at::where(targets.ge(0), -picked, at::zeros_like(picked));
 }
 
-at::Tensor token_z(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& targets) {
+// The same for logsumexp(logits)^2.
+inline at::Tensor token_z(const at::Tensor& hidden, const at::Tensor& weight,
+                          const at::Tensor& targets) {
   const at::Tensor logits = at::matmul(hidden, weight.t()).to(exact_type(hidden));
   const at::Tensor z = logits.logsumexp(-1).square();
   return at::where(targets.ge(0), z, at::zeros_like(z));

@@ -1,4 +1,4 @@
-#include "core/tensor/kernels.h"
+#include "core/tensor/cpu/kernels.h"
 
 #include <algorithm>
 #include <array>
@@ -271,9 +271,8 @@ template <typename T>
 SY_VECTOR_CLONES void rope_row(const T* x, const RopeTable<T>& table, T* y, int64_t half) {
   using A = Exact<T>;
   const A *cos = table.cos, *sin = table.sin;
-  const A direction = table.direction;
   for (int64_t i = 0; i < half; ++i) {
-    const A a = load(x[i]), b = load(x[i + half]), s = direction * sin[i];
+    const A a = load(x[i]), b = load(x[i + half]), s = sin[i];
     store(y[i], a * cos[i] - b * s);
     store(y[i + half], b * cos[i] + a * s);
   }
