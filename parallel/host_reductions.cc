@@ -84,39 +84,10 @@ struct CompletedWork final : Work {
 
 std::unique_ptr<Work> completed_work() { return std::make_unique<CompletedWork>(); }
 
-class HostReductions::ScratchLoan {
- public:
-  explicit ScratchLoan(HostReductions& group) : group_(group) {
-    if (group.unused_.empty()) group.unused_.push_back(std::make_unique<Scratch>());
-    scratch_ = std::move(group.unused_.back());
-    group.unused_.pop_back();
-  }
-  ~ScratchLoan() { group_.unused_.push_back(std::move(scratch_)); }
-  ScratchLoan(const ScratchLoan&) = delete;
-
-  // For one block of `bytes` from each rank.
-  std::byte* blocks(int64_t bytes) {
-    const size_t needed = bytes * group_.size();
-    if (scratch_->blocks.size() < needed) scratch_->blocks.resize(needed);
-    return scratch_->blocks.data();
-  }
-  // `bytes` to and from each rank.
-  const ExchangeCounts& slices(int64_t bytes) {
-    scratch_->slices.send.assign(group_.size(), 1);
-    scratch_->slices.receive.assign(group_.size(), 1);
-    scratch_->slices.row_bytes = bytes;
-    return scratch_->slices;
-  }
-
- private:
-  HostReductions& group_;
-  std::unique_ptr<Scratch> scratch_;
-};
-
 // An operation of several movements, or one that must wait for its turn.
 class HostReductions::Job : public Work {
  public:
-  Job(HostReductions& group, const char* what) : group(group), what(what) {}
+  Job(HostReductions& in, const char* name) : group(in), what(name) {}
   ~Job() override;
 
   void wait() final { group.drive(*this, /*blocks=*/true); }
@@ -143,8 +114,8 @@ HostReductions::Job::~Job() {
 
 class HostReductions::Movement final : public Job {
  public:
-  Movement(HostReductions& group, const char* what, Begin begin)
-      : Job(group, what), begin_(std::move(begin)) {}
+  Movement(HostReductions& in, const char* name, Begin begin)
+      : Job(in, name), begin_(std::move(begin)) {}
 
   std::unique_ptr<Work> next() override {
     if (has_begun_last) return nullptr;
@@ -157,27 +128,69 @@ class HostReductions::Movement final : public Job {
   Begin begin_;
 };
 
-class HostReductions::ReduceScatter final : public Job {
+// What both reductions need: room for a block from each rank, and the way to fold the blocks.
+class HostReductions::Reduction : public Job {
  public:
-  ReduceScatter(HostReductions& group, const void* send, void* receive, int64_t count, DType dtype,
-                ReduceOp op, const char* what)
-      : Job(group, what),
-        send_(send),
-        receive_(receive),
-        count_(count),
-        bytes_(count * static_cast<int64_t>(size_of(dtype))),
-        op_(op),
-        fold_(fold_of(dtype, what)),
-        scratch_(group) {}
+  struct Kind {
+    DType dtype;
+    ReduceOp op;
+    const char* what;
+  };
+
+  Reduction(HostReductions& in, const Kind& kind)
+      : Job(in, kind.what),
+        element_bytes(static_cast<int64_t>(size_of(kind.dtype))),
+        op_(kind.op),
+        fold_(fold_of(kind.dtype, kind.what)) {
+    if (in.unused_.empty()) return;
+    blocks_ = std::move(in.unused_.back());
+    in.unused_.pop_back();
+  }
+  ~Reduction() override { group.unused_.push_back(std::move(blocks_)); }
+
+ protected:
+  // Begins to bring `count` elements of each rank here: the r-th part of what rank r sends.
+  std::unique_ptr<Work> bring_slices(const void* send, int64_t count) {
+    const std::vector<int64_t> one_row(group.size(), 1);
+    return group.move_all_to_all_v(send, room(count), {one_row, one_row, count * element_bytes},
+                                   what.c_str());
+  }
+  // Begins to bring all that each rank sends.
+  std::unique_ptr<Work> bring_whole(const void* send, int64_t count) {
+    return group.move_all_gather(send, room(count), count * element_bytes, what.c_str());
+  }
+  // The reduction of the `count` elements of each rank that have arrived.
+  const std::byte* folded(int64_t count) {
+    fold_(blocks_.data(), group.size(), count, op_);
+    return blocks_.data();
+  }
+
+  const int64_t element_bytes;
+
+ private:
+  std::byte* room(int64_t count) {
+    const size_t needed = count * element_bytes * group.size();
+    if (blocks_.size() < needed) blocks_.resize(needed);
+    return blocks_.data();
+  }
+
+  ReduceOp op_;
+  Fold fold_;
+  std::vector<std::byte> blocks_;
+};
+
+class HostReductions::ReduceScatter final : public Reduction {
+ public:
+  ReduceScatter(HostReductions& in, const void* send, void* receive, int64_t count,
+                const Kind& kind)
+      : Reduction(in, kind), send_(send), receive_(receive), count_(count) {}
 
   std::unique_ptr<Work> next() override {
-    std::byte* blocks = scratch_.blocks(bytes_);
     if (has_begun_last) {
-      fold_(blocks, group.size(), count_, op_);
-      copy_bytes(receive_, blocks, bytes_);
+      copy_bytes(receive_, folded(count_), count_ * element_bytes);
       return nullptr;
     }
-    auto work = group.move_all_to_all_v(send_, blocks, scratch_.slices(bytes_), what.c_str());
+    auto work = bring_slices(send_, count_);
     has_begun_last = true;
     return work;
   }
@@ -185,30 +198,20 @@ class HostReductions::ReduceScatter final : public Job {
  private:
   const void* send_;
   void* receive_;
-  int64_t count_, bytes_;
-  ReduceOp op_;
-  Fold fold_;
-  ScratchLoan scratch_;
+  int64_t count_;
 };
 
 // Goes through the buffer piece by piece. Each rank reduces one of size() equal slices of a piece,
 // then the slices are gathered; what is small is gathered whole and reduced by everybody.
-class HostReductions::AllReduce final : public Job {
+class HostReductions::AllReduce final : public Reduction {
  public:
-  AllReduce(HostReductions& group, void* data, int64_t count, DType dtype, ReduceOp op,
-            const char* what)
-      : Job(group, what),
-        data_(static_cast<std::byte*>(data)),
-        left_(count),
-        element_bytes_(static_cast<int64_t>(size_of(dtype))),
-        op_(op),
-        fold_(fold_of(dtype, what)),
-        scratch_(group) {}
+  AllReduce(HostReductions& in, void* data, int64_t count, const Kind& kind)
+      : Reduction(in, kind), data_(static_cast<std::byte*>(data)), left_(count) {}
 
   std::unique_ptr<Work> next() override {
     if (arriving_ == Arriving::kSlices) return gather_results();
-    if (arriving_ == Arriving::kWhole) copy_bytes(data_, folded(piece_), piece_ * element_bytes_);
-    data_ += piece_ * element_bytes_;
+    if (arriving_ == Arriving::kWhole) copy_bytes(data_, folded(piece_), piece_ * element_bytes);
+    data_ += piece_ * element_bytes;
     left_ -= piece_;
     return left_ == 0 ? nullptr : begin_piece();
   }
@@ -218,47 +221,27 @@ class HostReductions::AllReduce final : public Job {
 
   std::unique_ptr<Work> begin_piece() {
     const int64_t size = group.size();
-    piece_ = std::min(kPieceBytes / element_bytes_, left_) / size * size;
-    if (left_ * element_bytes_ <= kSmallBytes || piece_ == 0) return gather_whole();
-    const int64_t bytes = piece_ / size * element_bytes_;
-    auto work = group.move_all_to_all_v(data_, scratch_.blocks(bytes), scratch_.slices(bytes),
-                                        what.c_str());
-    arriving_ = Arriving::kSlices;
-    return work;
-  }
-
-  std::unique_ptr<Work> gather_whole() {
-    piece_ = left_;
-    const int64_t bytes = piece_ * element_bytes_;
-    auto work = group.move_all_gather(data_, scratch_.blocks(bytes), bytes, what.c_str());
-    arriving_ = Arriving::kWhole;
-    has_begun_last = true;
+    piece_ = std::min(kPieceBytes / element_bytes, left_) / size * size;
+    const bool is_small = left_ * element_bytes <= kSmallBytes || piece_ == 0;
+    if (is_small) piece_ = left_;
+    auto work = is_small ? bring_whole(data_, piece_) : bring_slices(data_, piece_ / size);
+    arriving_ = is_small ? Arriving::kWhole : Arriving::kSlices;
+    has_begun_last = is_small;
     return work;
   }
 
   std::unique_ptr<Work> gather_results() {
     const int64_t slice = piece_ / group.size();
-    auto work = group.move_all_gather(folded(slice), data_, slice * element_bytes_, what.c_str());
+    auto work = group.move_all_gather(folded(slice), data_, slice * element_bytes, what.c_str());
     arriving_ = Arriving::kResults;
     has_begun_last = piece_ == left_;
     return work;
-  }
-
-  // The reduction of the blocks of `count` elements that have arrived.
-  const std::byte* folded(int64_t count) {
-    std::byte* blocks = scratch_.blocks(count * element_bytes_);
-    fold_(blocks, group.size(), count, op_);
-    return blocks;
   }
 
   std::byte* data_;
   int64_t left_;       // elements, from the piece under way on
   int64_t piece_ = 0;  // elements of the piece under way
   Arriving arriving_ = Arriving::kNothing;
-  int64_t element_bytes_;
-  ReduceOp op_;
-  Fold fold_;
-  ScratchLoan scratch_;
 };
 
 bool HostReductions::must_queue() const {
@@ -313,12 +296,13 @@ std::unique_ptr<Work> HostReductions::start_all_gather(const void* send, void* r
 std::unique_ptr<Work> HostReductions::start_reduce_scatter(const void* send, void* receive,
                                                            int64_t count, DType dtype, ReduceOp op,
                                                            const char* what) {
-  return enqueue(std::make_unique<ReduceScatter>(*this, send, receive, count, dtype, op, what));
+  return enqueue(std::make_unique<ReduceScatter>(*this, send, receive, count,
+                                                 Reduction::Kind{dtype, op, what}));
 }
 
 std::unique_ptr<Work> HostReductions::start_all_reduce(void* data, int64_t count, DType dtype,
                                                        ReduceOp op, const char* what) {
-  auto job = std::make_unique<AllReduce>(*this, data, count, dtype, op, what);
+  auto job = std::make_unique<AllReduce>(*this, data, count, Reduction::Kind{dtype, op, what});
   if (size() == 1 || count == 0) return completed_work();
   return enqueue(std::move(job));
 }

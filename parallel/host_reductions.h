@@ -49,14 +49,9 @@ class HostReductions : public Communicator {
  private:
   class Job;
   class Movement;
+  class Reduction;
   class ReduceScatter;
   class AllReduce;
-  struct Scratch {
-    std::vector<std::byte> blocks;  // grows to what was needed so far
-    ExchangeCounts slices;
-  };
-  // Borrows from the pool for as long as it lives.
-  class ScratchLoan;
   using Begin = std::function<std::unique_ptr<Work>(const char* what)>;
 
   // Whether a new operation must wait for its turn. Throws CommError after one has been given up.
@@ -71,8 +66,9 @@ class HostReductions : public Communicator {
   bool drive(Job& job, bool blocks);
 
   std::deque<Job*> queue_;  // those with movements still to begin, in the order of their starts
-  std::vector<std::unique_ptr<Scratch>> unused_;  // in all as many as were ever needed at once
-  std::string given_up_;                          // names an operation that was dropped half-way
+  // Scratch of reductions to come: as many as were ever under way at once, each as large as needed.
+  std::vector<std::vector<std::byte>> unused_;
+  std::string given_up_;  // names an operation that was dropped half-way
 };
 
 // A Work that is complete from the start.
