@@ -150,6 +150,21 @@ DeviceOps::SumGradients DeviceOps::sum_rows_backward(const at::Tensor& dy_TD,
   return {d_source.narrow(0, 0, num_rows), d_weight};
 }
 
+void DeviceOps::cross_entropy(const at::Tensor& logits_RV, const TargetRows& rows,
+                              bool with_gradient) const {
+  const at::Tensor has_none_R = rows.target_R.lt(0);
+  const at::Tensor target_R1 = rows.target_R.clamp_min(0).unsqueeze(1);
+  const at::Tensor log_sum_R = logits_RV.logsumexp(-1);
+  const at::Tensor nll_R = log_sum_R - logits_RV.gather(1, target_R1).squeeze(1);
+  rows.nll_R.copy_(nll_R.masked_fill(has_none_R, 0));
+  if (rows.log_sum_R.defined()) rows.log_sum_R.copy_(log_sum_R.masked_fill(has_none_R, 0));
+  if (!with_gradient) return;
+  const at::Tensor of_target_R = at::full_like(nll_R, rows.scale).masked_fill_(has_none_R, 0);
+  const at::Tensor of_softmax_R = of_target_R * (1 + 2 * rows.z_coefficient * log_sum_R);
+  logits_RV.sub_(log_sum_R.unsqueeze(1)).exp_().mul_(of_softmax_R.unsqueeze(1));
+  logits_RV.scatter_add_(1, target_R1, -of_target_R.unsqueeze(1));
+}
+
 const DeviceOps& device_ops(const at::Tensor& x) {
   static const DeviceOps plain;
   static const CpuOps cpu;

@@ -66,6 +66,19 @@ class DeviceOps {
     at::Tensor source_RD, weight_TK;  // of the types of source and weight
   };
   virtual SumGradients sum_rows_backward(const at::Tensor& dy_TD, const WeightedRows& rows) const;
+
+  // For each row of logits [R, V], exact and contiguous, with a target: fills nll, the row's
+  // -log softmax(logits)[target], and log_sum, its logsumexp(logits), unless that is undefined.
+  // Rows without a target get 0. with_gradient: replaces the logits by the gradient of
+  //   scale * sum over rows of (nll + z_coefficient * log_sum^2).
+  // A target that is not below V is an error: CheckError on the CPU.
+  struct TargetRows {
+    at::Tensor target_R;  // int64, contiguous; negative: none
+    double scale, z_coefficient;
+    at::Tensor nll_R, log_sum_R;  // as the logits, contiguous
+  };
+  virtual void cross_entropy(const at::Tensor& logits_RV, const TargetRows& rows,
+                             bool with_gradient) const;
 };
 
 // The operations of the device that x lies on.

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "core/tensor/aten.h"
+#include "core/tensor/device_ops.h"
 #include "core/tensor/differentiable.h"
 #include "core/tensor/gemm.h"
 #include "core/tensor/op_support.h"
@@ -38,31 +39,13 @@ struct LossOutput {
 // their gradient.
 void softmax_block(const LossInput& input, const at::Tensor& logits, int64_t first,
                    const LossOutput& output) {
-  const int64_t vocabulary = logits.size(1);
-  const int64_t* targets = input.targets_T.const_data_ptr<int64_t>() + first;
-  with_element_type(logits.scalar_type(), [&](auto zero) {
-    using T = decltype(zero);
-    auto* nll = static_cast<Exact<T>*>(output.nll_T.data_ptr()) + first;
-    auto* log_sum = output.log_sum_T.defined()
-                        ? static_cast<Exact<T>*>(output.log_sum_T.data_ptr()) + first
-                        : nullptr;
-    at::parallel_for(0, logits.size(0), 4, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        T* row = elements<T>(logits) + i * vocabulary;
-        CrossEntropy<T> loss{0, 0};
-        if (targets[i] < 0) {
-          if (input.with_gradients) std::fill_n(row, vocabulary, T{});
-        } else if (input.with_gradients) {
-          loss =
-              cross_entropy_backward(row, vocabulary, targets[i], input.scale, input.z_coefficient);
-        } else {
-          loss = cross_entropy(row, vocabulary, targets[i]);
-        }
-        nll[i] = loss.nll;
-        if (log_sum) log_sum[i] = loss.log_sum;
-      }
-    });
-  });
+  const auto rows_of = [&](const at::Tensor& x) {
+    return x.defined() ? x.narrow(0, first, logits.size(0)) : x;
+  };
+  device_ops(logits).cross_entropy(logits,
+                                   {rows_of(input.targets_T), input.scale, input.z_coefficient,
+                                    rows_of(output.nll_T), rows_of(output.log_sum_T)},
+                                   input.with_gradients);
 }
 
 void loss_blocks(const LossInput& input, const LossOutput& output) {
@@ -94,14 +77,6 @@ at::ScalarType backward_type_of(at::ScalarType type) {
   return type == at::kBFloat16 && !has_fast_bfloat16() ? at::kFloat : type;
 }
 
-void check_targets(const at::Tensor& targets, int64_t vocabulary) {
-  const int64_t* target = targets.const_data_ptr<int64_t>();
-  for (int64_t i = 0; i < targets.numel(); ++i) {
-    SY_CHECK(target[i] < vocabulary, "vocabulary_loss: target {} of row {} is not below {}",
-             target[i], i, vocabulary);
-  }
-}
-
 }  // namespace
 
 at::Tensor vocabulary_logits(const at::Tensor& hidden, const Parameter& weight) {
@@ -118,7 +93,6 @@ at::Tensor vocabulary_loss(const at::Tensor& hidden, Parameter& weight, const at
                hidden.size(1) == weight.value.size(1),
            "vocabulary_loss {}: hidden [T, D], targets [T] and weight [V, D] do not fit",
            weight.name);
-  check_targets(targets.contiguous(), weight.value.size(0));
   const bool with_gradients =
       at::GradMode::is_enabled() && (hidden.requires_grad() || weight.value.requires_grad());
   const at::ScalarType type = exact_type(hidden.scalar_type());

@@ -23,6 +23,8 @@ class CpuOps final : public DeviceOps {
   at::Tensor sum_rows(const at::Tensor& source_RD, const at::Tensor& position_TK,
                       const at::Tensor& weight_TK) const override;
   SumGradients sum_rows_backward(const at::Tensor& dy_TD, const WeightedRows& rows) const override;
+  void cross_entropy(const at::Tensor& logits_RV, const TargetRows& rows,
+                     bool with_gradient) const override;
 };
 
 }  // namespace switchyard

@@ -1,4 +1,4 @@
-// Every hot operation against its plain twin.
+// Every hot operation, as the CPU computes it and the plain way, against its reference.
 
 #include "core/tensor/ops.h"
 #include "core/tensor/aten.h"
