@@ -14,7 +14,7 @@ struct TokenBatch {
   at::Tensor source_BM = {};        // int64
   at::Tensor source_counts_B = {};  // int64; the tokens after so many are padding
   // Defined for cases of a table only.
-  at::Tensor features_BF = {};  // float32
+  at::Tensor features_BD = {};  // float32
 };
 
 }  // namespace switchyard::models

@@ -14,9 +14,9 @@ Scope experts_of(const Scope& root) { return (root / "experts").as(Role::kExpert
 // weight [E, out, in] on x [T, in] or [T, E, in] -> [T, E, out].
 at::Tensor experts_linear(const at::Tensor& x, Parameter& weight, Parameter& bias) {
   const at::ScalarType type = x.scalar_type();
-  const at::Tensor weight_EOI = use(weight, type);
-  const at::Tensor y = x.dim() == 2 ? at::einsum("ti,eoi->teo", {x, weight_EOI})
-                                    : at::einsum("tei,eoi->teo", {x, weight_EOI});
+  const at::Tensor weight_EON = use(weight, type);
+  const at::Tensor y = x.dim() == 2 ? at::einsum("ti,eoi->teo", {x, weight_EON})
+                                    : at::einsum("tei,eoi->teo", {x, weight_EON});
   return y + use(bias, type);
 }
 
@@ -60,25 +60,25 @@ at::Tensor LocalExperts::Prediction::blended_TC() const {
   return (gate_logits_TE.softmax(-1).unsqueeze(-1) * output_TEC).sum(1);
 }
 
-LocalExperts::Prediction LocalExperts::predict(const at::Tensor& features_TF) const {
-  const at::ScalarType type = features_TF.scalar_type();
-  at::Tensor input = features_TF;
+LocalExperts::Prediction LocalExperts::predict(const at::Tensor& features_TD) const {
+  const at::ScalarType type = features_TD.scalar_type();
+  at::Tensor input = features_TD;
   if (hidden_weight_) input = experts_linear(input, *hidden_weight_, *hidden_bias_).sigmoid();
   at::Tensor output_TEC = experts_linear(input, output_weight_, output_bias_);
   if (options_.output() == config::LOGISTIC) output_TEC = output_TEC.sigmoid();
-  if (!gate_weight_) return {at::zeros({features_TF.size(0), 1}, type), output_TEC};
-  return {at::matmul(features_TF, use(*gate_weight_, type).t()) + use(*gate_bias_, type),
+  if (!gate_weight_) return {at::zeros({features_TD.size(0), 1}, type), output_TEC};
+  return {at::matmul(features_TD, use(*gate_weight_, type).t()) + use(*gate_bias_, type),
           output_TEC};
 }
 
 at::Tensor LocalExperts::loss(const TokenBatch& batch, const StepContext& context, double scale,
                               const at::Tensor& nll) const {
   const at::Tensor labels_T = batch.targets_BS.flatten();
-  const at::Tensor features_TF = batch.features_BF.to(output_weight_.value.scalar_type());
-  const at::Tensor real_T = labels_T.ge(0).to(features_TF.scalar_type());
+  const at::Tensor features_TD = batch.features_BD.to(output_weight_.value.scalar_type());
+  const at::Tensor real_T = labels_T.ge(0).to(features_TD.scalar_type());
   const at::Tensor target_TC =
-      at::one_hot(labels_T.clamp_min(0), num_classes_).to(features_TF.scalar_type());
-  const Prediction prediction = predict(features_TF);
+      at::one_hot(labels_T.clamp_min(0), num_classes_).to(features_TD.scalar_type());
+  const Prediction prediction = predict(features_TD);
   const at::Tensor error_T = real_T * expert_error(prediction.gate_logits_TE, prediction.output_TEC,
                                                    target_TC, options_.error());
   if (nll.defined()) nll.copy_(error_T.detach());

@@ -41,7 +41,7 @@ class LocalExperts {
     at::Tensor gate_logits_TE, output_TEC;
     at::Tensor blended_TC() const;
   };
-  Prediction predict(const at::Tensor& features_TF) const;
+  Prediction predict(const at::Tensor& features_TD) const;
 
   config::LocalExperts options_;
   int64_t num_classes_;

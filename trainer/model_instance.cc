@@ -48,7 +48,7 @@ models::TokenBatch to_tensors(const Batch& batch) {
     tensors.source_BM = copy(batch.source, sequences, at::kLong);
     tensors.source_counts_B = copy(batch.source_counts, sequences, at::kLong).flatten();
   }
-  if (batch.num_features > 0) tensors.features_BF = copy(batch.features, sequences, at::kFloat);
+  if (batch.num_features > 0) tensors.features_BD = copy(batch.features, sequences, at::kFloat);
   return tensors;
 }
 

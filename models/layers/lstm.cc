@@ -40,15 +40,15 @@ Lstm::Lstm(const Scope& scope, const LstmSizes& sizes, double init_std)
   }
 }
 
-LstmState Lstm::step(const at::Tensor& input_B4H, const LstmState& state) const {
+LstmState Lstm::step(const at::Tensor& input_B4U, const LstmState& state) const {
   const at::Tensor gates =
-      (input_B4H + recurrent_.forward(state.hidden_BP)).to(state.cell_BH.scalar_type());
+      (input_B4U + recurrent_.forward(state.hidden_BO)).to(state.cell_BU.scalar_type());
   const auto parts = gates.chunk(4, 1);
-  const at::Tensor cell_BH =
-      (parts[1] + 1).sigmoid() * state.cell_BH + parts[0].sigmoid() * parts[2].tanh();
-  at::Tensor hidden = (parts[3].sigmoid() * cell_BH.tanh()).to(input_B4H.scalar_type());
+  const at::Tensor cell_BU =
+      (parts[1] + 1).sigmoid() * state.cell_BU + parts[0].sigmoid() * parts[2].tanh();
+  at::Tensor hidden = (parts[3].sigmoid() * cell_BU.tanh()).to(input_B4U.scalar_type());
   if (projection_) hidden = projection_->forward(hidden);
-  return {hidden, cell_BH};
+  return {hidden, cell_BU};
 }
 
 at::Tensor Lstm::forward(const at::Tensor& x_TD, int64_t sequences, const at::Tensor& documents_BS,
@@ -56,9 +56,9 @@ at::Tensor Lstm::forward(const at::Tensor& x_TD, int64_t sequences, const at::Te
   const ProfiledPart part("sy::lstm");
   const at::ScalarType type = x_TD.scalar_type();
   const int64_t length = x_TD.size(0) / sequences;
-  const at::Tensor input_BS4H = input_.forward(x_TD).view({sequences, length, 4 * sizes_.hidden});
+  const at::Tensor input_BS4U = input_.forward(x_TD).view({sequences, length, 4 * sizes_.hidden});
   LstmState now = state ? *state : LstmState{};
-  if (!now.hidden_BP.defined()) {
+  if (!now.hidden_BO.defined()) {
     now = {at::zeros({sequences, sizes_.output()}, x_TD.options()),
            at::zeros({sequences, sizes_.hidden}, x_TD.options().dtype(exact(type)))};
   }
@@ -69,10 +69,10 @@ at::Tensor Lstm::forward(const at::Tensor& x_TD, int64_t sequences, const at::Te
   for (int64_t t = 0; t < length; ++t) {
     if (keep_BS.defined() && t > 0) {
       const at::Tensor keep = keep_BS.slice(1, t, t + 1);
-      now = {now.hidden_BP * keep.to(type), now.cell_BH * keep};
+      now = {now.hidden_BO * keep.to(type), now.cell_BU * keep};
     }
-    now = step(input_BS4H.select(1, t), now);
-    outputs.push_back(now.hidden_BP);
+    now = step(input_BS4U.select(1, t), now);
+    outputs.push_back(now.hidden_BO);
   }
   if (state) *state = now;
   return at::stack(outputs, 1).view({x_TD.size(0), sizes_.output()});

@@ -19,8 +19,8 @@ namespace switchyard::models {
 
 // What is carried from one position to the next; undefined at the start of a sequence.
 struct LstmState {
-  at::Tensor hidden_BP;  // compute type
-  at::Tensor cell_BH;    // float32 (float64)
+  at::Tensor hidden_BO;  // compute type
+  at::Tensor cell_BU;    // float32 (float64)
 };
 
 struct LstmSizes {
@@ -31,18 +31,18 @@ struct LstmSizes {
 
 class Lstm {
  public:
-  // Registers <scope>.input [4H, D], .bias [4H], .recurrent [4H, P] and, with a projection,
-  // .projection [P, H].
+  // Registers <scope>.input [4U, D], .bias [4U], .recurrent [4U, O] and, with a projection,
+  // .projection [O, U].
   Lstm(const Scope& scope, const LstmSizes& sizes, double init_std);
 
-  // x [B*S, D] -> [B*S, P]. documents [B, S] int32: the state is forgotten where a position's
+  // x [B*S, D] -> [B*S, O]. documents [B, S] int32: the state is forgotten where a position's
   // document is not that of the one before; undefined: never. Goes on from `state` and leaves there
   // what follows the last position, unless it is null.
   at::Tensor forward(const at::Tensor& x_TD, int64_t sequences, const at::Tensor& documents_BS,
                      LstmState* state) const;
 
  private:
-  LstmState step(const at::Tensor& input_B4H, const LstmState& state) const;
+  LstmState step(const at::Tensor& input_B4U, const LstmState& state) const;
 
   LstmSizes sizes_;
   Dense input_, recurrent_;

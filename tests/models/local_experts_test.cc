@@ -124,7 +124,7 @@ struct Instance {
     TokenBatch batch{at::zeros({4, 1}, at::kLong),
                      at::tensor({0, 1, 1, -1}, at::kLong).view({4, 1}),
                      at::zeros({4, 1}, at::kInt)};
-    batch.features_BF = (at::arange(12, at::kFloat) * 0.37).sin().view({4, 3});
+    batch.features_BD = (at::arange(12, at::kFloat) * 0.37).sin().view({4, 3});
     return experts.loss(batch, context, 0.5, {});
   }
   ParameterTable table;
