@@ -8,6 +8,7 @@
 #include "core/data/span_corruption.h"
 #include "core/data/synthetic_source.h"
 #include "core/data/token_file.h"
+#include "trainer/agreement.h"
 
 namespace switchyard::trainer {
 namespace {
@@ -109,6 +110,17 @@ RunData open_table(const config::RunConfig& config) {
   return data;
 }
 
+std::shared_ptr<const Tokenizer> open_tokenizer(const config::RunConfig& config) {
+  if (!reads_text(config)) return nullptr;
+  auto tokenizer = load_tokenizer(config.data().tokenizer());
+  if (tokenizer->vocab_size() > config.model().vocab_size()) {
+    throw ConfigError(fmt::format(
+        "model.vocab_size ({}) must be at least the {} tokens of data.tokenizer \"{}\"; raise it",
+        config.model().vocab_size(), tokenizer->vocab_size(), config.data().tokenizer()));
+  }
+  return tokenizer;
+}
+
 }  // namespace
 
 config::RunConfig with_tokenizer(config::RunConfig config) {
@@ -144,6 +156,15 @@ RunData open_data(const config::RunConfig& config, const Tokenizer* tokenizer) {
   for (const auto& source : config.data().validation()) {
     data.validation.push_back({source.name(), open_source(config, tokenizer, source.path())});
   }
+  return data;
+}
+
+RunData open_training_data(const config::RunConfig& config, parallel::Communicator& world) {
+  const auto tokenizer =
+      make_on_all(world, "open tokenizer", [&] { return open_tokenizer(config); });
+  RunData data =
+      make_on_all(world, "open data", [&] { return open_data(config, tokenizer.get()); });
+  data.tokenizer = tokenizer;
   return data;
 }
 

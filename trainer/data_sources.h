@@ -9,6 +9,7 @@
 #include "core/data/batch_maker.h"
 #include "core/data/sampler.h"
 #include "core/data/tokenizer.h"
+#include "parallel/communicator.h"
 
 namespace switchyard::trainer {
 
@@ -21,6 +22,7 @@ struct RunData {
   std::shared_ptr<const BatchMaker> maker;
   std::vector<WeightedSource> train;
   std::vector<NamedSource> validation;
+  std::shared_ptr<const Tokenizer> tokenizer = {};  // null unless open_training_data() found one
 };
 
 // With data.tokenizer, if it is unset: as the first training file names it. DataError if the file
@@ -35,6 +37,11 @@ bool reads_text(const config::RunConfig& config);
 // more tokens than the model's vocabulary has, DataError if a source was made with another
 // tokenizer.
 RunData open_data(const config::RunConfig& config, const Tokenizer* tokenizer);
+
+// **Collective.** The same for a run, which opens its tokenizer too; where one rank fails, all
+// throw its error. ConfigError also where the tokenizer has more tokens than the model. Requires:
+// data.tokenizer is set if anything reads it.
+RunData open_training_data(const config::RunConfig& config, parallel::Communicator& world);
 
 // A token file as this run's model would be evaluated on it. tokenizer: null where reads_text() is
 // false.

@@ -47,11 +47,11 @@ void Trainer::show_progress() {
 }
 
 void Trainer::evaluate_now(bool prints_tables) {
-  const TrainingData& data = training_.data;
-  if (data.sources.validation.empty() || last_evaluated_ == step()) return;
+  const RunData& data = training_.data;
+  if (data.validation.empty() || last_evaluated_ == step()) return;
   last_evaluated_ = step();
-  const auto results = evaluate(config_, training_.instance, data.sources, data.tokenizer.get(),
-                                config_.eval().sequences());
+  const auto results =
+      evaluate(config_, training_.instance, data, data.tokenizer.get(), config_.eval().sequences());
   if (metrics_) {
     metrics_->log_evaluation(step(), results, loss_suffix(config_.data()));
     if (prints_tables) metrics_->say(loss_table(results) + expert_table(results));

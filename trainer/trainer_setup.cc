@@ -111,7 +111,7 @@ void Trainer::restore(const CheckpointReader& checkpoint) {
   const TrainingState& saved = checkpoint.state();
   TrainingState& state = training_.state;
   if (saved.data_fingerprint != state.data_fingerprint &&
-      saved.data_fingerprint != training_.data.blend.early_fingerprint()) {
+      saved.data_fingerprint != training_.blend.early_fingerprint()) {
     refused.push_back(
         "data: the training files, weights or order are not those the run began with");
   }

@@ -25,15 +25,15 @@ std::function<int64_t(int64_t, int64_t)> micro_batches(const config::RunConfig& 
 
 }  // namespace
 
-Training::Training(const config::RunConfig& config, TrainingData opened,
-                   parallel::Communicator& world)
+Training::Training(const config::RunConfig& config, RunData opened, parallel::Communicator& world)
     : data(std::move(opened)),
+      blend(data.train, data.maker->sample_tokens(), config.seed()),
       instance(config, world),
       optimizer(optim::make_optimizer(config.optimizer(), instance.parameters.trained_groups(),
                                       instance.mesh)),
       config_(config) {
-  state.data = data.blend.start();
-  state.data_fingerprint = data.blend.fingerprint();
+  state.data = blend.start();
+  state.data_fingerprint = blend.fingerprint();
   state.tokenizer_fingerprint = data.tokenizer ? data.tokenizer->fingerprint() : 0;
   state.last_active.resize(config::num_routers(config.model()));
 }
@@ -45,11 +45,11 @@ void Training::begin() {
                               ranks.rank(),
                               ranks.size(),
                               /*prefetch=*/2,
-                              data.sources.maker,
+                              data.maker,
                               state.step,
                               micro_batches(config_),
                               config::largest_batch(config_)};
-  loader_ = std::make_unique<BatchLoader>(data.blend, options, state.data);
+  loader_ = std::make_unique<BatchLoader>(blend, options, state.data);
 }
 
 StepOutcome Training::compute(double loss_factor) {
@@ -90,13 +90,13 @@ std::string Training::place_of_batch() const {
   const int64_t last = loader_->cursor().sequence;
   std::map<size_t, std::vector<int64_t>> places;  // by source, of the rows' first tokens
   for (Cursor cursor = state.data; cursor.sequence < last;) {
-    const Draw draw = data.blend.next(cursor);
-    places[draw.source].push_back(draw.sample * data.blend.length());
+    const Draw draw = blend.next(cursor);
+    places[draw.source].push_back(draw.sample * blend.length());
   }
   std::string text = fmt::format("sequences {} to {}", state.data.sequence, last - 1);
   for (const auto& [source, tokens] : places)
-    text += fmt::format("; {} at token(s) {}", data.blend.source(source).name(),
-                        fmt::join(tokens, ", "));
+    text +=
+        fmt::format("; {} at token(s) {}", blend.source(source).name(), fmt::join(tokens, ", "));
   return text;
 }
 

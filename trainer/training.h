@@ -10,8 +10,8 @@
 #include "core/data/loader.h"
 #include "optim/optimizer.h"
 #include "trainer/checkpoint/training_state.h"
+#include "trainer/data_sources.h"
 #include "trainer/model_instance.h"
-#include "trainer/training_data.h"
 #include "trainer/training_step.h"
 
 namespace switchyard::trainer {
@@ -20,7 +20,7 @@ class Training {
  public:
   // **Collective** over `world`, which must outlive it. The config is resolved, the data are its
   // own. Parameters are allocated but not filled, and the state is that of a new run.
-  Training(const config::RunConfig& config, TrainingData data, parallel::Communicator& world);
+  Training(const config::RunConfig& config, RunData data, parallel::Communicator& world);
 
   // Call once, when weights, optimizer and state are those to go on from: begins to read batches.
   void begin();
@@ -40,7 +40,8 @@ class Training {
   // Tokens of all steps to come, up to train.steps.
   int64_t tokens_left() const;
 
-  TrainingData data;
+  RunData data;
+  Blend blend;  // of data.train
   ModelInstance instance;
   std::unique_ptr<optim::Optimizer> optimizer;
   TrainingState state;

@@ -32,13 +32,10 @@ trainer::RunData tiny_cases(const config::Model& model) {
   return {case_batches(table), {{source, 1.0}}, {}};
 }
 
-trainer::TrainingData open_tiny_data(const config::RunConfig& config,
-                                     parallel::Communicator& world) {
-  if (config.model().architecture() != config::LOCAL_EXPERTS)
-    return trainer::open_training_data(config, world);
-  trainer::RunData sources = tiny_cases(config.model());
-  Blend blend = trainer::blend_of(config, sources);
-  return {nullptr, std::move(sources), std::move(blend)};
+trainer::RunData open_tiny_data(const config::RunConfig& config, parallel::Communicator& world) {
+  return config.model().architecture() == config::LOCAL_EXPERTS
+             ? tiny_cases(config.model())
+             : trainer::open_training_data(config, world);
 }
 
 // Experts of all ranks in one tensor, in order of their id.

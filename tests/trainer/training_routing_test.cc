@@ -49,6 +49,22 @@ TEST_P(RoutingLayout, IsTheSameWithRecompute) {
   expect_same(alone(config), plain, 0);
 }
 
+// Of 64 experts some get no token on one rank, and some on none.
+TEST(DeadExperts, AreRevivedAlikeOnOneRankAndOnSeveral) {
+  auto config = tiny_config();
+  config::Moe& moe = *config.mutable_model()->mutable_moe();
+  moe.set_num_experts(64);
+  moe.mutable_router()->set_selection(config::FORCED_SKEWED);
+  config.mutable_log()->set_dead_after_steps(1);
+  const TrainingTrace left_alone = alone(config);
+  moe.set_dead_expert_action(config::REINITIALIZE);
+  moe.set_dead_expert_noise(0.1);
+  const TrainingTrace revived = alone(config);
+  const char* weight = "layers.0.moe.experts.w2";
+  EXPECT_FALSE(is_near(revived.weights.at(weight), left_alone.weights.at(weight), 1e-3));
+  expect_same(on_ranks(config, 4, 2), revived, 1e-10);
+}
+
 INSTANTIATE_TEST_SUITE_P(Routers, RoutingLayout, ::testing::ValuesIn(kRouterCases),
                          [](const auto& instance) { return instance.param.name; });
 
