@@ -21,16 +21,18 @@ class RunStorage {
   // StorageError once the folder is not this job's any more. Rank 0 has the lock and looks.
   void check_held() const;
 
-  // The run goes on from this saved step. What was saved after it is another branch, and gets other
-  // names before the next save.
+  // The run goes on from this saved step. What was saved after it is another branch, which
+  // abandon_branch() renames: at once if the caller asks for it, else before the next save.
   void go_on_from(int64_t step);
-  // **Collective.** The same at once; nothing unless the run went on from a saved step.
+  // **Collective.** Renames the checkpoints after the step that the run goes on from, so that no
+  // later start chooses one of them. Does nothing in a new run, and nothing when called again.
   void abandon_branch();
 
   // Whether the step was the last to be saved, or the one that the run goes on from.
   bool has(int64_t step) const { return saved_ == step; }
-  // **Collective.** Saves the step of content.state; after skipped steps, without removing old
-  // ones. fault: see FaultInjector.
+  // **Collective.** Saves the step of content.state, and removes old checkpoints unless the last
+  // steps were skipped. fault: what FaultInjector::during_save() returns. Throws as
+  // save_checkpoint() does.
   void save(const CheckpointContent& content, const parallel::Mesh& mesh, FileStepHook fault);
   double minutes_since_save() const;
 

@@ -14,7 +14,7 @@
 namespace switchyard::trainer {
 namespace {
 
-// How many micro-batches a step has, as LoaderOptions asks for it.
+// How many micro-batches a step has: LoaderOptions::micro_batches of a run with schedules.
 std::function<int64_t(int64_t, int64_t)> micro_batches(const config::RunConfig& config) {
   const int64_t size = config.train().global_batch() / config.train().accumulation();
   return [config, size](int64_t step, int64_t sequences) {

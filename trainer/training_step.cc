@@ -24,14 +24,14 @@ int64_t count_sources(const Batch& batch) {
   return std::accumulate(batch.source_counts.begin(), batch.source_counts.end(), int64_t{0});
 }
 
-// Tokens of a step over all data ranks, by micro-batch and in all: positions with a target, and
-// what an encoder reads.
+// The tokens of a step over all data ranks, for each micro-batch and in all. `targets` counts
+// positions with a target, `sources` what an encoder reads.
 struct StepTokens {
   std::vector<int64_t> targets, sources;
   int64_t all_targets = 0, all_sources = 0;
 };
 
-// **Collective.**
+// **Collective** over the data ranks.
 StepTokens count_tokens(const std::vector<Batch>& batches, parallel::Communicator& data) {
   std::vector<int64_t> counts;
   for (const Batch& batch : batches) {
@@ -49,7 +49,7 @@ StepTokens count_tokens(const std::vector<Batch>& batches, parallel::Communicato
   return tokens;
 }
 
-// For an encoder-decoder, whose rows end in padding.
+// An encoder-decoder's rows end in padding, so that its tokens must be counted.
 void set_real_tokens(const StepTokens& tokens, size_t micro_batch, models::StepContext& context) {
   context.count.in_step = std::max<int64_t>(1, tokens.all_targets);
   context.count.in_micro_batch = tokens.targets[micro_batch];

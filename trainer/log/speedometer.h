@@ -21,7 +21,7 @@ class Speedometer {
   // The clock and counters start anew: call when a log interval begins, so that evaluation and
   // saving do not count.
   void restart();
-  // How many tokens the run has before it.
+  // Says how many tokens the run has before it, for eta_seconds().
   void expect(int64_t tokens) { tokens_left_ = tokens; }
   void count_step(int64_t tokens) {
     ++steps_;
@@ -30,7 +30,8 @@ class Speedometer {
   }
   // Fills the machine-dependent fields of a record from what happened since restart().
   void fill(StepRecord& record) const;
-  // Of the tokens before it, at the speed since restart(). By tokens, as steps may grow.
+  // Seconds that the tokens before the run take at the speed since restart(). Tokens are counted
+  // and not steps, as steps may grow.
   double eta_seconds() const;
 
  private:

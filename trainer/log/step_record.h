@@ -18,7 +18,7 @@ namespace switchyard::trainer {
 struct LayerHealth {
   double balance_loss = 0;  // value without its coefficient; 1 when balanced
   double z_loss = 0;
-  // The router's other losses, those that are on, by their names in the metrics.
+  // The router's further losses, as far as the config has them, by their names in the metrics.
   std::vector<std::pair<std::string, double>> other_losses;
   double reject_share = 0;    // later choices not let ask for a place, of all choices
   double drop_share = 0;      // dropped of the admitted slots
@@ -47,7 +47,7 @@ struct StepRecord {
   int64_t tokens = 0;  // trained on so far
   int64_t skipped_steps = 0;
   std::vector<LayerHealth> layers;  // one per router; empty for a dense model
-  // Of the step, over all ranks: what the model reports, losses without their coefficients.
+  // What the model reports of the step, over all ranks. Losses are without their coefficients.
   parallel::NamedSums sums;
   std::optional<double> spike;  // the loss above the steps before, in their standard deviations
 
@@ -60,7 +60,8 @@ struct StepRecord {
   double eta_seconds = 0;
 };
 
-// Over the routers: means, but the largest load ratio and all dead experts.
+// All routers as one: the means of their values, but the largest of the load ratios and the number
+// of all dead experts.
 LayerHealth summary_of(const std::vector<LayerHealth>& layers);
 
 // What the names of losses end with in the metrics: nothing, but with data.attend_across_documents
@@ -75,7 +76,7 @@ std::string console_line(const StepRecord& record);
 // Reproducible values only, so that a resumed run's file equals an uninterrupted run's byte for
 // byte.
 JsonLinesRecord metrics_of(const StepRecord& record);
-// The machine-dependent rest.
+// Values of the record that depend on the machine and its load.
 JsonLinesRecord timing_of(const StepRecord& record);
 
 std::string format_duration(double seconds);  // "1h12m", "3m05s", "42s"
