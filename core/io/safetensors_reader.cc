@@ -17,13 +17,10 @@
 namespace switchyard {
 namespace {
 
-constexpr std::array kSupported = {DType::kUInt8,    DType::kInt32,   DType::kInt64,
-                                   DType::kBFloat16, DType::kFloat32, DType::kFloat64};
-
 // Of the format, but without a place in this project.
-constexpr std::array<std::string_view, 16> kOtherDTypes = {
-    "BOOL", "I8",      "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "F4",
-    "I16",  "F6_E2M3", "F6_E3M2", "U16",     "F16",     "C64",         "U32",         "U64"};
+constexpr std::array<std::string_view, 14> kOtherDTypes = {
+    "BOOL", "I8",      "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "F4",
+    "I16",  "F6_E2M3", "F6_E3M2", "U16",     "C64",         "U32",         "U64"};
 
 // The header's object {name: {dtype, shape, data_offsets}, "__metadata__": {text: text}}.
 class HeaderEvents : public JsonEvents {
@@ -122,10 +119,8 @@ class HeaderEvents : public JsonEvents {
   }
 
   DType parse_dtype(const std::string& text) const {
-    for (const DType dtype : kSupported) {
-      if (text == name_of(dtype)) return dtype;
-    }
-    constexpr std::string_view kWanted = "expected U8, I32, I64, BF16, F32 or F64";
+    if (const auto dtype = dtype_named(text)) return *dtype;
+    constexpr std::string_view kWanted = "expected U8, I32, I64, F8_E4M3, F16, BF16, F32 or F64";
     if (std::ranges::find(kOtherDTypes, text) != kOtherDTypes.end()) {
       fail_here(
           fmt::format("{} tensors are not supported, {}; convert the file first", text, kWanted));

@@ -25,10 +25,14 @@ int rank_of(DType dtype) {
       return 3;
     case DType::kBFloat16:
       return 4;
-    case DType::kUInt8:
+    case DType::kFloat16:
       return 5;
+    case DType::kFloat8E4M3:
+      return 6;
+    case DType::kUInt8:
+      return 7;
   }
-  return 6;
+  return 8;
 }
 
 void sort_and_check(std::vector<TensorToWrite>& tensors) {

@@ -16,6 +16,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "core/base/box.h"
 #include "core/base/layout.h"
 #include "core/tensor/gradient_sink.h"
 
@@ -72,10 +73,6 @@ struct Part {
 struct Cut {
   Axis axis;
   int dim;
-};
-
-struct Box {
-  std::vector<int64_t> offset, extent;
 };
 
 // What a rank holds of one part.

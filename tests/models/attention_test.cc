@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/base/errors.h"
 #include "core/config/reader.h"
 #include "core/tensor/aten.h"
 #include "models/layers/latent_attention.h"

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "core/base/errors.h"
 #include "core/config/layers.h"
 #include "tests/models/decoder_fixture.h"
 #include "tests/testing/finite_differences.h"

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include "core/base/errors.h"
 #include "core/config/layers.h"
 #include "core/tensor/aten.h"
 #include "models/decoder.h"

@@ -5,6 +5,7 @@
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
+#include "core/base/errors.h"
 #include "core/config/mesh_shape.h"
 #include "models/moe/placement/capacity.h"
 #include "parallel/single.h"

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/base/errors.h"
 #include "core/tensor/aten.h"
 #include "parallel/single.h"
 #include "tests/testing/finite_differences.h"

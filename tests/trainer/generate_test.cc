@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "core/base/errors.h"
 #include "core/config/reader.h"
 #include "core/tensor/aten.h"
 #include "parallel/single.h"
