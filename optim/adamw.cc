@@ -24,7 +24,7 @@ void append_state(const ParameterGroup& group, const Moments& moments,
   for (const auto& [kind, flat] :
        {std::pair{"first_moment", moments.first}, std::pair{"second_moment", moments.second}}) {
     for (const Parameter* parameter : group.parameters) {
-      state.push_back({kind, parameter, parameter->shape, part_of(flat, group, *parameter)});
+      state.push_back({kind, parameter, part_of(flat, group, *parameter)});
     }
   }
 }

@@ -52,12 +52,12 @@ at::Tensor FactoredMoment::root() const {
 }
 
 void FactoredMoment::append_state(std::vector<StateTensor>& state) const {
-  const std::vector<int64_t>& shape = parameter_->shape;
+  const int dims = static_cast<int>(parameter_->shape.size());
   if (is_factored()) {
-    state.push_back({"row_moment", parameter_, without(shape, -1), row_});
-    state.push_back({"column_moment", parameter_, without(shape, -2), column_});
+    state.push_back({"row_moment", parameter_, row_, dims - 1});
+    state.push_back({"column_moment", parameter_, column_, dims - 2});
   } else {
-    state.push_back({"second_moment", parameter_, shape, whole_});
+    state.push_back({"second_moment", parameter_, whole_});
   }
 }
 

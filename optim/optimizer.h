@@ -15,13 +15,13 @@
 
 namespace switchyard::optim {
 
-// One tensor of the state. It belongs to a parameter, is replicated and cut as that is, and need
-// not have its shape: the row means of a stack of experts [E, n, m] are [E, n].
+// One tensor of the state. It belongs to a parameter, is replicated and cut as that is, and may
+// lack a dimension: the row means of a stack of experts [E, n, m] are [E, n].
 struct StateTensor {
   std::string kind;  // "first_moment"; the tensor's name in a checkpoint is <kind>/<parameter>
   const Parameter* parameter;
-  std::vector<int64_t> shape;  // global; dimension 0 counts all experts where the parameter's does
-  at::Tensor value;            // this rank's part, contiguous; a view, to be read or filled
+  at::Tensor value;      // this rank's part, contiguous; a view, to be read or filled
+  int missing_dim = -1;  // the one dimension of the parameter that it has not; -1: it has all
 };
 
 class Optimizer {

@@ -24,8 +24,7 @@ std::vector<StateTensor> Sgd::state() {
   std::vector<StateTensor> state;
   for (size_t i = 0; i < velocity_.size(); ++i) {
     for (const Parameter* parameter : groups_[i].parameters) {
-      state.push_back(
-          {"momentum", parameter, parameter->shape, part_of(velocity_[i], groups_[i], *parameter)});
+      state.push_back({"momentum", parameter, part_of(velocity_[i], groups_[i], *parameter)});
     }
   }
   return state;

@@ -65,7 +65,7 @@ def crc32c(data):
 
 
 def zeroed_copy(checkpoint, into, is_zeroed):
-    """A checkpoint with the tensors zeroed that the function picks by name; see docs/checkpoint_format.md."""
+    """A checkpoint with the entries zeroed that the function picks by name; see docs/checkpoint_format.md."""
     shutil.rmtree(into, ignore_errors=True)
     shutil.copytree(checkpoint, into)
     shard = into / "weights-00000-of-00001.safetensors"
@@ -76,7 +76,8 @@ def zeroed_copy(checkpoint, into, is_zeroed):
     for name in names:
         _, _, begin, end = tensors[name]
         data[begin:end] = bytes(end - begin)
-        manifest["tensors"][name]["crc32c"] = crc32c(data[begin:end])
+        piece, = (p for t in manifest["tensors"].values() for p in t["pieces"] if p["entry"] == name)
+        piece["crc32c"] = crc32c(data[begin:end])
     shard.write_bytes(data)
     (into / "manifest.json").write_text(json.dumps(manifest))
     lines = [line.split("  ")[1] for line in (into / "COMMIT").read_text().splitlines()]
@@ -94,7 +95,7 @@ def zeroing_losses(run, runner):
     def loss_without(ending):
         return runner.evaluate(zeroed_copy(checkpoint, copy, lambda name: name.endswith(ending)))
 
-    routed = [loss_without(f".experts.{expert}.w2") for expert in ROUTED]
+    routed = [loss_without(f".experts.w2[{expert}:{expert + 1}]") for expert in ROUTED]
     losses = {"none": runner.evaluate(checkpoint), "shared": loss_without(".shared_expert.w2"),
               "routed": sum(routed) / len(routed)}
     shutil.rmtree(copy.parent)

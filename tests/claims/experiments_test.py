@@ -72,13 +72,14 @@ class Probe(unittest.TestCase):
             source, copy = Path(folder, "step_1"), Path(folder, "copy", "step_1")
             source.mkdir()
             write_shard(source / "weights-00000-of-00001.safetensors", {"a.w1": [1.0, 2.0], "a.w2": [3.0]})
-            (source / "manifest.json").write_text(json.dumps({"tensors": {"a.w1": {"crc32c": "1"}, "a.w2": {"crc32c": "2"}}}))
+            pieces = {name: {"pieces": [{"entry": name, "crc32c": "1"}]} for name in ("a.w1", "a.w2")}
+            (source / "manifest.json").write_text(json.dumps({"tensors": pieces}))
             (source / "COMMIT").write_text("0  manifest.json\n0  weights-00000-of-00001.safetensors\n")
             probe.zeroed_copy(source, copy, lambda name: name.endswith(".w2"))
             tensors, data = probe.open_shard(copy / "weights-00000-of-00001.safetensors")
             self.assertEqual(probe.doubles(tensors, data, "a.w2")[0], (0.0,))
             self.assertEqual(probe.doubles(tensors, data, "a.w1")[0], (1.0, 2.0))
-            checksums = {n: t["crc32c"] for n, t in json.loads((copy / "manifest.json").read_text())["tensors"].items()}
+            checksums = {n: t["pieces"][0]["crc32c"] for n, t in json.loads((copy / "manifest.json").read_text())["tensors"].items()}
             self.assertEqual(checksums, {"a.w1": "1", "a.w2": probe.crc32c(bytes(8))})
             for line in (copy / "COMMIT").read_text().splitlines():
                 digest, name = line.split("  ")

@@ -95,14 +95,17 @@ constexpr const char* kWeights1 = "weights-00001-of-00002.safetensors";
 
 TEST_F(DamagedCheckpoint, NamesTheTensorOfAFlippedBitInAnyTensor) {
   const Manifest manifest = CheckpointReader(path()).manifest();
-  for (const auto& [name, record] : manifest.inventory.tensors) {
-    const std::string shard = file(record.file);
+  std::vector<PieceRecord> pieces;
+  for (const auto& [name, record] : manifest.inventory.tensors)
+    pieces.insert(pieces.end(), record.pieces.begin(), record.pieces.end());
+  for (const PieceRecord& piece : pieces) {
+    const std::string shard = file(piece.file);
     const std::string bytes = read_text_file(shard, kMaxFileBytes);
     const auto header = parse_safetensors(as_byte_span(bytes), shard);
-    const auto entry = std::ranges::find(header.entries, name, &SafetensorsEntry::name);
+    const auto entry = std::ranges::find(header.entries, piece.entry, &SafetensorsEntry::name);
     const uint64_t offset = header.data_begin + (entry->begin + entry->end) / 2;
     flip_bit(shard, offset);
-    const std::string expected = fmt::format("tensor \"{}\" is damaged", name);
+    const std::string expected = fmt::format("tensor \"{}\" is damaged", piece.entry);
     EXPECT_THAT(error_on_verifying(), HasSubstr(expected));
     EXPECT_THAT(checkpoint_error_of([&] { load_all(); }), HasSubstr(expected));
     flip_bit(shard, offset);
@@ -199,13 +202,13 @@ TEST_F(DamagedCheckpoint, RefusesAnExtraTensorInAShard) {
 TEST_F(DamagedCheckpoint, RefusesANewerVersionWithoutFallingBack) {
   save_step_by(1, folder_.path(), 0);
   auto json = manifest();
-  json["format_version"] = 2;
+  json["format_version"] = 3;
   json["something"] = "new";
   set_manifest(json);
   const auto world = parallel::make_single();
   EXPECT_THAT(checkpoint_error_of([&] { open_newest_valid(folder_.path(), *world); }),
-              HasSubstr("needs version 2 of the checkpoint format, and this program knows versions "
-                        "up to 1"));
+              HasSubstr("needs version 3 of the checkpoint format, and this program knows versions "
+                        "up to 2"));
 }
 
 TEST_F(DamagedCheckpoint, RefusesFolderWithoutCommit) {

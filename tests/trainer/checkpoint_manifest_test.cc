@@ -17,10 +17,15 @@ using Json = nlohmann::json;
 Manifest example() {
   Manifest manifest;
   manifest.num_ranks = 4;
-  manifest.mesh = {4, 2, 2};
+  manifest.mesh = {{"data", 4}, {"expert", 2}};
   manifest.inventory.files = {{"config.textproto", 12}, {"w.safetensors", uint64_t{1} << 40}};
-  manifest.inventory.tensors = {{"norm", {"w.safetensors", DType::kFloat64, {5}, 0xdeadbeef}},
-                                {"scale", {"w.safetensors", DType::kFloat32, {}, 7}}};
+  manifest.inventory.tensors = {
+      {"norm",
+       {DType::kFloat64,
+        {5},
+        {{"w.safetensors", "norm[0:2]", {{0}, {2}}, 0xdeadbeef},
+         {"w.safetensors", "norm[2:5]", {{2}, {3}}, 1}}}},
+      {"scale", {DType::kFloat32, {}, {{"w.safetensors", "scale", {}, 7}}}}};
   manifest.state = state_at(12);
   manifest.state.processor = "AuthenticAMD 25.17, AVX2";
   return manifest;
@@ -34,8 +39,7 @@ TEST(Manifest, ComesBackFromItsText) {
   const Manifest manifest = example();
   const Manifest back = parse_manifest(manifest_text(manifest), "f.json");
   EXPECT_EQ(back.num_ranks, 4);
-  EXPECT_EQ(back.mesh.expert, 2);
-  EXPECT_EQ(back.mesh.expert_data, 2);
+  EXPECT_EQ(back.mesh, manifest.mesh);
   EXPECT_EQ(back.inventory, manifest.inventory);
   EXPECT_EQ(back.state, manifest.state);
 }
@@ -43,17 +47,20 @@ TEST(Manifest, ComesBackFromItsText) {
 TEST(Manifest, HasTheDocumentedText) {
   EXPECT_EQ(manifest_text(example()),
             R"({"files":{"config.textproto":{"bytes":12},"w.safetensors":{"bytes":1099511627776}},)"
-            R"("format":"switchyard checkpoint","format_version":1,)"
-            R"("mesh":{"data":4,"expert":2,"expert_data":2},"num_ranks":4,)"
+            R"("format":"switchyard checkpoint","format_version":2,)"
+            R"("mesh":{"data":4,"expert":2},"num_ranks":4,)"
             R"("state":{"data_draws":[72,24],"data_fingerprint":"fedcba9876543210",)"
             R"("data_sequence":96,"last_active":[[12,0,11,-1],[]],)"
             R"("losses":{"mean":2.1,"steps":12,"variance":0.0625},"optimizer_steps":19,)"
             R"("processor":"AuthenticAMD 25.17, AVX2",)"
             R"("skipped_in_a_row":3,"skipped_steps":5,"step":12,)"
             R"("tokenizer_fingerprint":"0000000000000042","tokens":12000},)"
-            R"("tensors":{"norm":{"crc32c":"deadbeef","dtype":"F64","file":"w.safetensors",)"
-            R"("shape":[5]},"scale":{"crc32c":"00000007","dtype":"F32",)"
-            R"("file":"w.safetensors","shape":[]}}})"
+            R"("tensors":{"norm":{"dtype":"F64","pieces":[{"crc32c":"deadbeef",)"
+            R"("entry":"norm[0:2]","extent":[2],"file":"w.safetensors","offset":[0]},)"
+            R"({"crc32c":"00000001","entry":"norm[2:5]","extent":[3],"file":"w.safetensors",)"
+            R"("offset":[2]}],"shape":[5]},"scale":{"dtype":"F32","pieces":[{)"
+            R"("crc32c":"00000007","entry":"scale","extent":[],"file":"w.safetensors",)"
+            R"("offset":[]}],"shape":[]}}})"
             "\n");
 }
 
@@ -87,15 +94,28 @@ TEST(Manifest, SaysWhichMemberIsWrongAndHow) {
   EXPECT_THAT(with("/num_ranks", 0), HasSubstr("num_ranks: expected an integer from 1"));
   EXPECT_THAT(with("/tensors/norm/shape/0", -5), HasSubstr("tensors.\"norm\".shape[0]"));
   EXPECT_THAT(with("/tensors/norm/dtype", "F8"), HasSubstr("unknown dtype \"F8\""));
-  EXPECT_THAT(with("/tensors/norm/file", "x"), HasSubstr("\"x\" is not one of the files"));
-  EXPECT_THAT(with("/tensors/norm/crc32c", "DEADBEEF"), HasSubstr("8 lower-case hexadecimal"));
+  EXPECT_THAT(with("/tensors/norm/pieces/0/file", "x"), HasSubstr("\"x\" is not one of the files"));
+  EXPECT_THAT(with("/tensors/norm/pieces/0/crc32c", "DEADBEEF"),
+              HasSubstr("tensors.\"norm\".pieces[0].crc32c: expected 8 lower-case hexadecimal"));
+  EXPECT_THAT(with("/tensors/norm/pieces/1/extent", {4}),
+              HasSubstr("offset [2] and extent [4] do not lie within shape [5]"));
+  EXPECT_THAT(with("/tensors/norm/pieces/1/extent", {2}),
+              HasSubstr("the pieces of \"norm\": 1 of 5 numbers are not there, the first of them "
+                        "in [4]"));
+  EXPECT_THAT(with("/tensors/norm/pieces/1/offset", {1}),
+              HasSubstr("the pieces of \"norm\": [0:2] and [1:4] overlap"));
+  EXPECT_THAT(with("/tensors/norm/pieces/1/entry", "norm[0:2]"),
+              HasSubstr("entry \"norm[0:2]\" of w.safetensors is another piece already"));
+  EXPECT_THAT(with("/tensors/norm/shape", {int64_t{1} << 62, 8}), HasSubstr("too many elements"));
+  EXPECT_THAT(with("/mesh/tensor", 0), HasSubstr("mesh.\"tensor\": expected an integer from 1"));
   EXPECT_THAT(with("/tensors", Json::array()), HasSubstr("tensors: expected an object"));
   EXPECT_THAT(with("/surprise", 1), HasSubstr("f.json: unexpected member \"surprise\""));
 }
 
 TEST(Manifest, MissesEveryMember) {
   const Json valid = Json::parse(manifest_text(example()));
-  for (const Json& nested : {Json(""), Json("/state"), Json("/mesh"), Json("/tensors/norm")}) {
+  for (const Json& nested :
+       {Json(""), Json("/state"), Json("/tensors/norm"), Json("/tensors/norm/pieces/0")}) {
     const Json::json_pointer at(nested.get<std::string>());
     for (const auto& [name, value] : valid[at].items()) {
       Json json = valid;
@@ -109,10 +129,13 @@ TEST(Manifest, MissesEveryMember) {
   EXPECT_THAT(error_of(json), HasSubstr("files: \"config.textproto\" is missing"));
 }
 
-TEST(Manifest, NeedsANewerProgramForANewerVersion) {
+TEST(Manifest, NeedsAnotherProgramForAnotherVersion) {
   Json json = Json::parse(manifest_text(example()));
-  json["format_version"] = 2;
+  json["format_version"] = 3;
   EXPECT_THROW((void)parse_manifest(json.dump(), "f.json"), NewerVersionError);
+  json["format_version"] = 1;
+  EXPECT_THAT(error_of(json), HasSubstr("format_version: is version 1 of the checkpoint format, "
+                                        "which this program reads no longer"));
 }
 
 TEST(Manifest, SurvivesMutationsWithNothingButACheckpointError) {

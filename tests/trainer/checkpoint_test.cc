@@ -53,21 +53,26 @@ TEST(Checkpoint, HoldsTheSameTensorsWhateverTheMeshOfItsWriters) {
     const std::string path = folder.file(std::to_string(tensors.size()));
     save_in(writers, path, 3);
     tensors.push_back(CheckpointReader(path + "/step_3").manifest().inventory.tensors);
-    for (auto& [name, record] : tensors.back()) record.file.clear();  // the only difference
+    for (auto& [name, record] : tensors.back())
+      for (PieceRecord& piece : record.pieces) piece.file.clear();  // the only difference
     EXPECT_EQ(tensors.back(), tensors.front()) << writers.ranks << " " << writers.expert;
   }
 }
 
-TEST(Checkpoint, NamesEachExpertsTensorsByItsGlobalId) {
+TEST(Checkpoint, HoldsAStackOfExpertsExpertByExpert) {
   TempFolder folder;
   save_step_by(2, folder.path(), 1);
   const CheckpointReader reader(folder.file("step_1"));
   const auto& tensors = reader.manifest().inventory.tensors;
-  EXPECT_EQ(tensors.size(), 3 * (2 + 2 * kNumExperts));
-  EXPECT_EQ(tensors.at("embedding").shape, (std::vector<int64_t>{6, 5}));
-  EXPECT_EQ(tensors.at("layers.0.experts.3.w13").shape, (std::vector<int64_t>{3, 5}));
-  EXPECT_EQ(tensors.at("layers.0.experts.0.w2").shape, (std::vector<int64_t>{5, 2}));
-  EXPECT_TRUE(tensors.contains("first_moment/layers.0.experts.3.w13"));
+  EXPECT_EQ(tensors.size(), 3 * 4U);
+  ASSERT_EQ(tensors.at("embedding").pieces.size(), 1U);
+  EXPECT_EQ(tensors.at("embedding").pieces[0].entry, "embedding");
+  const TensorRecord& w13 = tensors.at("layers.0.experts.w13");
+  EXPECT_EQ(w13.shape, (std::vector<int64_t>{kNumExperts, 3, 5}));
+  ASSERT_EQ(w13.pieces.size(), kNumExperts);
+  EXPECT_EQ(w13.pieces[3].entry, "layers.0.experts.w13[3:4]");
+  EXPECT_EQ(w13.pieces[3].box, (Box{{3, 0, 0}, {1, 3, 5}}));
+  EXPECT_EQ(tensors.at("first_moment/layers.0.experts.w2").pieces.size(), kNumExperts);
   EXPECT_TRUE(tensors.contains("second_moment/norm"));
 }
 
@@ -89,7 +94,8 @@ TEST(Checkpoint, SharesTheWritingAmongTheRanksThatHoldATensor) {
     const CheckpointReader reader(folder.file("step_1"));
     std::map<std::string, int> experts_in;
     for (const auto& [name, record] : reader.manifest().inventory.tensors) {
-      if (name.starts_with("layers.0.experts.")) ++experts_in[record.file];
+      if (!name.starts_with("layers.0.experts.")) continue;
+      for (const PieceRecord& piece : record.pieces) ++experts_in[piece.file];
     }
     EXPECT_EQ(experts_in.size(), static_cast<size_t>(writers.ranks));
     for (const auto& [file, count] : experts_in) {
@@ -160,7 +166,8 @@ TEST(Checkpoint, ListsEveryTensorThatDoesNotFitTheModel) {
             HasSubstr("tensor \"embedding\" is F32 [6, 5], the model needs F32 [6, 4]"),
             HasSubstr("unexpected tensor \"norm\" F32 [5]: the model has none of this name"),
             HasSubstr("missing tensor \"bias\" F32 [5]"),
-            HasSubstr("missing tensor \"layers.0.experts.4.w13\" F32 [3, 5]"),
+            HasSubstr("tensor \"layers.0.experts.w13\" is F32 [4, 3, 5], the model needs F32 [5, "
+                      "3, 5]"),
             Not(HasSubstr(".w2")), Not(HasSubstr("moment"))));
   optim::AdamW optimizer(debug_config().optimizer(), table.groups());
   EXPECT_THAT(checkpoint_error_of([&] { reader.load_optimizer(optimizer); }),
@@ -168,14 +175,71 @@ TEST(Checkpoint, ListsEveryTensorThatDoesNotFitTheModel) {
                     HasSubstr("missing tensor \"second_moment/bias\"")));
 }
 
-TEST(Checkpoint, RefusesAnotherElementType) {
+TEST(Checkpoint, ConvertsWeightsToAnotherElementTypeButRefusesMoments) {
   TempFolder folder;
   save_step_by(1, folder.path(), 1);
   const auto world = parallel::make_single();
-  TinyModel model(*world, at::kDouble);
+  TinyModel saved(*world), model(*world, at::kDouble);
+  saved.fill(1);
   const CheckpointReader reader(folder.file("step_1"));
-  EXPECT_THAT(checkpoint_error_of([&] { reader.load_weights(model.table); }),
-              HasSubstr("tensor \"norm\" is F32 [5], the model needs F64 [5]"));
+  reader.load_weights(model.table);
+  for (size_t i = 0; i < model.table.groups().size(); ++i)
+    EXPECT_TRUE(
+        at::equal(model.table.groups()[i].master, saved.table.groups()[i].master.to(at::kDouble)));
+  EXPECT_THAT(checkpoint_error_of([&] { reader.load_optimizer(*model.optimizer); }),
+              HasSubstr("tensor \"first_moment/norm\" is F32 [5], the model needs F64 [5]"));
+}
+
+// A stack of experts of two parts each, dealt over both axes of a mesh: no rank's share of an
+// expert is one run of memory, in the file or in the model.
+struct DealtModel {
+  DealtModel(parallel::Communicator& world, int expert)
+      : mesh(world, {.data = {}, .expert = expert}, kNumExperts) {
+    Parameter stack;
+    stack.name = "stack";
+    stack.shape = {kNumExperts, 6, 3};
+    stack.part_dim = 1;
+    stack.parts = {{"wide", 4, {}}, {"narrow", 2, {}}};
+    stack.cuts = {{Axis::kExpert, 0}, {Axis::kExpertData, 1}};
+    stack.summed = {};
+    stack.layout = mesh.layout();
+    table.add(stack);
+    table.allocate(at::kFloat);
+    table.initialize(7);
+    optimizer = std::make_unique<optim::AdamW>(debug_config().optimizer(), table.groups());
+    optimizer->first_moment(0).copy_(table.groups()[0].master).mul_(3);
+  }
+
+  parallel::Mesh mesh;
+  ParameterTable table;
+  std::unique_ptr<optim::AdamW> optimizer;
+};
+
+TEST(Checkpoint, LoadsPartsThatAreDealtOverTwoAxesOnAnyMesh) {
+  constexpr Layout kDeals[] = {{1, 1}, {2, 1}, {2, 2}, {4, 2}};
+  for (const Layout& writers : kDeals) {
+    TempFolder folder;
+    parallel::ThreadGroup(writers.ranks).run([&](parallel::Communicator& world) {
+      DealtModel model(world, writers.expert);
+      save_checkpoint({}, folder.path(),
+                      {debug_config(), model.table, *model.optimizer, state_at(1)}, model.mesh, 2);
+    });
+    for (const Layout& readers : kDeals) {
+      SCOPED_TRACE(testing::Message() << writers.ranks << "/" << writers.expert << " write, "
+                                      << readers.ranks << "/" << readers.expert << " read");
+      parallel::ThreadGroup(readers.ranks).run([&](parallel::Communicator& world) {
+        DealtModel expected(world, readers.expert), loaded(world, readers.expert);
+        loaded.table.groups()[0].master.zero_();
+        loaded.optimizer->first_moment(0).zero_();
+        const CheckpointReader reader(folder.file("step_1"));
+        reader.load_weights(loaded.table);
+        reader.load_optimizer(*loaded.optimizer);
+        EXPECT_TRUE(at::equal(loaded.table.groups()[0].master, expected.table.groups()[0].master));
+        EXPECT_TRUE(
+            at::equal(loaded.optimizer->first_moment(0), expected.optimizer->first_moment(0)));
+      });
+    }
+  }
 }
 
 TEST(Checkpoint, WarnsOfNaNAndInfinityInWeights) {

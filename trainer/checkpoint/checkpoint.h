@@ -62,14 +62,16 @@ class CheckpointReader {
   void warn_if_earlier_build() const;
   const Manifest& manifest() const { return *manifest_; }
 
-  // Fills the table's master weights and refreshes the compute values. Strict: throws
-  // CheckpointError that lists all missing, unexpected, misshapen and damaged tensors; the table's
-  // content is then unspecified. Warns of NaN and infinity. Requires: an allocated table.
+  // Fills the table's master weights, converted if they were saved in another type, and refreshes
+  // the compute values. Strict: throws CheckpointError that lists all missing, unexpected,
+  // misshapen and damaged tensors; the table's content is then unspecified. Warns of NaN and
+  // infinity. Requires: an allocated table.
   void load_weights(ParameterTable& table) const;
-  // Fills the optimizer's state and step count, as strictly. Requires: Contents::kAll.
+  // Fills the optimizer's state and step count, as strictly, and in the types it was saved in.
+  // Requires: Contents::kAll.
   void load_optimizer(optim::Optimizer& optimizer) const;
 
-  // Compares the checksums of every `parts`-th tensor, beginning with number `part`, so that ranks
+  // Compares the checksums of every `parts`-th piece, beginning with number `part`, so that ranks
   // can share the work. Throws CheckpointError that lists the damaged ones.
   void verify(int part = 0, int parts = 1) const;
 

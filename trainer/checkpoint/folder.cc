@@ -108,7 +108,8 @@ std::vector<std::string> needed_files(const Inventory& inventory, bool weights_o
   if (!weights_only) return names_of(inventory.files);
   std::vector<std::string> names = {kConfigFile};
   for (const auto& [name, tensor] : inventory.tensors) {
-    if (!is_optimizer_state(name)) names.push_back(tensor.file);
+    if (is_optimizer_state(name)) continue;
+    for (const PieceRecord& piece : tensor.pieces) names.push_back(piece.file);
   }
   std::ranges::sort(names);
   names.erase(std::unique(names.begin(), names.end()), names.end());

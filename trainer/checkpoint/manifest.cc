@@ -3,12 +3,16 @@
 #include <algorithm>
 #include <charconv>
 #include <limits>
+#include <optional>
+#include <set>
+#include <utility>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include "core/base/plain_name.h"
+#include "core/io/bytes.h"
 #include "core/io/json.h"
 
 namespace switchyard::trainer {
@@ -116,10 +120,7 @@ class Field {
 };
 
 DType dtype_of(const Field& field) {
-  for (const DType dtype : {DType::kUInt8, DType::kInt32, DType::kInt64, DType::kBFloat16,
-                            DType::kFloat32, DType::kFloat64}) {
-    if (field.text() == name_of(dtype)) return dtype;
-  }
+  if (const auto dtype = dtype_named(field.text())) return *dtype;
   field.fail(fmt::format("unknown dtype {}", json_quoted(field.text())));
 }
 
@@ -138,10 +139,15 @@ Json files_json(const Inventory& inventory) {
 Json tensors_json(const Inventory& inventory) {
   Json json = Json::object();
   for (const auto& [name, tensor] : inventory.tensors) {
-    json[name] = {{"file", tensor.file},
-                  {"dtype", name_of(tensor.dtype)},
-                  {"shape", tensor.shape},
-                  {"crc32c", fmt::format("{:08x}", tensor.crc32c)}};
+    Json pieces = Json::array();
+    for (const PieceRecord& piece : tensor.pieces) {
+      pieces.push_back({{"file", piece.file},
+                        {"entry", piece.entry},
+                        {"offset", piece.box.offset},
+                        {"extent", piece.box.extent},
+                        {"crc32c", fmt::format("{:08x}", piece.crc32c)}});
+    }
+    json[name] = {{"dtype", name_of(tensor.dtype)}, {"shape", tensor.shape}, {"pieces", pieces}};
   }
   return json;
 }
@@ -154,16 +160,49 @@ void read_files(const Field& files, Inventory& out) {
   });
 }
 
+std::vector<int64_t> read_shape(const Field& field) {
+  const std::vector<int64_t> shape = integers(field, 0);
+  std::optional<uint64_t> elements = 1;  // with zeros left out, so that no part overflows either
+  for (const int64_t size : shape)
+    if (elements)
+      elements = checked_mul(*elements, static_cast<uint64_t>(std::max<int64_t>(size, 1)));
+  if (!elements || *elements > INT64_MAX / sizeof(double))
+    field.fail(fmt::format("[{}] has too many elements", fmt::join(shape, ", ")));
+  return shape;
+}
+
+PieceRecord read_piece(const Field& json, const Inventory& inventory,
+                       const std::vector<int64_t>& shape) {
+  json.has_only({"file", "entry", "offset", "extent", "crc32c"});
+  const Field file = json.member("file");
+  if (!inventory.files.contains(file.text())) {
+    file.fail(fmt::format("{} is not one of the files", json_quoted(file.text())));
+  }
+  PieceRecord piece{file.text(),
+                    json.member("entry").text(),
+                    {integers(json.member("offset"), 0), integers(json.member("extent"), 0)},
+                    static_cast<uint32_t>(json.member("crc32c").hexadecimal(8))};
+  if (!lies_within(piece.box, shape)) {
+    json.fail(fmt::format("offset [{}] and extent [{}] do not lie within shape [{}]",
+                          fmt::join(piece.box.offset, ", "), fmt::join(piece.box.extent, ", "),
+                          fmt::join(shape, ", ")));
+  }
+  return piece;
+}
+
 void read_tensors(const Field& tensors, Inventory& out) {
-  tensors.for_each_member([&](const std::string& name, const Field& tensor) {
-    tensor.has_only({"file", "dtype", "shape", "crc32c"});
-    const Field file = tensor.member("file");
-    if (!out.files.contains(file.text())) {
-      file.fail(fmt::format("{} is not one of the files", json_quoted(file.text())));
-    }
-    out.tensors[name] = {file.text(), dtype_of(tensor.member("dtype")),
-                         integers(tensor.member("shape"), 0),
-                         static_cast<uint32_t>(tensor.member("crc32c").hexadecimal(8))};
+  std::set<std::pair<std::string, std::string>> entries;
+  tensors.for_each_member([&](const std::string& name, const Field& json) {
+    json.has_only({"dtype", "shape", "pieces"});
+    TensorRecord tensor{dtype_of(json.member("dtype")), read_shape(json.member("shape")), {}};
+    tensor.pieces = json.member("pieces").list([&](const Field& item) {
+      const PieceRecord piece = read_piece(item, out, tensor.shape);
+      if (!entries.emplace(piece.file, piece.entry).second)
+        item.fail(fmt::format("entry {} of {} is another piece already", json_quoted(piece.entry),
+                              piece.file));
+      return piece;
+    });
+    out.tensors[name] = std::move(tensor);
   });
 }
 
@@ -223,11 +262,18 @@ void check_version(const Field& root) {
     root.member("format").fail(fmt::format("expected \"{}\"", kFormat));
   }
   const Field version = root.member("format_version");
-  if (const int64_t number = version.integer(1); number > kCheckpointVersion) {
+  const int64_t number = version.integer(1);
+  if (number > kCheckpointVersion) {
     version.fail<NewerVersionError>(
         fmt::format("needs version {} of the checkpoint format, and this program knows versions up "
                     "to {}; use a newer one",
                     number, kCheckpointVersion));
+  }
+  if (number < kCheckpointVersion) {
+    version.fail(
+        fmt::format("is version {} of the checkpoint format, which this program reads no "
+                    "longer; use the one that saved it, or begin anew",
+                    number));
   }
 }
 
@@ -241,10 +287,7 @@ std::string manifest_text(const Manifest& manifest) {
   const Json json = {{"format", kFormat},
                      {"format_version", kCheckpointVersion},
                      {"num_ranks", manifest.num_ranks},
-                     {"mesh",
-                      {{"data", manifest.mesh.data},
-                       {"expert", manifest.mesh.expert},
-                       {"expert_data", manifest.mesh.expert_data}}},
+                     {"mesh", manifest.mesh},
                      {"files", files_json(manifest.inventory)},
                      {"tensors", tensors_json(manifest.inventory)},
                      {"state", state_json(manifest.state)}};
@@ -256,17 +299,26 @@ Manifest parse_manifest(std::string_view text, const std::string& where) {
   const Field root(json, where);
   check_version(root);
   root.has_only({"format", "format_version", "num_ranks", "mesh", "files", "tensors", "state"});
-  const Field mesh = root.member("mesh");
-  mesh.has_only({"data", "expert", "expert_data"});
   Manifest manifest;
   manifest.num_ranks = root.member("num_ranks").int32(1);
-  manifest.mesh = {mesh.member("data").int32(1), mesh.member("expert").int32(1),
-                   mesh.member("expert_data").int32(1)};
+  root.member("mesh").for_each_member(
+      [&](const std::string& axis, const Field& degree) { manifest.mesh[axis] = degree.int32(1); });
   read_files(root.member("files"), manifest.inventory);
   root.member("files").member(kConfigFile);  // must be there
-  read_tensors(root.member("tensors"), manifest.inventory);
+  const Field tensors = root.member("tensors");
+  read_tensors(tensors, manifest.inventory);
+  for (const auto& [name, tensor] : manifest.inventory.tensors)
+    if (const std::string problem = pieces_problem(name, tensor); !problem.empty())
+      tensors.fail(problem);
   manifest.state = read_state(root.member("state"));
   return manifest;
+}
+
+std::string pieces_problem(const std::string& name, const TensorRecord& tensor) {
+  std::vector<Box> boxes;
+  for (const PieceRecord& piece : tensor.pieces) boxes.push_back(piece.box);
+  const std::string problem = partition_problem(tensor.shape, boxes);
+  return problem.empty() ? "" : fmt::format("the pieces of {}: {}", json_quoted(name), problem);
 }
 
 std::string inventory_text(const Inventory& inventory) {

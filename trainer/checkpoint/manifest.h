@@ -8,13 +8,14 @@
 #include <string_view>
 #include <vector>
 
+#include "core/base/box.h"
 #include "core/base/dtype.h"
 #include "core/base/errors.h"
 #include "trainer/checkpoint/training_state.h"
 
 namespace switchyard::trainer {
 
-inline constexpr int kCheckpointVersion = 1;
+inline constexpr int kCheckpointVersion = 2;
 inline constexpr const char* kManifestFile = "manifest.json";
 inline constexpr const char* kConfigFile = "config.textproto";
 inline constexpr const char* kCommitFile = "COMMIT";
@@ -25,27 +26,32 @@ class NewerVersionError : public CheckpointError {
   using CheckpointError::CheckpointError;
 };
 
-struct TensorRecord {
-  std::string file;
-  DType dtype = DType::kFloat32;
-  std::vector<int64_t> shape;
+// A box of a tensor, which is one entry of a file.
+struct PieceRecord {
+  std::string file, entry;
+  Box box;
   uint32_t crc32c = 0;
+  bool operator==(const PieceRecord&) const = default;
+};
+
+struct TensorRecord {
+  DType dtype = DType::kFloat32;
+  std::vector<int64_t> shape;       // of the whole tensor
+  std::vector<PieceRecord> pieces;  // of a checkpoint: each element is in exactly one
   bool operator==(const TensorRecord&) const = default;
 };
 
 // Of one rank, or of the whole checkpoint.
 struct Inventory {
   std::map<std::string, uint64_t> files;        // name -> bytes
-  std::map<std::string, TensorRecord> tensors;  // global name -> where and what
+  std::map<std::string, TensorRecord> tensors;  // global name -> what and where
   std::map<std::string, std::string> digests;   // file name -> SHA-256; travels in COMMIT
   bool operator==(const Inventory&) const = default;
 };
 
 struct Manifest {
   int num_ranks = 0;
-  struct Degrees {
-    int data = 0, expert = 0, expert_data = 0;
-  } mesh;
+  std::map<std::string, int32_t> mesh;  // name of an axis -> its degree; for information
   Inventory inventory;
   TrainingState state;
 };
@@ -56,8 +62,11 @@ bool is_optimizer_state(std::string_view tensor);
 // Without the digests.
 std::string manifest_text(const Manifest& manifest);
 // Believes nothing: throws CheckpointError that names `where` and the field, NewerVersionError for
-// a version beyond ours.
+// a version beyond ours. Every element of a tensor is in exactly one of its pieces.
 Manifest parse_manifest(std::string_view text, const std::string& where);
+
+// What keeps the pieces of a tensor from being all of it, with its name; "" if nothing does.
+std::string pieces_problem(const std::string& name, const TensorRecord& tensor);
 
 // What a rank tells rank 0 about the files it wrote; with the digests. Our own text on both sides.
 std::string inventory_text(const Inventory& inventory);

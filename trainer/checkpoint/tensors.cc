@@ -1,25 +1,12 @@
 #include "trainer/checkpoint/tensors.h"
 
-#include <functional>
-#include <numeric>
-
-#include <fmt/format.h>
+#include <algorithm>
 
 #include "core/base/errors.h"
 #include "core/tensor/aten.h"
-#include "trainer/checkpoint/manifest.h"
 
 namespace switchyard::trainer {
 namespace {
-
-// A tensor of the model's or the optimizer's, which goes with a parameter.
-struct Held {
-  const Parameter& parameter;
-  std::string prefix;                 // of its name
-  const std::vector<int64_t>& shape;  // global
-  const at::Tensor& local;            // contiguous
-  int64_t index;                      // its place among all of its kind, the same on all ranks
-};
 
 DType dtype_of(const at::Tensor& tensor) {
   SY_CHECK(tensor.is_cpu(), "checkpoints are written from CPU memory");
@@ -28,56 +15,66 @@ DType dtype_of(const at::Tensor& tensor) {
   return tensor.scalar_type() == at::kFloat ? DType::kFloat32 : DType::kFloat64;
 }
 
-std::string expert_name(const std::string& name, int64_t expert) {
-  const size_t dot = name.rfind('.');
-  const size_t last_part = dot == std::string::npos ? 0 : dot + 1;
-  return fmt::format("{}{}.{}", name.substr(0, last_part), expert, name.substr(last_part));
-}
-
-std::span<std::byte> bytes_of(const at::Tensor& tensor) {
-  SY_CHECK(tensor.is_contiguous(), "checkpoints are written from contiguous memory");
-  return {static_cast<std::byte*>(tensor.data_ptr()), tensor.nbytes()};
-}
-
-void append_experts(const Held& held, std::vector<StoredTensor>& out) {
-  const auto local = bytes_of(held.local);
-  const auto [begin, end] = *held.parameter.experts();
-  const size_t expert_bytes = end > begin ? local.size() / static_cast<size_t>(end - begin) : 0;
-  for (int64_t expert = 0; expert < held.shape[0]; ++expert) {
-    StoredTensor tensor{.name = held.prefix + expert_name(held.parameter.name, expert),
-                        .dtype = dtype_of(held.local),
-                        .shape = {held.shape.begin() + 1, held.shape.end()},
-                        .is_expert = true,
-                        .turn = held.index + expert,
-                        .is_local = begin <= expert && expert < end,
-                        .bytes = {}};
-    if (tensor.is_local) {
-      tensor.bytes =
-          local.subspan(static_cast<size_t>(expert - begin) * expert_bytes, expert_bytes);
-    }
-    out.push_back(std::move(tensor));
+// The axes over which a gradient is summed are those of the ranks that hold the same.
+Place holder_of(const Parameter& parameter) {
+  Place holder;
+  for (const Axis axis : kAllAxes) {
+    if (!parameter.summed.contains(axis)) continue;
+    const Place& place = parameter.layout[axis];
+    holder = {holder.index * place.size + place.index, holder.size * place.size};
   }
+  return holder;
 }
 
-void append(const Held& held, std::vector<StoredTensor>& out) {
-  if (held.parameter.experts()) return append_experts(held, out);
-  out.push_back({.name = held.prefix + held.parameter.name,
-                 .dtype = dtype_of(held.local),
-                 .shape = held.shape,
-                 .is_expert = false,
-                 .turn = held.index,
-                 .is_local = true,
-                 .bytes = bytes_of(held.local)});
+// The parameter's pieces; those of parts that follow each other in the whole tensor too are one.
+std::vector<Piece> joined_pieces(const Parameter& parameter) {
+  const auto dim = static_cast<size_t>(parameter.part_dim);
+  std::vector<Piece> joined;
+  for (const Piece& piece : parameter.pieces()) {
+    Box* last = joined.empty() ? nullptr : &joined.back().global;
+    if (last && last->offset[dim] + last->extent[dim] == piece.global.offset[dim]) {
+      last->extent[dim] += piece.global.extent[dim];
+      joined.back().local.extent[dim] += piece.local.extent[dim];
+    } else {
+      joined.push_back(piece);
+    }
+  }
+  return joined;
+}
+
+Box without(Box box, int dim) {
+  if (dim < 0) return box;
+  box.offset.erase(box.offset.begin() + dim);
+  box.extent.erase(box.extent.begin() + dim);
+  return box;
+}
+
+// `local` is this rank's of the parameter, or of a tensor that goes with it and has all of its
+// dimensions but `missing_dim` (-1: all).
+StoredTensor stored(const Parameter& parameter, const std::string& prefix, int missing_dim,
+                    const at::Tensor& local) {
+  StoredTensor tensor{.name = prefix + parameter.name,
+                      .dtype = dtype_of(local),
+                      .shape = without(whole_box(parameter.shape), missing_dim).extent,
+                      .boxes = {},
+                      .by_expert = parameter.experts().has_value(),
+                      .holder = holder_of(parameter)};
+  for (const Piece& piece : joined_pieces(parameter)) {
+    const Box box = without(piece.global, missing_dim);
+    const bool is_new = std::ranges::find(tensor.boxes, box, &StoredBox::box) == tensor.boxes.end();
+    if (is_new) tensor.boxes.push_back({box, view_of(local, without(piece.local, missing_dim))});
+  }
+  return tensor;
 }
 
 }  // namespace
 
 std::vector<StoredTensor> stored_weights(ParameterTable& table) {
   std::vector<StoredTensor> tensors;
-  int64_t index = 0;
   for (const ParameterGroup& group : table.groups()) {
     for (const Parameter* parameter : group.parameters) {
-      append({*parameter, "", parameter->shape, parameter->master, index++}, tensors);
+      tensors.push_back(stored(*parameter, "", -1, parameter->master));
+      tensors.back().index = std::ssize(tensors) - 1;
     }
   }
   return tensors;
@@ -85,16 +82,37 @@ std::vector<StoredTensor> stored_weights(ParameterTable& table) {
 
 std::vector<StoredTensor> stored_state(optim::Optimizer& optimizer) {
   std::vector<StoredTensor> tensors;
-  int64_t index = 0;
   for (const optim::StateTensor& state : optimizer.state()) {
-    append({*state.parameter, state.kind + "/", state.shape, state.value, index++}, tensors);
+    tensors.push_back(stored(*state.parameter, state.kind + "/", state.missing_dim, state.value));
+    tensors.back().index = std::ssize(tensors) - 1;
   }
   return tensors;
 }
 
-bool is_written_here(const StoredTensor& tensor, const parallel::Mesh& mesh) {
-  const parallel::Communicator& holders = tensor.is_expert ? mesh.expert_data() : mesh.data();
-  return tensor.is_local && tensor.turn % holders.size() == holders.rank();
+std::vector<StoredBox> pieces_to_write(const StoredTensor& tensor) {
+  std::vector<StoredBox> pieces;
+  const auto add = [&](const StoredBox& piece, int64_t turn) {
+    if (turn % tensor.holder.size == tensor.holder.index) pieces.push_back(piece);
+  };
+  for (const StoredBox& held : tensor.boxes) {
+    if (!tensor.by_expert) {
+      add(held, tensor.index);
+      continue;
+    }
+    StoredBox expert = held;
+    expert.box.extent[0] = 1;
+    for (int64_t i = 0; i < held.box.extent[0]; ++i) {
+      expert.box.offset[0] = held.box.offset[0] + i;
+      expert.memory = held.memory.narrow(0, i, 1);
+      add(expert, tensor.index + expert.box.offset[0]);
+    }
+  }
+  return pieces;
+}
+
+std::span<std::byte> bytes_of(const at::Tensor& tensor) {
+  SY_CHECK(tensor.is_contiguous(), "checkpoints are written from contiguous memory");
+  return {static_cast<std::byte*>(tensor.data_ptr()), tensor.nbytes()};
 }
 
 }  // namespace switchyard::trainer

@@ -1,7 +1,6 @@
 #pragma once
-// What a checkpoint calls the tensors of a run, and where they lie in this rank's memory. The names
-// and shapes are global; a stack of experts is one tensor per expert, so that a checkpoint loads on
-// any mesh:  layers.0.moe.experts.w13 [E, ...]  ->  layers.0.moe.experts.3.w13 [...]
+// What a checkpoint calls the tensors of a run, and where they lie in this rank's memory. Names and
+// shapes are global, as a parameter's own are; what a rank holds is boxes of them.
 
 #include <cstddef>
 #include <cstdint>
@@ -9,31 +8,41 @@
 #include <string>
 #include <vector>
 
+#include <ATen/core/Tensor.h>
+
+#include "core/base/box.h"
 #include "core/base/dtype.h"
 #include "core/tensor/parameter.h"
 #include "optim/optimizer.h"
-#include "parallel/mesh.h"
 
 namespace switchyard::trainer {
+
+struct StoredBox {
+  Box box;            // of the whole tensor
+  at::Tensor memory;  // of the box's extent; a view of this rank's tensor
+};
 
 struct StoredTensor {
   std::string name;
   DType dtype;
   std::vector<int64_t> shape;
-  bool is_expert = false;
-  int64_t turn = 0;            // place in the round of writers
-  bool is_local = false;       // held by this rank
-  std::span<std::byte> bytes;  // in this rank's memory; empty unless local
+  std::vector<StoredBox> boxes;  // that this rank holds
+  bool by_expert = false;        // whether dimension 0 counts experts, each of which is a piece
+  Place holder;                  // this rank's among those that hold the same boxes
+  int64_t index = 0;             // among all of its kind, the same on all ranks
 };
 
-// Of the whole model, those of experts on other ranks included. Requires: an allocated table, on
-// the CPU.
+// Of the whole model. Requires: an allocated table, on the CPU.
 std::vector<StoredTensor> stored_weights(ParameterTable& table);
 // The optimizer's state: the weights' names behind the kind of state and a slash, such as
 // "first_moment/".
 std::vector<StoredTensor> stored_state(optim::Optimizer& optimizer);
 
-// Whether this rank writes the tensor. Of the ranks that hold it exactly one does; they take turns.
-bool is_written_here(const StoredTensor& tensor, const parallel::Mesh& mesh);
+// The pieces of the tensor that this rank writes. Of the ranks that hold a piece exactly one does;
+// they take turns.
+std::vector<StoredBox> pieces_to_write(const StoredTensor& tensor);
+
+// Those of a contiguous tensor.
+std::span<std::byte> bytes_of(const at::Tensor& tensor);
 
 }  // namespace switchyard::trainer

@@ -1,5 +1,7 @@
+#include <algorithm>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <random>
 #include <system_error>
 
@@ -11,6 +13,7 @@
 #include "core/config/print.h"
 #include "core/io/bytes.h"
 #include "core/io/safetensors.h"
+#include "core/tensor/aten.h"
 #include "trainer/agreement.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/checkpoint/folder.h"
@@ -32,16 +35,26 @@ std::string shard_name(const char* kind, const parallel::Communicator& world) {
 }
 
 void write_shard(const FileSystem& files, const std::string& folder, const std::string& name,
-                 const std::vector<StoredTensor>& tensors, const parallel::Mesh& mesh,
-                 Inventory& inventory) {
+                 const std::vector<StoredTensor>& tensors, Inventory& inventory) {
   std::vector<TensorToWrite> to_write;
+  std::vector<at::Tensor> contiguous;  // lives until its bytes are in the file
   for (const auto& tensor : tensors) {
-    if (!is_written_here(tensor, mesh)) continue;
-    to_write.push_back({tensor.name, tensor.dtype, tensor.shape, tensor.bytes});
-    inventory.tensors[tensor.name] = {name, tensor.dtype, tensor.shape, 0};
+    for (const StoredBox& piece : pieces_to_write(tensor)) {
+      const std::string entry = tensor.name + slice_text(piece.box, tensor.shape);
+      contiguous.push_back(piece.memory.contiguous());
+      to_write.push_back({entry, tensor.dtype, piece.box.extent, bytes_of(contiguous.back())});
+      TensorRecord& record = inventory.tensors[tensor.name];
+      record.dtype = tensor.dtype;
+      record.shape = tensor.shape;
+      record.pieces.push_back({name, entry, piece.box, 0});
+    }
   }
   const auto written = write_safetensors(files, folder + "/" + name, std::move(to_write));
-  for (const auto& tensor : written.tensors) inventory.tensors[tensor.name].crc32c = tensor.crc32c;
+  std::map<std::string, uint32_t> checksums;
+  for (const auto& tensor : written.tensors) checksums[tensor.name] = tensor.crc32c;
+  for (auto& [tensor, record] : inventory.tensors)
+    for (PieceRecord& piece : record.pieces)
+      if (piece.file == name) piece.crc32c = checksums.at(piece.entry);
   inventory.files[name] = written.file_bytes;
   inventory.digests[name] = to_hex(written.sha256);
 }
@@ -63,9 +76,9 @@ Inventory write_share(const FileSystem& files, const std::string& folder,
                       const CheckpointContent& content, const parallel::Mesh& mesh) {
   Inventory inventory;
   write_shard(files, folder, shard_name("weights", mesh.control()), stored_weights(content.table),
-              mesh, inventory);
+              inventory);
   write_shard(files, folder, shard_name("optimizer", mesh.control()),
-              stored_state(content.optimizer), mesh, inventory);
+              stored_state(content.optimizer), inventory);
   if (mesh.control().rank() == 0) {
     write_text(files, folder, kConfigFile, config::to_text(content.config), inventory);
   }
@@ -78,18 +91,28 @@ Inventory merge(const std::vector<std::string>& reports) {
     Inventory one = parse_inventory(report);
     all.files.merge(one.files);
     all.digests.merge(one.digests);
-    all.tensors.merge(one.tensors);
-    SY_CHECK(one.files.empty() && one.tensors.empty(), "two ranks wrote the same tensor or file");
+    SY_CHECK(one.files.empty(), "two ranks wrote the same file");
+    for (auto& [name, tensor] : one.tensors) {
+      TensorRecord& record =
+          all.tensors.emplace(name, TensorRecord{tensor.dtype, tensor.shape, {}}).first->second;
+      SY_CHECK(record.dtype == tensor.dtype && record.shape == tensor.shape,
+               "two ranks wrote pieces of another type or shape of tensor {}", name);
+      record.pieces.insert(record.pieces.end(), tensor.pieces.begin(), tensor.pieces.end());
+    }
   }
+  for (auto& [name, tensor] : all.tensors)
+    std::ranges::sort(tensor.pieces, {}, [](const PieceRecord& piece) { return piece.box.offset; });
   return all;
 }
 
-// Every tensor of the model must have found its writer.
+// Every number of the model must have found its writer.
 void check_complete(const Inventory& all, const CheckpointContent& content) {
   auto expected = stored_weights(content.table);
   for (auto& tensor : stored_state(content.optimizer)) expected.push_back(std::move(tensor));
   for (const auto& tensor : expected) {
     SY_CHECK(all.tensors.contains(tensor.name), "no rank wrote tensor {}", tensor.name);
+    const std::string problem = pieces_problem(tensor.name, all.tensors.at(tensor.name));
+    SY_CHECK(problem.empty(), "{}", problem);
   }
   SY_CHECK(all.tensors.size() == expected.size(), "{} tensors were written, expected {}",
            all.tensors.size(), expected.size());
@@ -165,8 +188,11 @@ void write_and_commit(const FileSystem& files, const std::string& temporary,
   });
   agree(world, "checkpoint commit", [&] {
     if (is_first) {
+      const Layout layout = mesh.layout();
       Manifest manifest{world.size(),
-                        {mesh.data().size(), mesh.expert().size(), mesh.expert_data().size()},
+                        {{"data", layout[Axis::kData].size},
+                         {"expert", layout[Axis::kExpert].size},
+                         {"expert_data", layout[Axis::kExpertData].size}},
                         merge(reports),
                         content.state};
       check_complete(manifest.inventory, content);

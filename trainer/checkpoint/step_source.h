@@ -1,0 +1,42 @@
+#pragma once
+// The tensors of a step's folder, whole or in parts, whatever mesh wrote them. Free of LibTorch;
+// not collective.
+
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/io/safetensors.h"
+#include "core/io/tensor_source.h"
+#include "trainer/checkpoint/manifest.h"
+
+namespace switchyard::trainer {
+
+// Maps the shards as they are needed. What it gives has matched its checksum.
+class StepSource : public TensorSource {
+ public:
+  // The inventory must outlive it.
+  StepSource(std::string folder, const Inventory& inventory)
+      : folder_(std::move(folder)), inventory_(inventory) {}
+
+  std::vector<std::string> names() const override;
+  Description describe(const std::string& name) const override;
+  void read(const std::string& name, const Box& box, DType dtype,
+            std::span<std::byte> out) override;
+
+  // Those of a piece, which match its checksum; valid while this object lives. Throws
+  // CheckpointError.
+  std::span<const std::byte> bytes_of(const PieceRecord& piece);
+
+ private:
+  const SafetensorsFile& open(const std::string& file);
+  void check(const std::string& name, const SafetensorsFile& file) const;
+
+  std::string folder_;
+  const Inventory& inventory_;
+  std::map<std::string, SafetensorsFile> open_;
+  std::map<std::string, std::string> refused_;  // with the reason: not parsed once per piece
+};
+
+}  // namespace switchyard::trainer
