@@ -324,7 +324,7 @@ TEST_P(EveryOptimizer, GoesOnBitByBitFromARestoredState) {
 
 TEST_P(EveryOptimizer, KeepsNothingOfWhatDoesNotTrainAndLeavesItsBits) {
   const auto world = parallel::make_single();
-  const parallel::Mesh mesh(*world, {}, 0);
+  const parallel::Mesh mesh(*world, MeshShape());
   ParameterTable table;
   Parameter& weight = Scope(table).matrix("weight", {4, 9}, {});
   Parameter& frozen = Scope(table).matrix("frozen", {4, 9}, {});
