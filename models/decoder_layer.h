@@ -14,7 +14,7 @@
 #include "models/layers/latent_attention.h"
 #include "models/layers/norm.h"
 #include "models/moe/moe_layer.h"
-#include "models/moe/rules/switch_projections.h"
+#include "models/switch_projections.h"
 #include "parallel/mesh.h"
 
 namespace switchyard::models {

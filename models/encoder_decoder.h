@@ -17,7 +17,7 @@
 #include "models/layers/norm.h"
 #include "models/layers/t5_attention.h"
 #include "models/moe/moe_layer.h"
-#include "models/moe/rules/switch_projections.h"
+#include "models/switch_projections.h"
 #include "parallel/mesh.h"
 
 namespace switchyard::models {

@@ -72,35 +72,31 @@ void order_rows(const std::vector<int64_t>& counts_Pe, int64_t num_ranks, int64_
 }
 
 void index_slots(const SlotOrder& order, ExchangePlan& plan) {
-  const auto sent = static_cast<int64_t>(order.slot.size());
-  plan.token_of_row = at::empty({sent}, at::kLong);
-  plan.row_of_slot_TK = at::full({order.num_tokens, order.top_k}, -1, at::kLong);
-  auto* token_of_row = plan.token_of_row.mutable_data_ptr<int64_t>();
-  auto* row_of_slot = plan.row_of_slot_TK.mutable_data_ptr<int64_t>();
-  for (int64_t row = 0; row < sent; ++row) {
-    token_of_row[row] = order.slot[row] / order.top_k;
-    row_of_slot[order.slot[row]] = row;
-  }
+  plan.token_of_row = order.slot_N.floor_divide(order.top_k);
+  plan.row_of_slot_TK = at::full({order.num_tokens * order.top_k}, -1, at::kLong)
+                            .scatter_(0, order.slot_N, at::arange(order.slot_N.numel(), at::kLong))
+                            .view({order.num_tokens, order.top_k});
 }
 
 }  // namespace
 
 PlanPtr make_plan(const SlotOrder& order, Communicator& group, int64_t row_bucket) {
-  const int64_t num_ranks = group.size(), num_experts = static_cast<int64_t>(order.count.size());
+  const int64_t num_ranks = group.size(), num_experts = order.count_E.numel();
   SY_CHECK(num_experts % num_ranks == 0, "{} experts over {} ranks", num_experts, num_ranks);
   const int64_t num_local = num_experts / num_ranks;
 
+  const int64_t* count = order.count_E.const_data_ptr<int64_t>();
   std::vector<int64_t> counts_Pe(num_experts);  // from each rank, for each local expert
   const ExchangeCounts one_block{std::vector<int64_t>(num_ranks, num_local),
                                  std::vector<int64_t>(num_ranks, num_local), sizeof(int64_t)};
-  group.all_to_all_v(order.count.data(), counts_Pe.data(), one_block, "dispatch counts");
+  group.all_to_all_v(count, counts_Pe.data(), one_block, "dispatch counts");
 
   auto plan = std::make_shared<ExchangePlan>();
   plan->group = &group;
   plan->counts.send.assign(num_ranks, 0);
   plan->counts.receive.assign(num_ranks, 0);
   for (int64_t i = 0; i < num_experts; ++i) {
-    plan->counts.send[i / num_local] += order.count[i];
+    plan->counts.send[i / num_local] += count[i];
     plan->counts.receive[i / num_local] += counts_Pe[i];
   }
   order_rows(counts_Pe, num_ranks, num_local, row_bucket, *plan);

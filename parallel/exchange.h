@@ -23,8 +23,8 @@ namespace switchyard::parallel {
 // The kept slots of this rank's tokens, expert by expert (all experts of the group, in order of
 // their global id).
 struct SlotOrder {
-  std::vector<int64_t> slot;   // slot id = token * top_k + choice
-  std::vector<int64_t> count;  // [E]; sums to slot.size()
+  at::Tensor slot_N;   // int64; slot id = token * top_k + choice
+  at::Tensor count_E;  // int64; sums to the number of slots
   int64_t num_tokens = 0;
   int64_t top_k = 0;
 };

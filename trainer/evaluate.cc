@@ -6,7 +6,7 @@
 #include "core/config/layers.h"
 #include "core/data/evaluation.h"
 #include "core/tensor/aten.h"
-#include "models/moe/stats.h"
+#include "models/pass/stats.h"
 
 namespace switchyard::trainer {
 namespace {
@@ -30,13 +30,13 @@ int64_t text_bytes(const Batch& batch, const Tokenizer& tokenizer) {
 // Padding, which is at the end of a rank's rows, has no target. Nor has a source's last token,
 // which is input to no other's prediction. (An encoder-decoder finds its padding by itself.)
 models::StepContext context_of(const config::RunConfig& config, const Batch& batch,
-                               int64_t num_targets, std::vector<models::RoutingStats>* stats) {
+                               int64_t num_targets, std::vector<models::RoutingSums>* sums) {
   models::StepContext context;
   context.key.seed = config.seed();
   context.tokens = models::TokenMap(batch.first_sequence * batch.length);
   context.group_tokens = batch.length * group_sequences(config.model());
   context.is_real_T = models::first_are_real(num_targets, std::ssize(batch.targets));
-  context.routing.stats = stats;
+  context.routing.sums = sums;
   return context;
 }
 
@@ -45,13 +45,13 @@ SourceResult evaluate_source(const config::RunConfig& config, ModelInstance& ins
                              const Tokenizer* tokenizer) {
   const EvalLoader loader(source.source, rows);
   SourceResult result{source.name, 0, 0, 0, {}, {}};
-  result.layers.resize(config::num_lasting_routers(config.model()));
+  std::vector<models::RoutingSums> sums_of_routers(config::num_lasting_routers(config.model()));
   parallel::Sum &loss = result.sums["loss"], &bytes = result.sums["text bytes"];
   for (int64_t i = 0; i < loader.num_batches(); ++i) {
     const Batch batch = loader.batch(i);
     const int64_t targets =
         std::ranges::count_if(batch.targets, [](int32_t target) { return target >= 0; });
-    auto context = context_of(config, batch, targets, &result.layers);
+    auto context = context_of(config, batch, targets, &sums_of_routers);
     context.sums = &result.sums;
     const at::Tensor sum =
         instance.model.loss(to_tensors(batch), context, 1.0, {}, /*recompute=*/false);
@@ -60,6 +60,7 @@ SourceResult evaluate_source(const config::RunConfig& config, ModelInstance& ins
   }
   parallel::Communicator& data = instance.mesh.data();
   parallel::all_reduce(result.sums, data, "evaluation");
+  result.layers = models::numbers_of(sums_of_routers);
   models::reduce_stats(result.layers, data);
   result.loss = loss.mean();
   result.targets = static_cast<int64_t>(loss.weight);

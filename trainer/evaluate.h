@@ -8,7 +8,7 @@
 #include "core/config/run_config.pb.h"
 #include "core/data/tokenizer.h"
 #include "models/pass/context.h"
-#include "models/pass/routing.h"
+#include "models/pass/stats.h"
 #include "trainer/data_sources.h"
 #include "trainer/model_instance.h"
 

@@ -5,8 +5,8 @@
 
 #include <fmt/format.h>
 
-#include "models/moe/dead_experts.h"
-#include "models/moe/stats.h"
+#include "models/moe/rules/dead_experts.h"
+#include "models/pass/stats.h"
 
 namespace switchyard::trainer {
 namespace {

@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "models/moe/stats.h"
+#include "models/pass/stats.h"
 #include "trainer/evaluate.h"
 #include "trainer/expert_health.h"
 #include "trainer/trainer.h"

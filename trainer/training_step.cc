@@ -8,7 +8,7 @@
 #include "core/config/layers.h"
 #include "core/tensor/aten.h"
 #include "core/tensor/profiled_part.h"
-#include "models/moe/router/selection_bias.h"
+#include "models/moe/rules/selection_bias.h"
 #include "models/pass/coefficients.h"
 #include "optim/schedule.h"
 #include "parallel/gradients.h"
@@ -68,7 +68,6 @@ models::StepContext context_of(const StepInput& input, const Batch& batch, StepO
   context.count.in_step = int64_t{config.train().global_batch()} * batch.length;
   context.count.in_micro_batch = context.count.in_step / config.train().accumulation();
   context.coefficients = models::coefficients_of(config.model());
-  context.routing.stats = &outcome.stats;
   context.sums = &outcome.sums;
   return context;
 }
@@ -78,10 +77,13 @@ void forward_backward(ModelInstance& instance, const StepInput& input, const Ste
   const double scale =
       input.loss_factor / static_cast<double>(std::max<int64_t>(1, tokens.all_targets));
   const bool recompute = input.config.train().recompute() == config::RECOMPUTE_LAYER;
-  std::vector<models::LoadTotals> load_totals(outcome.stats.size());
+  const auto num_routers = static_cast<size_t>(config::num_routers(input.config.model()));
+  std::vector<models::RoutingSums> routing_sums(num_routers);
+  std::vector<models::LoadTotals> load_totals(num_routers);
   for (size_t i = 0; i < input.batches.size(); ++i) {
     const Batch& batch = input.batches[i];
     models::StepContext context = context_of(input, batch, outcome);
+    context.routing.sums = &routing_sums;
     context.routing.load_totals = &load_totals;
     if (batch.source_length > 0) set_real_tokens(tokens, i, context);
     const at::Tensor loss = instance.model.loss(to_tensors(batch), context, scale, {}, recompute);
@@ -89,6 +91,7 @@ void forward_backward(ModelInstance& instance, const StepInput& input, const Ste
     loss.backward();
     outcome.sums["loss"] += {loss.item<double>()};
   }
+  outcome.stats = models::numbers_of(routing_sums);
 }
 
 }  // namespace
@@ -98,7 +101,6 @@ bool StepOutcome::is_finite() const { return std::isfinite(loss) && std::isfinit
 StepOutcome compute_step(ModelInstance& instance, const StepInput& input) {
   const parallel::Mesh& mesh = instance.mesh;
   StepOutcome outcome;
-  outcome.stats.resize(config::num_routers(input.config.model()));
   outcome.learning_rate =
       optim::learning_rate(input.config.optimizer(), input.step, input.config.train().steps());
   instance.parameters.zero_gradients();

@@ -14,7 +14,6 @@
 #include "core/config/mesh_shape.h"
 #include "models/inspect/cost.h"
 #include "models/inspect/memory.h"
-#include "models/moe/losses/loss_terms.h"
 
 namespace switchyard::models {
 

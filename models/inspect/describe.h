@@ -3,18 +3,12 @@
 // and the page that `inspect` prints.
 
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "core/config/run_config.pb.h"
+#include "models/inspect/loss_terms.h"
 
 namespace switchyard::models {
-
-struct LossTerm {
-  std::string name;                 // as in the log: "lm", "balance", "z"
-  std::string formula;              // "0.01 * sum over 4 router(s) of ..."
-  std::vector<std::string> detail;  // what its symbols mean, over which tokens; may be empty
-};
 
 // Every term of the total, which is their sum. A term with coefficient 0 is left out, unless a
 // schedule raises that: then it is shown with the first coefficient above 0.

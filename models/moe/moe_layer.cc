@@ -8,9 +8,9 @@
 #include "models/moe/losses/router_losses.h"
 #include "models/moe/placement/capacity.h"
 #include "models/moe/placement/placement.h"
-#include "models/moe/placement/token_groups.h"
 #include "models/moe/router/draws.h"
 #include "models/moe/rules/expert_dropout.h"
+#include "models/moe/rules/token_groups.h"
 #include "models/pass/coefficients.h"
 
 namespace switchyard::models {
@@ -72,8 +72,8 @@ at::Tensor MoeLayer::forward_groups(const at::Tensor& x_TD, const StepContext& c
   if (first_run) decide(routing, context, decision);
   const at::Tensor rows_RD = parallel::dispatch(x_TD, decision.plan);
   const at::Tensor out_RD = run_experts(rows_RD, context, decision);
-  const at::Tensor weight_TK = weights_after_drops(routing.weight_TK, decision.token_scale_T1,
-                                                   decision.kept_TK, moe_.router());
+  const at::Tensor weight_TK =
+      weights_after_drops(routing.weight_TK, decision.kept_TK, moe_.router());
   at::Tensor y_TD = parallel::combine(out_RD, weight_TK, decision.plan);
   if (shared_expert_) y_TD = y_TD + shared_expert_->forward(x_TD);
   return attach_losses(y_TD, routing, context, decision, first_run);
@@ -99,7 +99,6 @@ void MoeLayer::decide(const Routing& routing, const StepContext& context,
       place_slots(routing, context.generating ? without_limits_ : moe_, context,
                   draw_for_assignment(moe_, tokens, context, layer_));
   decision.expert_TK = routing.expert_TK;
-  decision.token_scale_T1 = token_scale(placement, moe_, routing.weight_TK.scalar_type());
   decision.enters_T1 = placement.enters_T1;
   decision.kept_TK = kept_slots(placement, moe_, routing.weight_TK.scalar_type());
   if (context.training) {
@@ -108,8 +107,8 @@ void MoeLayer::decide(const Routing& routing, const StepContext& context,
     decide_losses(routing, moe_, context, mesh_->data(), totals, decision);
   }
   decision.plan = parallel::make_plan(placement.assignment.order, mesh_->expert(), kRowBucket);
-  if (context.routing.stats) {
-    (*context.routing.stats)[moe_index_] += stats_of(routing, placement, moe_, context);
+  if (context.routing.sums) {
+    (*context.routing.sums)[moe_index_] += sums_of(routing, placement, moe_, context);
   }
 }
 
@@ -118,11 +117,11 @@ at::Tensor MoeLayer::attach_losses(const at::Tensor& x_TD, const Routing& routin
                                    bool record) const {
   if (!context.training) return x_TD;
   const ProfiledPart part("sy::router");
-  RoutingStats unrecorded;
-  RoutingStats& stats =
-      record && context.routing.stats ? (*context.routing.stats)[moe_index_] : unrecorded;
+  RoutingSums unrecorded;
+  RoutingSums& sums =
+      record && context.routing.sums ? (*context.routing.sums)[moe_index_] : unrecorded;
   const at::Tensor losses =
-      router_losses(routing, moe_, context, decision, mesh_->data().size(), stats);
+      router_losses(routing, moe_, context, decision, mesh_->data().size(), sums);
   const bool sum = moe_.layer_aggregation() <= config::SUM_OVER_LAYERS;
   const double share = sum ? 1.0 : 1.0 / static_cast<double>(num_routers_);
   const at::Tensor y_TD = attach_loss(x_TD, losses * share);
@@ -136,14 +135,14 @@ at::Tensor MoeLayer::join_pool(const at::Tensor& x_TD, const Routing& routing,
   const at::Tensor sum_GE = group_sums(routing.probability_TE, slope_GE.size(0), context);
   if (record) {
     context.routing.pool->add(slope_GE, sum_GE);
-    if (context.routing.stats &&
+    if (context.routing.sums &&
         context.routing.pool->is_complete()) {  // one value, reported for every layer
-      for (RoutingStats& stats : *context.routing.stats)
-        stats.balance_loss += context.routing.pool->value();
+      for (RoutingSums& sums : *context.routing.sums)
+        sums.add(RouterLoss::kBalance, context.routing.pool->value());
     }
   }
   return attach_pooled(x_TD, sum_GE, context.routing.pool,
-                       router_coefficients(moe_, context).balance);
+                       router_coefficients(moe_, context)[RouterLoss::kBalance]);
 }
 
 }  // namespace switchyard::models

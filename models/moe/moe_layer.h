@@ -9,8 +9,8 @@
 
 #include "core/config/run_config.pb.h"
 #include "core/tensor/parameter.h"
+#include "models/layers/expert_linear.h"
 #include "models/layers/ffn.h"
-#include "models/moe/expert_linear.h"
 #include "models/moe/router/router.h"
 #include "models/moe/rules/deep_experts.h"
 #include "models/moe/shared_expert.h"
@@ -20,7 +20,7 @@
 
 namespace switchyard::models {
 
-// Experts that are one matrix each and not FFNs.
+// Says that a layer's experts are one matrix each, and not FFNs.
 struct Projection {
   int64_t width = 0;  // rows; 0: FFNs
   double init_std = 0;
@@ -41,10 +41,11 @@ class MoeLayer {
                      RoutingDecision& decision) const;
 
  private:
-  // Once the routing groups are known.
+  // forward() of rows whose routing groups and padding the context has.
   at::Tensor forward_groups(const at::Tensor& x_TD, const StepContext& context,
                             RoutingDecision& decision) const;
-  // Assigns slots and plans the exchange.
+  // Fills an empty decision: which slots have a place, where they travel, and what the losses need
+  // of other ranks. Adds the counts to the context's sums.
   void decide(const Routing& routing, const StepContext& context, RoutingDecision& decision) const;
   at::Tensor attach_losses(const at::Tensor& x_TD, const Routing& routing,
                            const StepContext& context, const RoutingDecision& decision,

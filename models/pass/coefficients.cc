@@ -3,14 +3,11 @@
 namespace switchyard::models {
 namespace {
 
-LossCoefficients::Routers of_routers(const config::Moe& moe) {
-  const config::BalanceLoss& balance = moe.balance_loss();
-  return {balance.coefficient(),
-          balance.device_coefficient(),
-          balance.communication_coefficient(),
-          moe.z_loss_coefficient(),
-          moe.importance_loss_coefficient(),
-          moe.load_loss_coefficient()};
+RouterLosses of_routers(const config::Moe& moe) {
+  RouterLosses coefficients;
+  for (const RouterLossKind& kind : router_loss_kinds())
+    coefficients[kind.loss] = kind.coefficient(moe);
+  return coefficients;
 }
 
 }  // namespace
@@ -19,7 +16,7 @@ LossCoefficients coefficients_of(const config::Model& model) {
   return {of_routers(model.moe()), model.output_z_loss_coefficient(), model.mtp().weight()};
 }
 
-LossCoefficients::Routers router_coefficients(const config::Moe& moe, const StepContext& context) {
+RouterLosses router_coefficients(const config::Moe& moe, const StepContext& context) {
   return context.coefficients ? context.coefficients->routers : of_routers(moe);
 }
 

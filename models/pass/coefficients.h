@@ -11,7 +11,7 @@ namespace switchyard::models {
 LossCoefficients coefficients_of(const config::Model& model);
 
 // Of a step: the context's, else the config's.
-LossCoefficients::Routers router_coefficients(const config::Moe& moe, const StepContext& context);
+RouterLosses router_coefficients(const config::Moe& moe, const StepContext& context);
 double output_z_coefficient(const config::Model& model, const StepContext& context);
 double mtp_coefficient(const config::Model& model, const StepContext& context);
 

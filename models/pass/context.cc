@@ -1,8 +1,9 @@
 #include "models/pass/context.h"
 
+#include <vector>
+
 #include "core/base/errors.h"
 #include "core/tensor/aten.h"
-#include "core/tensor/flags.h"
 
 namespace switchyard::models {
 
@@ -15,11 +16,13 @@ at::Tensor first_are_real(int64_t real, int64_t tokens) {
   return real < tokens ? at::arange(tokens, at::kLong).lt(real) : at::Tensor();
 }
 
-std::vector<uint8_t> real_tokens(const StepContext& context, int64_t tokens) {
-  if (!context.is_real_T.defined()) return {};
-  SY_CHECK(context.is_real_T.numel() == tokens, "a padding mask of {} for {} tokens",
-           context.is_real_T.numel(), tokens);
-  return flags_of(context.is_real_T);
+at::Tensor without_padding(const at::Tensor& rows, const StepContext& context) {
+  if (!context.is_real_T.defined()) return rows;
+  SY_CHECK(context.is_real_T.numel() == rows.size(0), "a padding mask of {} for {} tokens",
+           context.is_real_T.numel(), rows.size(0));
+  std::vector<int64_t> shape(rows.dim(), 1);
+  shape[0] = rows.size(0);
+  return rows.masked_fill(context.is_real_T.view(shape).logical_not(), 0);
 }
 
 }  // namespace switchyard::models

@@ -10,13 +10,14 @@
 #include <ATen/core/Tensor.h>
 
 #include "core/base/random.h"
+#include "models/pass/router_loss.h"
 #include "parallel/named_sums.h"
 
 namespace switchyard::models {
 
 struct LoadTotals;
 class PooledBalance;
-struct RoutingStats;
+struct RoutingSums;
 
 // Keys every random draw of a step, together with a stream, a layer and an index.
 struct DrawKey {
@@ -52,17 +53,13 @@ struct TokenCounts {
 
 // What a step's auxiliary losses are multiplied by; 0: off.
 struct LossCoefficients {
-  // Of each router.
-  struct Routers {
-    double balance = 0, device = 0, communication = 0, z = 0, importance = 0, load = 0;
-  };
-  Routers routers;
+  RouterLosses routers;          // of each router
   double output_z = 0, mtp = 0;  // of the output
 };
 
 // What the routers of a pass add to; null: not wanted.
 struct RoutingSinks {
-  std::vector<RoutingStats>* stats = nullptr;  // one per router
+  std::vector<RoutingSums>* sums = nullptr;  // one per router
   // One per router, of the step's earlier micro-batches; null: there are none.
   std::vector<LoadTotals>* load_totals = nullptr;
   // With POOLED_LAYERS in training: of this micro-batch's forward pass.
@@ -96,7 +93,7 @@ StepContext with_token_ids(StepContext context, const at::Tensor& tokens_BS);
 // real.
 at::Tensor first_are_real(int64_t real, int64_t tokens);
 
-// 1 for each of `tokens` tokens that is real, 0 for padding; empty: all are real.
-std::vector<uint8_t> real_tokens(const StepContext& context, int64_t tokens);
+// [T, ...] with the rows of padding set to zero.
+at::Tensor without_padding(const at::Tensor& rows, const StepContext& context);
 
 }  // namespace switchyard::models

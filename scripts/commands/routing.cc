@@ -5,9 +5,8 @@
 #include "core/data/csv.h"
 #include "core/io/file_system.h"
 #include "core/tensor/aten.h"
-#include "core/tensor/flags.h"
+#include "models/inspect/routing_report.h"
 #include "models/moe/router/selection.h"
-#include "models/moe/routing_report.h"
 #include "scripts/commands/commands.h"
 #include "scripts/commands/job.h"
 #include "scripts/commands/output.h"
@@ -39,10 +38,9 @@ at::Tensor read_sized(const std::string& path, int64_t rows, int64_t columns) {
   return values.defined() ? values.view({rows, columns}) : values;
 }
 
-std::vector<float> to_floats(const at::Tensor& values) {
-  if (!values.defined()) return {};
-  const at::Tensor flat = values.to(at::kFloat).contiguous();
-  return {flat.const_data_ptr<float>(), flat.const_data_ptr<float>() + flat.numel()};
+// In the type in which training draws them.
+at::Tensor as_drawn(const at::Tensor& values) {
+  return values.defined() ? values.to(at::kFloat) : values;
 }
 
 // The config with as many experts as the logits. Any rule may be looked at, whatever model could
@@ -81,14 +79,14 @@ void read_extras(const RoutingOptions& options, const config::Moe& moe,
   }
 }
 
-// [T] of 0 and 1.
-std::vector<uint8_t> read_flags(const std::string& path, int64_t tokens) {
+// [T, 1] bool, from 0 and 1.
+at::Tensor read_flags(const std::string& path, int64_t tokens) {
   const at::Tensor values = read_sized(path, tokens, 1);
   if (!values.defined()) return {};
   if (values.ne(0).logical_and(values.ne(1)).any().item<bool>()) {
     throw DataError(fmt::format("{}: must hold 0 and 1 alone, one a token", path));
   }
-  return flags_of(values);
+  return values.ne(0);
 }
 
 // What training would draw.
@@ -96,9 +94,9 @@ void read_draws(const RoutingOptions& options, const config::Moe& moe, models::R
   const int64_t tokens = input.router.logits_TE.size(0), experts = moe.num_experts();
   input.noise.normal_TE = read_sized(options.noise, tokens, experts);
   input.noise.gumbel_TE = read_sized(options.gumbels, tokens, experts);
-  input.lots.uniform = to_floats(read_sized(options.uniforms, tokens, moe.top_k() - 1));
-  input.lots.lot = to_floats(read_sized(options.lots, tokens, models::num_choices(moe)));
-  input.lots.exempt = read_flags(options.exempt, tokens);
+  input.lots.uniform_TN = as_drawn(read_sized(options.uniforms, tokens, moe.top_k() - 1));
+  input.lots.lot_TK = as_drawn(read_sized(options.lots, tokens, models::num_choices(moe)));
+  input.lots.exempt_T1 = read_flags(options.exempt, tokens);
 }
 
 }  // namespace
@@ -111,8 +109,8 @@ ExitCode inspect_routing(const RoutingOptions& options) {
   const config::Moe& moe = run.model().moe();
   input.training = !options.evaluation;
   input.router.logits_TE = logits;
-  input.router.group_tokens = options.group_tokens > 0 ? options.group_tokens : tokens;
-  if (tokens % input.router.group_tokens != 0) {
+  input.router.context.group_tokens = options.group_tokens > 0 ? options.group_tokens : tokens;
+  if (tokens % input.router.context.group_tokens != 0) {
     throw ConfigError(fmt::format("--group-tokens ({}) must divide the {} rows of {}",
                                   options.group_tokens, tokens, options.logits));
   }
@@ -123,7 +121,7 @@ ExitCode inspect_routing(const RoutingOptions& options) {
   const at::Tensor bias = read_sized(options.biases, 1, experts);
   if (bias.defined()) input.router.bias_E = bias.flatten();
   const at::Tensor ids = read_sized(options.token_ids, tokens, 1);
-  input.router.token_ids_T =
+  input.router.context.token_ids_T =
       ids.defined() ? ids.flatten().to(at::kLong) : at::arange(tokens, at::kLong);
   read_extras(options, moe, input);
   read_draws(options, moe, input);

@@ -39,7 +39,7 @@ void routing(benchmark::State& state, config::DropPolicy policy) {
   const at::Tensor x = at::randn({kTokens, width}), weight = at::randn({kExperts, width});
   models::RouterInput input;
   input.logits_TE = at::mm(x, weight.t()) / std::sqrt(static_cast<double>(width));
-  input.group_tokens = kTokens;
+  input.context.group_tokens = kTokens;
   models::StepContext context;
   context.training = true;
   context.group_tokens = kTokens;
@@ -48,7 +48,7 @@ void routing(benchmark::State& state, config::DropPolicy policy) {
       [&] {
         const models::Routing routing = models::route_logits(input, moe, {});
         const models::Placement placement = models::place_slots(routing, moe, context, {});
-        benchmark::DoNotOptimize(placement.assignment.order.slot.data());
+        benchmark::DoNotOptimize(placement.assignment.order.slot_N.const_data_ptr());
       });
 }
 

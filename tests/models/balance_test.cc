@@ -7,7 +7,9 @@
 #include <gtest/gtest.h>
 
 #include "core/tensor/aten.h"
+#include "core/tensor/top_k.h"
 #include "models/moe/losses/losses.h"
+#include "models/moe/router/router.h"
 #include "models/moe/router/selection.h"
 #include "parallel/single.h"
 #include "tests/testing/finite_differences.h"
@@ -222,7 +224,7 @@ TEST_F(DeviceLosses, PooledOverLayersIsTheLossOfAllTokensTogetherWithItsGradient
   };
   const auto value = [&] {
     at::Tensor y = at::zeros({1}, at::kDouble);
-    return pool_of(layers(), moe, context, *world, y)->value();
+    return pool_of(layers(), moe, context, *world, y)->value().item<double>();
   };
   at::Tensor y = at::zeros({1}, at::kDouble).requires_grad_();
   pool_of(layers(), moe, context, *world, y);

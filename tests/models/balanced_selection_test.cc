@@ -40,7 +40,7 @@ struct StrictlyBalanced : ::testing::Test {
     moe.mutable_capacity()->set_train_factor(1);
     moe.mutable_capacity()->set_counts_k(true);
     context.training = true;
-    context.group_tokens = input.group_tokens = 6;
+    context.group_tokens = input.context.group_tokens = 6;
     context.count.in_step = 6;
     // Probabilities of expert 0: .67 .63 .91 .09 .51 .22; 1: .24 .14 .05 .67 .31 .26; 2: .09 .23
     // .05 .24 .19 .53
@@ -53,7 +53,7 @@ struct StrictlyBalanced : ::testing::Test {
   }
   at::Tensor weights(const Routing& routing) const {
     const Placement placement = place_slots(routing, moe, context, {});
-    return weights_after_drops(routing.weight_TK, {},
+    return weights_after_drops(routing.weight_TK,
                                kept_slots(placement, moe, routing.weight_TK.scalar_type()),
                                moe.router());
   }
@@ -120,7 +120,7 @@ TEST(RenormalizeKept, DividesByWhatIsLeftAfterDropsWithItsGradient) {
   config::Router router;
   router.set_weight_norm(1);
   router.set_route_scale(2);
-  const at::Tensor after = weights_after_drops(weight * 2, {}, kept, router) / 2;
+  const at::Tensor after = weights_after_drops(weight * 2, kept, router) / 2;
   EXPECT_TRUE(is_near(after, at::tensor({5. / 7, 0., 2. / 7, 0., 0., 0.}, at::kDouble).view({2, 3}),
                       1e-12));
   after[0][0].backward();
@@ -182,7 +182,7 @@ TEST(BalancedAssignment, LooksAtOneGroupAndNotAtPadding) {
   const at::Tensor ids = balanced_assignment(logits, 6, {});
   EXPECT_TRUE(at::equal(ids.narrow(0, 6, 6), balanced_assignment(logits.narrow(0, 6, 6), 6, {})));
   const at::Tensor masked =
-      balanced_assignment(logits.narrow(0, 0, 6), 6, {1, 1, 1, 0, 0, 0}).narrow(0, 0, 3);
+      balanced_assignment(logits.narrow(0, 0, 6), 6, first_are_real(3, 6)).narrow(0, 0, 3);
   EXPECT_THAT(loads(masked, 3), Each(1));
 }
 

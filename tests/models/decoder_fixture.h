@@ -25,18 +25,18 @@ struct Instance {
     table.initialize(5);
   }
 
-  // The step's mean loss; nll [rows * length] receives each token's, `sums` and `stats` what else
+  // The step's mean loss; nll [rows * length] receives each token's, `sums` and `routers` what else
   // it is made of.
   at::Tensor loss(const TokenBatch& batch, const at::Tensor& nll = {}, bool training = true,
                   parallel::NamedSums* sums = nullptr,
-                  std::vector<RoutingStats>* stats = nullptr) const {
+                  std::vector<RoutingSums>* routers = nullptr) const {
     StepContext context;
     context.training = training;
     context.key.seed = seed;
     context.key.step = step;
     context.group_tokens = kLength;
     context.count.in_step = context.count.in_micro_batch = batch.tokens_BS.numel();
-    context.routing.stats = stats;
+    context.routing.sums = routers;
     context.sums = sums;
     return model.loss(batch, context, 1.0 / static_cast<double>(batch.tokens_BS.numel()), nll,
                       false);

@@ -163,15 +163,15 @@ double whole_loss(const Instance& instance, const config::Model& model, const To
   const at::NoGradGuard no_grad;
   const config::Moe& moe = model.moe();
   parallel::NamedSums sums;
-  std::vector<RoutingStats> routers(config::num_routers(model));
+  std::vector<RoutingSums> routers(config::num_routers(model));
   double loss = instance.loss(tokens, {}, true, &sums, &routers).item<double>();
   loss += model.mtp().weight() * sums["mtp"].total;
   loss += model.output_z_loss_coefficient() * sums["output_z"].total;
   const bool sum = moe.layer_aggregation() <= config::SUM_OVER_LAYERS;
   const double share = sum ? 1.0 : 1.0 / static_cast<double>(routers.size());
-  for (const RoutingStats& router : routers) {
-    loss += share * moe.balance_loss().coefficient() * router.balance_loss;
-    loss += share * moe.z_loss_coefficient() * router.z_loss;
+  for (const RoutingStats& router : numbers_of(routers)) {
+    loss += share * moe.balance_loss().coefficient() * router.losses[RouterLoss::kBalance];
+    loss += share * moe.z_loss_coefficient() * router.losses[RouterLoss::kZ];
   }
   return loss;
 }

@@ -73,8 +73,8 @@ TEST(Dropout, OfHiddenLayersKeepsTheMeanInBFloat16) {
   moe.set_d_ff(256);
   moe.set_expert_dropout(kRate);
   const auto world = parallel::make_single();
-  parallel::SlotOrder order{{}, {x.size(0)}, x.size(0), 1};
-  for (int64_t t = 0; t < x.size(0); ++t) order.slot.push_back(t);
+  const parallel::SlotOrder order{at::arange(x.size(0), at::kLong),
+                                  at::full({1}, x.size(0), at::kLong), x.size(0), 1};
   const auto plan = parallel::make_plan(order, *world, 1);
   for (const at::Tensor& mask :
        {inner_dropout(kRate, training_from(0), 2).hidden_factors(x.size(0), x.size(1)),

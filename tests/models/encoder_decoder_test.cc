@@ -256,7 +256,7 @@ struct PaddedPair {
   // A training step's counters, loss and gradients.
   struct Step {
     double loss;
-    std::vector<RoutingStats> stats;
+    std::vector<RoutingSums> sums;
     std::vector<at::Tensor> gradients;
   };
   static Step train(const TokenBatch& batch) {
@@ -264,13 +264,13 @@ struct PaddedPair {
     model.mutable_attention()->set_dropout(0);  // its draws are keyed by the number of keys
     model.set_ffn_dropout(0);                   // whose draws are keyed by the place in the batch
     const Instance instance(model);
-    Step step{0, std::vector<RoutingStats>(2), {}};
+    Step step{0, std::vector<RoutingSums>(2), {}};
     StepContext context;
     context.training = true;
     context.group_tokens = batch.tokens_BS.size(1);
     context.count.in_step = context.count.in_micro_batch = kRows * kShortTarget;
     context.source_count.in_step = context.source_count.in_micro_batch = kRows * kShortSource;
-    context.routing.stats = &step.stats;
+    context.routing.sums = &step.sums;
     const at::Tensor loss = instance.model.loss(batch, context, 1, {}, false);
     loss.backward();
     step.loss = loss.item<double>();
@@ -285,12 +285,14 @@ TEST(EncoderDecoder, NeitherRoutesNorCountsPadding) {
                          padded = PaddedPair::train(PaddedPair::padded());
   EXPECT_NEAR(padded.loss, plain.loss, 1e-12 * plain.loss);
   for (size_t layer = 0; layer < 2; ++layer) {
-    const RoutingStats &expected = plain.stats[layer], &actual = padded.stats[layer];
+    const RoutingStats expected = numbers_of(plain.sums)[layer],
+                       actual = numbers_of(padded.sums)[layer];
     EXPECT_EQ(actual.tokens, expected.tokens) << layer;
     EXPECT_EQ(actual.slots, expected.slots) << layer;
     EXPECT_EQ(actual.load, expected.load) << layer;
-    EXPECT_NEAR(actual.balance_loss, expected.balance_loss, 1e-12) << layer;
-    EXPECT_NEAR(actual.z_loss, expected.z_loss, 1e-12) << layer;
+    EXPECT_NEAR(actual.losses[RouterLoss::kBalance], expected.losses[RouterLoss::kBalance], 1e-12)
+        << layer;
+    EXPECT_NEAR(actual.losses[RouterLoss::kZ], expected.losses[RouterLoss::kZ], 1e-12) << layer;
     EXPECT_NEAR(actual.router_entropy, expected.router_entropy, 1e-12) << layer;
   }
   for (size_t i = 0; i < plain.gradients.size(); ++i)

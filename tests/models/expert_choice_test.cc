@@ -4,16 +4,19 @@
 #include <gtest/gtest.h>
 
 #include "core/tensor/aten.h"
+#include "core/tensor/top_k.h"
 #include "models/moe/losses/router_losses.h"
 #include "models/moe/placement/placement.h"
 #include "models/moe/router/router.h"
 #include "models/moe/router/selection.h"
+#include "models/moe/rules/sinkhorn.h"
 #include "parallel/single.h"
 #include "tests/testing/near.h"
 
 namespace switchyard::models {
 namespace {
 
+using switchyard::testing::integers;
 using switchyard::testing::is_near;
 using ::testing::Each;
 using ::testing::ElementsAre;
@@ -34,7 +37,7 @@ struct ExpertChoice : ::testing::Test {
     moe.mutable_capacity()->set_train_factor(1);
     moe.mutable_capacity()->set_counts_k(true);
     context.training = true;
-    context.group_tokens = input.group_tokens = 6;
+    context.group_tokens = input.context.group_tokens = 6;
     input.logits_TE =
         at::tensor({2., 1., 0., 1.5, 0., .5, 3., 0., 0., 0., 2., 1., 1., .5, 0., 0., .2, .9},
                    at::kDouble)
@@ -46,11 +49,11 @@ struct ExpertChoice : ::testing::Test {
 TEST_F(ExpertChoice, EveryExpertTakesItsBestTokens) {
   const Routing routing = route_logits(input, moe, {});
   const Placement placement = place(routing);
-  EXPECT_THAT(placement.assignment.order.count, Each(2));
+  EXPECT_THAT(integers(placement.assignment.order.count_E), Each(2));
   // p of expert 0: .67 .63 .91 .09 .51 .22; 1: .24 .14 .05 .67 .31 .26; 2: .09 .23 .05 .24 .19 .53
-  EXPECT_THAT(placement.assignment.order.slot, ElementsAre(0, 6, 10, 13, 11, 17));
+  EXPECT_THAT(integers(placement.assignment.order.slot_N), ElementsAre(0, 6, 10, 13, 11, 17));
   EXPECT_TRUE(is_near(routing.weight_TK, input.logits_TE.softmax(-1), 1e-15));
-  const RoutingStats stats = stats_of(routing, placement, moe, context);
+  const RoutingStats stats = numbers_of({sums_of(routing, placement, moe, context)})[0];
   EXPECT_THAT(stats.load, Each(2));
   EXPECT_EQ(stats.dropped, 1);  // token 1
 }
@@ -60,21 +63,24 @@ TEST_F(ExpertChoice, OverTokensDividesByTheExpertsThatChose) {
   const Routing routing = route_logits(input, moe, {});
   EXPECT_TRUE(is_near(routing.weight_TK, input.logits_TE.softmax(0), 1e-15));
   const Placement placement = place(routing);
-  const at::Tensor scale = token_scale(placement, moe, at::kDouble);
+  const at::Tensor scale =
+      weights_after_drops(at::ones({6, 3}, at::kDouble), kept_slots(placement, moe, at::kDouble),
+                          moe.router())
+          .select(1, 0);
   for (int64_t t = 0; t < 6; ++t) {
     int64_t chosen = 0;
-    for (const int64_t slot : placement.assignment.order.slot) chosen += slot / 3 == t;
+    for (const int64_t slot : integers(placement.assignment.order.slot_N)) chosen += slot / 3 == t;
     EXPECT_EQ(scale[t].item<double>(), 1.0 / static_cast<double>(std::max<int64_t>(1, chosen)));
   }
 }
 
 TEST_F(ExpertChoice, PaddingIsNotChosen) {
   context.is_real_T = first_are_real(4, 6);
-  input.real = real_tokens(context, 6);
+  input.context.is_real_T = context.is_real_T;
   for (const auto score : {config::SOFTMAX, config::SOFTMAX_OVER_TOKENS}) {
     moe.mutable_router()->set_score(score);
     const Placement placement = place(route_logits(input, moe, {}));
-    for (const int64_t slot : placement.assignment.order.slot) EXPECT_LT(slot, 12);
+    for (const int64_t slot : integers(placement.assignment.order.slot_N)) EXPECT_LT(slot, 12);
   }
 }
 
@@ -88,7 +94,7 @@ TEST_F(ExpertChoice, HasNoBalanceLossWhateverTheCoefficient) {
     const Routing routing = route_logits(input, moe, {});
     RoutingDecision decision;
     decide_losses(routing, moe, context, *world, nullptr, decision);
-    RoutingStats values;
+    RoutingSums values;
     return router_losses(routing, moe, context, decision, 1, values).item<double>();
   };
   EXPECT_EQ(loss(), 0);
@@ -124,7 +130,7 @@ TEST(Sinkhorn, OfEqualTokensGoesToTheLowestExpertsWhateverTheLastBits) {
 TEST(Sinkhorn, LeavesPaddingOut) {
   at::manual_seed(3);
   const at::Tensor logits = at::randn({6, 4}, at::kDouble);
-  const at::Tensor padded = sinkhorn(logits, 6, {1, 1, 1, 1, 0, 0});
+  const at::Tensor padded = sinkhorn(logits, 6, first_are_real(4, 6));
   EXPECT_TRUE(is_near(padded.slice(0, 0, 4), sinkhorn(logits.slice(0, 0, 4), 4, {}), 1e-4));
   EXPECT_EQ(padded.slice(0, 4).abs().sum().item<double>(), 0);
 }

@@ -135,7 +135,7 @@ TEST(ExpertDropout, DropsItsShareInTrainingAndNothingInEvaluation) {
   moe.set_d_ff(500);
   moe.set_expert_dropout(0.25);
   const auto world = parallel::make_single();
-  parallel::SlotOrder order{{0, 1, 2, 3, 4}, {2, 3}, 5, 1};
+  const parallel::SlotOrder order{at::arange(5, at::kLong), at::tensor({2, 3}, at::kLong), 5, 1};
   const auto plan = parallel::make_plan(order, *world, 1);
   StepContext context;
   EXPECT_FALSE(expert_dropout_mask(moe, context, 0, plan, 0).defined());

@@ -116,10 +116,11 @@ TEST(LayerAggregation, APoolReportsTheBalanceOfBothLayersTokensTogether) {
     }
     mean += balance_of(layer, kTokens) / kLayers;
   }
-  std::vector<RoutingStats> stats(kLayers);
-  const at::Tensor loss = instance.loss(batch(), {}, true, nullptr, &stats);
+  std::vector<RoutingSums> sums(kLayers);
+  const at::Tensor loss = instance.loss(batch(), {}, true, nullptr, &sums);
   const double pooled = balance_of(all, kLayers * kTokens);
-  for (const RoutingStats& layer : stats) EXPECT_NEAR(layer.balance_loss, pooled, 1e-12);
+  for (const RoutingStats& layer : numbers_of(sums))
+    EXPECT_NEAR(layer.losses[RouterLoss::kBalance], pooled, 1e-12);
   EXPECT_GT(std::abs(mean - pooled), 1e-3);
 }
 

@@ -196,15 +196,16 @@ TEST(MoeLayer, ATokenWithoutAPlaceGetsZero) {
 TEST(MoeLayer, AMadeDecisionIsObeyedAndNotCountedAgain) {
   const auto world = parallel::make_single();
   Layer instance(model_with(config::NO_DROP, 1, false), *world);
-  std::vector<RoutingStats> stats(1);
+  std::vector<RoutingSums> sums(1);
   StepContext c = context();
-  c.routing.stats = &stats;
+  c.routing.sums = &sums;
   RoutingDecision decision;
   const at::Tensor first = instance.layer.forward(input(), c, decision);
   const at::Tensor ids = decision.expert_TK.clone();
   const at::Tensor second = instance.layer.forward(input(), c, decision);
   EXPECT_TRUE(at::equal(first, second));
   EXPECT_TRUE(at::equal(ids, decision.expert_TK));
+  const auto stats = numbers_of(sums);
   EXPECT_EQ(stats[0].tokens, kTokens);
   instance.layer.forward(input() + 5, c, decision);  // other logits, same decision
   EXPECT_TRUE(at::equal(ids, decision.expert_TK));
@@ -213,13 +214,14 @@ TEST(MoeLayer, AMadeDecisionIsObeyedAndNotCountedAgain) {
 TEST(MoeLayer, PaddingIsNeitherRoutedNorCounted) {
   const auto world = parallel::make_single();
   Layer instance(model_with(config::NO_DROP, 1, false), *world);
-  std::vector<RoutingStats> stats(1);
+  std::vector<RoutingSums> sums(1);
   StepContext c = context();
   c.training = false;
   c.is_real_T = first_are_real(10, kTokens);
-  c.routing.stats = &stats;
+  c.routing.sums = &sums;
   RoutingDecision decision;
   const at::Tensor y = instance.layer.forward(input(), c, decision);
+  const auto stats = numbers_of(sums);
   EXPECT_EQ(stats[0].tokens, 10);
   EXPECT_EQ(stats[0].slots, 20);
   EXPECT_EQ(std::accumulate(stats[0].load.begin(), stats[0].load.end(), int64_t{0}), 20);
@@ -234,26 +236,28 @@ TEST_P(PaddedLayer, GivesWhatItsTokensGiveAlone) {
   Layer instance(model_with(GetParam(), 0.7, false), *world);
   const at::Tensor is_real = at::arange(kTokens, at::kLong).remainder(3).ne(1);
   const int64_t num_real = is_real.sum().item<int64_t>();
-  std::vector<RoutingStats> with_padding(1), alone(1);
+  std::vector<RoutingSums> sums(1), sums_alone(1);
   StepContext c = context();
   c.count.in_step = c.count.in_micro_batch = num_real;
   c.is_real_T = is_real;
   c.group_tokens = kTokens;
-  c.routing.stats = &with_padding;
+  c.routing.sums = &sums;
   RoutingDecision decision, decision_alone;
   const at::Tensor y = instance.layer.forward(input(), c, decision);
   c.is_real_T = at::Tensor();
   c.group_tokens = num_real;
-  c.routing.stats = &alone;
+  c.routing.sums = &sums_alone;
   const at::Tensor expected = instance.layer.forward(
       input().index_select(0, is_real.nonzero().squeeze(1)), c, decision_alone);
   EXPECT_TRUE(is_near(y.index_select(0, is_real.nonzero().squeeze(1)), expected));
+  const auto with_padding = numbers_of(sums), alone = numbers_of(sums_alone);
   EXPECT_EQ(with_padding[0].dropped > 0, GetParam() != config::NO_DROP);
   EXPECT_EQ(with_padding[0].dropped, alone[0].dropped);
   EXPECT_EQ(with_padding[0].load, alone[0].load);
   EXPECT_EQ(with_padding[0].tokens, num_real);
-  EXPECT_NEAR(with_padding[0].balance_loss, alone[0].balance_loss, 1e-12);
-  EXPECT_NEAR(with_padding[0].z_loss, alone[0].z_loss, 1e-12);
+  EXPECT_NEAR(with_padding[0].losses[RouterLoss::kBalance], alone[0].losses[RouterLoss::kBalance],
+              1e-12);
+  EXPECT_NEAR(with_padding[0].losses[RouterLoss::kZ], alone[0].losses[RouterLoss::kZ], 1e-12);
   EXPECT_NEAR(with_padding[0].router_entropy, alone[0].router_entropy, 1e-12);
 }
 

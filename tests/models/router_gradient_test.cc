@@ -144,9 +144,9 @@ struct RouterGradient : ::testing::TestWithParam<Case> {
 
   void SetUp() override {
     at::manual_seed(11);
-    input.token_ids_T = at::arange(kTokens, at::kLong);
-    input.training = context.training = true;
-    input.group_tokens = context.group_tokens = context.count.in_step = kTokens;
+    input.context.token_ids_T = at::arange(kTokens, at::kLong);
+    input.context.training = context.training = true;
+    input.context.group_tokens = context.group_tokens = context.count.in_step = kTokens;
     for (const auto& [leaf, width] : leaves()) *leaf = normal(width).requires_grad_();
     if (moe.router().selection_bias()) input.bias_E = at::randn({kExperts}, at::kDouble) * 0.1;
     if (moe.router().selection() == config::STRICTLY_BALANCED)
@@ -178,10 +178,9 @@ struct RouterGradient : ::testing::TestWithParam<Case> {
   at::Tensor value() const {
     const Routing routing = route_logits(input, moe, draws);
     const Placement placement = place(routing);
-    const at::Tensor weight =
-        weights_after_drops(routing.weight_TK, token_scale(placement, moe, at::kDouble),
-                            kept_slots(placement, moe, at::kDouble), moe.router());
-    const at::Tensor kept = at::tensor(placement.assignment.order.slot, at::kLong);
+    const at::Tensor weight = weights_after_drops(
+        routing.weight_TK, kept_slots(placement, moe, at::kDouble), moe.router());
+    const at::Tensor& kept = placement.assignment.order.slot_N;
     return (weight.flatten() * probe).index_select(0, kept).sum();
   }
 };
@@ -191,7 +190,7 @@ TEST_P(RouterGradient, AgreesWithFiniteDifferences) {
                        moe.router().second_choice() == config::SAMPLED_SECOND;
   if (moe.capacity().policy() != config::NO_DROP || !all_ask) {
     const Placement placement = place(route_logits(input, moe, draws));
-    EXPECT_LT(placement.assignment.order.slot.size(), placement.assignment.position.size());
+    EXPECT_LT(placement.assignment.order.slot_N.numel(), placement.assignment.position_TK.numel());
   }
   value().backward();
   for (const auto& [leaf, width] : leaves()) {

@@ -3,9 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "core/tensor/top_k.h"
 #include "models/moe/losses/balance.h"
 #include "models/moe/losses/losses.h"
+#include "models/moe/losses/statistics.h"
 #include "models/moe/router/selection.h"
+#include "models/moe/rules/weighting.h"
 #include "parallel/single.h"
 #include "tests/testing/near.h"
 

@@ -1,6 +1,6 @@
 // The worked examples of routing, through the report that `inspect routing` prints.
 
-#include "models/moe/routing_report.h"
+#include "models/inspect/routing_report.h"
 
 #include <gmock/gmock.h>
 #include <google/protobuf/text_format.h>
@@ -28,7 +28,8 @@ json report(const std::string& moe_text, ReportInput input) {
   config::Moe moe;
   EXPECT_TRUE(google::protobuf::TextFormat::MergeFromString(
       "router { route_scale: 1 weight_norm: 1 second_choice: ALWAYS } " + moe_text, &moe));
-  if (input.router.group_tokens == 0) input.router.group_tokens = input.router.logits_TE.size(0);
+  if (input.router.context.group_tokens == 0)
+    input.router.context.group_tokens = input.router.logits_TE.size(0);
   return json::parse(routing_report(moe, std::move(input), 1, true));
 }
 
@@ -133,7 +134,7 @@ TEST(RoutingReport, ShowsTheGshardExampleWithItsPolicies) {
   EXPECT_THAT(weights(all, 1), are_near({.268941, .377541, .268941, .182426}));
   EXPECT_NEAR(all["losses"]["balance"], 1.898834, 1e-6);
   ReportInput input = with(kGshardLogits);
-  input.lots.uniform = {.9f, .1f, .5f, .3f};
+  input.lots.uniform_TN = at::tensor({.9f, .1f, .5f, .3f}).view({4, 1});
   const json random = report(
       moe + "router { second_choice: AT_RANDOM second_choice_threshold: 0.5 }", std::move(input));
   EXPECT_EQ(slots(random, 1), (Slots{-1, 1, -1, 0}));
@@ -224,7 +225,7 @@ TEST(RoutingReport, TakesGumbelDraws) {
 
 TEST(RoutingReport, SparesExemptTokens) {
   ReportInput input = with(matrix({2, 0, 3, 0, 1, 0, 4, 0}, 2));
-  input.lots.exempt = {0, 0, 1, 0};
+  input.lots.exempt_T1 = at::tensor({0, 0, 1, 0}).ne(0).unsqueeze(1);
   const json r = report(
       "num_experts: 2 top_k: 1 num_devices: 2 router { weighting: RAW } capacity { policy: "
       "DEVICE_BUDGET train_factor: 1 group_sequences: 1 exempt_share: 0.5 }",

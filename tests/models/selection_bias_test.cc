@@ -1,4 +1,4 @@
-#include "models/moe/router/selection_bias.h"
+#include "models/moe/rules/selection_bias.h"
 
 #include <gtest/gtest.h>
 

@@ -7,8 +7,10 @@
 #include <gtest/gtest.h>
 
 #include "core/tensor/aten.h"
+#include "core/tensor/top_k.h"
 #include "models/moe/router/draws.h"
 #include "models/moe/router/router.h"
+#include "models/moe/rules/fixed_choice.h"
 #include "tests/testing/near.h"
 
 namespace switchyard::models {
@@ -172,13 +174,13 @@ TEST(Selection, HashIsAFunctionOfTokenAndSeedThatSpreadsTokens) {
 }
 
 TEST(Selection, ForcedUniformGoesRoundTheExperts) {
-  EXPECT_TRUE(at::equal(forced_choice({4, 3, 4, TokenMap(), false}),
+  EXPECT_TRUE(at::equal(forced_choice(4, 3, 4, TokenMap(), false),
                         ids({0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3}, 4)));
 }
 
 TEST(Selection, ForcedSkewedFollowsZipfsLaw) {
   constexpr int64_t kDraws = 20000;
-  const at::Tensor chosen = forced_choice({kDraws, 2, 4, TokenMap(), true}),
+  const at::Tensor chosen = forced_choice(kDraws, 2, 4, TokenMap(), true),
                    first = chosen.select(1, 0);
   const at::Tensor share = at::bincount(first, {}, 4).to(at::kDouble) / kDraws;
   const at::Tensor expected = at::tensor({12., 6., 4., 3.}, at::kDouble) / 25;  // 1 / ((e + 1) H_4)
@@ -188,9 +190,9 @@ TEST(Selection, ForcedSkewedFollowsZipfsLaw) {
 
 TEST(Selection, ForcedChoicesDoNotDependOnHowTokensAreCut) {
   for (const bool skewed : {false, true}) {
-    const at::Tensor pieces = at::concat({forced_choice({7, 2, 5, TokenMap(), skewed}),
-                                          forced_choice({13, 2, 5, TokenMap(7), skewed})});
-    EXPECT_TRUE(at::equal(pieces, forced_choice({20, 2, 5, TokenMap(), skewed}))) << skewed;
+    const at::Tensor pieces = at::concat(
+        {forced_choice(7, 2, 5, TokenMap(), skewed), forced_choice(13, 2, 5, TokenMap(7), skewed)});
+    EXPECT_TRUE(at::equal(pieces, forced_choice(20, 2, 5, TokenMap(), skewed))) << skewed;
   }
 }
 
@@ -200,7 +202,7 @@ TEST(Selection, UniformWeightsHaveNoGradient) {
   moe.mutable_router()->set_weighting(config::EQUAL);
   RouterInput input;
   input.logits_TE = at::zeros({3, 4}, at::kDouble);
-  input.token_ids_T = at::arange(3, at::kLong);
+  input.context.token_ids_T = at::arange(3, at::kLong);
   EXPECT_TRUE(
       at::equal(route_logits(input, moe, {}).weight_TK, at::full({3, 2}, 0.5, at::kDouble)));
 }

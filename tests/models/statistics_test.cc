@@ -12,11 +12,12 @@
 #include <gtest/gtest.h>
 
 #include "core/config/mesh_shape.h"
+#include "core/tensor/top_k.h"
 #include "models/moe/losses/balance.h"
 #include "models/moe/losses/router_losses.h"
 #include "models/moe/moe_layer.h"
 #include "models/moe/router/selection.h"
-#include "models/moe/stats.h"
+#include "models/pass/stats.h"
 #include "parallel/single.h"
 #include "parallel/thread.h"
 #include "tests/models/router_cases.h"
@@ -125,7 +126,7 @@ Values slow_losses(const Step& step) {
 RoutingStats losses_on(const Step& step, parallel::Communicator& world) {
   const int64_t tokens = kTokens / world.size();
   LoadTotals totals;
-  std::vector<RoutingStats> stats(1);
+  std::vector<RoutingSums> sums(1);
   at::Tensor total = at::zeros({}, at::kDouble);
   for (const at::Tensor& all : step.logits) {
     const at::Tensor logits = all.narrow(0, world.rank() * tokens, tokens);
@@ -133,17 +134,18 @@ RoutingStats losses_on(const Step& step, parallel::Communicator& world) {
     RoutingDecision decision;
     decide_losses(routing, step.moe, Step::context(tokens), world, &totals, decision);
     total = total + router_losses(routing, step.moe, Step::context(tokens), decision, world.size(),
-                                  stats[0]);
+                                  sums[0]);
   }
   total.backward();
+  std::vector<RoutingStats> stats = numbers_of(sums);
   reduce_stats(stats, world);
   return stats[0];
 }
 
 void expect_values(const RoutingStats& actual, const Values& expected) {
-  EXPECT_NEAR(actual.balance_loss, expected.balance, 1e-12);
-  EXPECT_NEAR(actual.device_loss, expected.device, 1e-12);
-  EXPECT_NEAR(actual.communication_loss, expected.communication, 1e-12);
+  EXPECT_NEAR(actual.losses[RouterLoss::kBalance], expected.balance, 1e-12);
+  EXPECT_NEAR(actual.losses[RouterLoss::kDevice], expected.device, 1e-12);
+  EXPECT_NEAR(actual.losses[RouterLoss::kCommunication], expected.communication, 1e-12);
 }
 
 TEST(GlobalBatch, CountsTheLoadOfTheStepsMicroBatchesUpToEach) {
@@ -182,7 +184,7 @@ TEST(GlobalBatch, HasTheGradientOfEachMicroBatchAtTheFractionsSoFar) {
                   constant);
     EXPECT_GT(logits.grad().abs().max().item<double>(), 1e-3);
     expect_gradient(logits, logits.grad(), [&] {
-      RoutingStats unused;
+      RoutingSums unused;
       return router_losses(Step::routing_of(logits, expert_TK), step.moe, context, constant, 1,
                            unused)
           .item<double>();
@@ -203,14 +205,14 @@ LayerLosses layer_losses(const config::Model& model, parallel::Communicator& wor
   const MoeLayer layer(Scope(table, mesh.layout()) / "moe", model, mesh, 0, 0);
   table.allocate(at::kDouble);
   table.initialize(7);
-  std::vector<RoutingStats> stats(1);
+  std::vector<RoutingSums> sums(1);
   StepContext context;
   context.training = true;
   context.key.seed = 1;
   context.tokens = TokenMap(first);
   context.group_tokens = 6;
   context.count.in_step = context.count.in_micro_batch = tokens_in_step;
-  context.routing.stats = &stats;
+  context.routing.sums = &sums;
   if (model.moe().layer_aggregation() == config::POOLED_LAYERS) {
     context.routing.pool = std::make_shared<PooledBalance>(1);
   }
@@ -221,7 +223,7 @@ LayerLosses layer_losses(const config::Model& model, parallel::Communicator& wor
   for (const Parameter& p : table.parameters()) {
     if (p.name.starts_with("moe.router.")) gradients.push_back(p.grad.flatten());
   }
-  return {stats[0], at::concat(gradients)};
+  return {numbers_of(sums)[0], at::concat(gradients)};
 }
 
 struct PerRank : ::testing::TestWithParam<RouterCase> {
@@ -236,9 +238,12 @@ struct PerRank : ::testing::TestWithParam<RouterCase> {
 };
 
 void expect_same(const LayerLosses& actual, const LayerLosses& expected, double tolerance) {
-  EXPECT_NEAR(actual.stats.balance_loss, expected.stats.balance_loss, tolerance);
-  EXPECT_NEAR(actual.stats.device_loss, expected.stats.device_loss, tolerance);
-  EXPECT_NEAR(actual.stats.communication_loss, expected.stats.communication_loss, tolerance);
+  EXPECT_NEAR(actual.stats.losses[RouterLoss::kBalance],
+              expected.stats.losses[RouterLoss::kBalance], tolerance);
+  EXPECT_NEAR(actual.stats.losses[RouterLoss::kDevice], expected.stats.losses[RouterLoss::kDevice],
+              tolerance);
+  EXPECT_NEAR(actual.stats.losses[RouterLoss::kCommunication],
+              expected.stats.losses[RouterLoss::kCommunication], tolerance);
   EXPECT_GT(actual.gradient.abs().max().item<double>(), 1e-6);
   EXPECT_TRUE(is_near(actual.gradient, expected.gradient, tolerance));
 }
@@ -255,10 +260,13 @@ TEST_P(PerRank, OnTwoRanksIsTheMeanOfWhatEachIsAlone) {
   const LayerLosses first = layer_losses(model(config::PER_RANK), *world, 0, 6, 6),
                     second = layer_losses(model(config::PER_RANK), *world, 6, 18, 18);
   LayerLosses mean;
-  mean.stats.balance_loss = .25 * first.stats.balance_loss + .75 * second.stats.balance_loss;
-  mean.stats.device_loss = .25 * first.stats.device_loss + .75 * second.stats.device_loss;
-  mean.stats.communication_loss =
-      .25 * first.stats.communication_loss + .75 * second.stats.communication_loss;
+  mean.stats.losses[RouterLoss::kBalance] = .25 * first.stats.losses[RouterLoss::kBalance] +
+                                            .75 * second.stats.losses[RouterLoss::kBalance];
+  mean.stats.losses[RouterLoss::kDevice] = .25 * first.stats.losses[RouterLoss::kDevice] +
+                                           .75 * second.stats.losses[RouterLoss::kDevice];
+  mean.stats.losses[RouterLoss::kCommunication] =
+      .25 * first.stats.losses[RouterLoss::kCommunication] +
+      .75 * second.stats.losses[RouterLoss::kCommunication];
   mean.gradient = .25 * first.gradient + .75 * second.gradient;
   LayerLosses ranks[2];
   parallel::ThreadGroup(2).run([&](parallel::Communicator& both) {
@@ -267,7 +275,8 @@ TEST_P(PerRank, OnTwoRanksIsTheMeanOfWhatEachIsAlone) {
     ranks[both.rank()] =
         layer_losses(model(config::PER_RANK), both, leads ? 0 : 6, leads ? 6 : 18, 24);
   });
-  ranks[0].stats += ranks[1].stats;
+  for (const RouterLossKind& kind : router_loss_kinds())
+    ranks[0].stats.losses[kind.loss] += ranks[1].stats.losses[kind.loss];
   ranks[0].gradient = ranks[0].gradient + ranks[1].gradient;
   expect_same(ranks[0], mean, 1e-12);
 }

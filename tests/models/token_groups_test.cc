@@ -1,6 +1,6 @@
 // Routing groups by the rules of Mesh-TensorFlow and flaxformer.
 
-#include "models/moe/placement/token_groups.h"
+#include "models/moe/rules/token_groups.h"
 
 #include <gtest/gtest.h>
 
@@ -98,11 +98,11 @@ TEST(TokenGroups, ArePaddedByTheRuleOfFlaxformer) {
   const at::Tensor x_TD = rows(10), padded_TD = at::concat({x_TD, at::zeros({2, 16}, at::kDouble)});
   StepContext context = in_groups_of(3);
   context.is_real_T = first_are_real(10, 12);
-  std::vector<RoutingStats> stats(1);
+  std::vector<RoutingSums> sums(1);
   StepContext counted = in_groups_of(10);
-  counted.routing.stats = &stats;
+  counted.routing.sums = &sums;
   EXPECT_TRUE(is_near(by_rule(x_TD, counted), by_hand(padded_TD, context).narrow(0, 0, 10)));
-  EXPECT_EQ(stats[0].tokens, 10);
+  EXPECT_EQ(numbers_of(sums)[0].tokens, 10);
 }
 
 TEST(TokenGroups, MayBeNone) {

@@ -8,9 +8,10 @@
 #include <gtest/gtest.h>
 
 #include "models/moe/losses/balance.h"
+#include "models/moe/losses/balance_within.h"
 #include "models/moe/losses/router_losses.h"
 #include "models/moe/placement/placement.h"
-#include "models/moe/rules/balance_within.h"
+#include "models/moe/router/router.h"
 #include "models/moe/rules/two_level.h"
 #include "parallel/single.h"
 #include "tests/testing/finite_differences.h"
@@ -20,6 +21,7 @@ namespace switchyard::models {
 namespace {
 
 using switchyard::testing::expect_gradient;
+using switchyard::testing::integers;
 
 constexpr int64_t kTokens = 48, kGroupTokens = 24, kGroups = 3, kSize = 4;
 constexpr int64_t kExperts = kGroups * kSize, kPadding = 5;
@@ -63,7 +65,7 @@ struct ByImportance : ::testing::Test {
       decision.enters_T1 = place_slots(routing, moe, context, {}).enters_T1;
       decide_losses(routing, moe, context, *world, nullptr, decision);
     }
-    RoutingStats values;
+    RoutingSums values;
     return router_losses(routing, moe, context, decision, 1, values);
   }
 };
@@ -88,8 +90,8 @@ Rows fill_rows(const Routing& routing, int64_t first, int64_t capacity) {
   Rows rows(kGroups);
   for (int64_t g = 0; g < kKept; ++g) {
     for (int64_t t = first; t < real_end(first); ++t) {
-      auto& of_group = rows[routing.groups.group_TG[t][g].item<int64_t>()];
-      const bool whole = routing.groups.share_TG[t][g].item<double>() > 0.5;
+      auto& of_group = rows[routing.groups.group_TL[t][g].item<int64_t>()];
+      const bool whole = routing.groups.share_TL[t][g].item<double>() > 0.5;
       if (static_cast<int64_t>(of_group.size()) < capacity) of_group.push_back({t, g, whole});
     }
   }
@@ -121,23 +123,23 @@ TEST_F(ByImportance, EachLevelKeepsAsManyAsItHasRoomFor) {
   }
   EXPECT_GT(full_groups, 2);
   std::set<int64_t> kept;
-  for (size_t n = 0; n < placement.assignment.position.size(); ++n)
-    if (placement.assignment.position[n] >= 0) kept.insert(static_cast<int64_t>(n));
+  for (const int64_t slot : integers(placement.assignment.order.slot_N)) kept.insert(slot);
   EXPECT_EQ(kept, expected);
-  EXPECT_EQ(placement.assignment.num_dropped, asked - static_cast<int64_t>(expected.size()));
+  EXPECT_EQ(placement.assignment.num_dropped.item<int64_t>(),
+            asked - static_cast<int64_t>(expected.size()));
 }
 
 // Sum over gates of width * sum_i f_i P_i, weighed by the tokens that the gate counts.
 TEST_F(ByImportance, BalanceIsThatOfTheGateOverGroupsAndOfThoseWithin) {
   const Routing routing = route();
   const at::Tensor outer = routing.probability_TE.detach();
-  const at::Tensor inner = routing.groups.probability_TGI.detach();
+  const at::Tensor inner = routing.groups.probability_TLI.detach();
   double expected = 0;
   for (int64_t first = 0; first < kTokens; first += kGroupTokens) {
     const int64_t end = real_end(first);
     std::vector<double> count(kGroups), mass(kGroups);
     for (int64_t t = first; t < end; ++t) {
-      ++count[routing.groups.group_TG[t][0].item<int64_t>()];
+      ++count[routing.groups.group_TL[t][0].item<int64_t>()];
       for (int64_t a = 0; a < kGroups; ++a) mass[a] += outer[t][a].item<double>();
     }
     for (int64_t a = 0; a < kGroups; ++a)
@@ -175,8 +177,7 @@ TEST_F(ByImportance, HalfOfTheWeightIsNotMore) {
   input.group_logits_TA = at::zeros({kTokens, kGroups}, at::kDouble);
   const Placement placement = place_slots(route(), moe, context, {});
   EXPECT_EQ(placement.enters_T1.sum().item<int64_t>(), 0);
-  EXPECT_EQ(std::count(placement.admitted.begin(), placement.admitted.end(), 1),
-            (kTokens - kPadding) * kKept);
+  EXPECT_EQ(placement.admitted_TK.sum().item<int64_t>(), (kTokens - kPadding) * kKept);
 }
 
 TEST_F(ByImportance, TwoLevelsWithoutImportanceEnterAll) {

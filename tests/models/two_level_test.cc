@@ -10,6 +10,8 @@
 #include <gtest/gtest.h>
 
 #include "models/moe/losses/losses.h"
+#include "models/moe/router/draws.h"
+#include "models/moe/router/router.h"
 #include "models/moe/rules/admission.h"
 #include "tests/testing/finite_differences.h"
 #include "tests/testing/near.h"
@@ -18,6 +20,7 @@ namespace switchyard::models {
 namespace {
 
 using switchyard::testing::expect_gradient;
+using switchyard::testing::integers;
 using switchyard::testing::is_near;
 using ::testing::ElementsAre;
 
@@ -230,16 +233,16 @@ TEST_F(TwoLevel, ComputesTheLogitsOfTheChosenGroupsAlone) {
   constexpr int64_t kWidth = 5;
   at::Tensor x = at::randn({kTokens, kWidth}, at::kDouble).requires_grad_();
   at::Tensor weight = at::randn({kExperts, kWidth}, at::kDouble).requires_grad_();
-  const at::Tensor group_TG = choose_groups(input, moe, draws);
-  const at::Tensor logits = logits_within_groups(x, weight, group_TG, kGroups);
+  const at::Tensor group_TL = choose_groups(input, moe, draws);
+  const at::Tensor logits = logits_within_groups(x, weight, group_TL, kGroups);
   const at::Tensor all_TAI = at::mm(x, weight.t()).view({kTokens, kGroups, kSize});
   const at::Tensor expected =
-      all_TAI.gather(1, group_TG.unsqueeze(2).expand({kTokens, kKeptGroups, kSize})).flatten(1);
+      all_TAI.gather(1, group_TL.unsqueeze(2).expand({kTokens, kKeptGroups, kSize})).flatten(1);
   EXPECT_TRUE(is_near(logits, expected, 1e-12));
   const at::Tensor probe = at::randn(logits.sizes(), at::kDouble);
   (logits * probe).sum().backward();
   const auto value = [&] {
-    return (logits_within_groups(x, weight, group_TG, kGroups) * probe).sum().item<double>();
+    return (logits_within_groups(x, weight, group_TL, kGroups) * probe).sum().item<double>();
   };
   expect_gradient(x, x.grad(), value);
   expect_gradient(weight, weight.grad(), value);
@@ -252,16 +255,16 @@ TEST_F(TwoLevel, RoutesAlikeFromTheChosenGroupsAlone) {
   const at::Tensor all_TA = at::arange(kGroups, at::kLong).expand({kTokens, kGroups}).contiguous();
   draws.normal_TE = draw_within_groups(moe, all_TA, context, 2, at::kDouble);
   const Routing dense = route();
-  const at::Tensor& group_TG = dense.groups.group_TG;
+  const at::Tensor& group_TL = dense.groups.group_TL;
   const auto of_chosen = [&](const at::Tensor& rows) {
     return rows.view({kTokens, kGroups, kSize})
-        .gather(1, group_TG.unsqueeze(2).expand({kTokens, kKeptGroups, kSize}))
+        .gather(1, group_TL.unsqueeze(2).expand({kTokens, kKeptGroups, kSize}))
         .flatten(1);
   };
-  input.group_TG = group_TG;
+  input.group_TL = group_TL;
   input.logits_TE = of_chosen(input.logits_TE);
   input.noise_logits_TE = of_chosen(input.noise_logits_TE);
-  draws.normal_TE = draw_within_groups(moe, group_TG, context, 2, at::kDouble);
+  draws.normal_TE = draw_within_groups(moe, group_TL, context, 2, at::kDouble);
   const Routing sparse = route();
   EXPECT_TRUE(at::equal(sparse.expert_TK, dense.expert_TK));
   EXPECT_TRUE(at::equal(sparse.weight_TK, dense.weight_TK));
@@ -270,7 +273,8 @@ TEST_F(TwoLevel, RoutesAlikeFromTheChosenGroupsAlone) {
 
 TEST(Admission, AGroupOfHalfTheWeightOrLessAdmitsOnlyItsBestExpert) {
   const at::Tensor share = at::tensor({.7, .3, .5, .5, .3, .7}, at::kDouble).view({3, 2});
-  EXPECT_THAT(admit_by_importance(share, 2), ElementsAre(1, 1, 1, 0, 1, 1, 0, 0, 1, 1, 0, 1));
+  EXPECT_THAT(integers(admit_by_importance(share, 2)),
+              ElementsAre(1, 1, 1, 0, 1, 1, 0, 0, 1, 1, 0, 1));
 }
 
 }  // namespace

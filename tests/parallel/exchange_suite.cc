@@ -36,18 +36,15 @@ struct Case {
 };
 
 SlotOrder order_of(const Case& c, int rank) {
-  SlotOrder order;
-  order.num_tokens = c.tokens;
-  order.top_k = c.top_k;
-  order.count.assign(kExperts, 0);
+  std::vector<int64_t> slots, count(kExperts);
   for (int64_t expert = 0; expert < kExperts; ++expert) {
     for (int64_t slot = 0; slot < c.tokens * c.top_k; ++slot) {
       if (c.routing(slot, rank) != expert) continue;
-      order.slot.push_back(slot);
-      ++order.count[expert];
+      slots.push_back(slot);
+      ++count[expert];
     }
   }
-  return order;
+  return {at::tensor(slots, at::kLong), at::tensor(count, at::kLong), c.tokens, c.top_k};
 }
 
 // Differs in every element and on every rank; exact in bfloat16.

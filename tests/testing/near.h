@@ -55,4 +55,10 @@ inline ::testing::AssertionResult is_near(const at::Tensor& actual, const at::Te
   return is_near(actual, expected, tolerance_of(actual.scalar_type()));
 }
 
+// The elements of a tensor of integers or truth values, in memory order.
+inline std::vector<int64_t> integers(const at::Tensor& tensor) {
+  const at::Tensor flat = tensor.to(at::kLong).contiguous();
+  return {flat.const_data_ptr<int64_t>(), flat.const_data_ptr<int64_t>() + flat.numel()};
+}
+
 }  // namespace switchyard::testing

@@ -3,7 +3,7 @@
 #include <ATen/Parallel.h>
 
 #include "core/data/case_source.h"
-#include "models/moe/stats.h"
+#include "models/pass/stats.h"
 #include "parallel/single.h"
 #include "parallel/thread.h"
 #include "trainer/training.h"
@@ -56,8 +56,8 @@ void append(const trainer::StepOutcome& outcome, const parallel::Mesh& mesh, Tra
   std::vector<models::RoutingStats>& stats = trace.routers.emplace_back(outcome.stats);
   models::reduce_stats(stats, mesh.data());
   if (stats.empty()) return;
-  trace.balance.push_back(stats[0].balance_loss);
-  trace.z.push_back(stats[0].z_loss);
+  trace.balance.push_back(stats[0].losses[models::RouterLoss::kBalance]);
+  trace.z.push_back(stats[0].losses[models::RouterLoss::kZ]);
   trace.dropped.push_back(stats[0].dropped);
 }
 

@@ -241,8 +241,8 @@ class Run {
       values.insert(values.end(), s.load.begin(), s.load.end());
       for (const int64_t count : {s.tokens, s.slots, s.rejected, s.dropped})
         values.push_back(static_cast<double>(count));
-      values.insert(values.end(), {s.balance_loss, s.z_loss, s.device_loss, s.communication_loss,
-                                   s.importance_loss, s.load_loss, s.router_entropy});
+      values.insert(values.end(), s.losses.begin(), s.losses.end());
+      values.push_back(s.router_entropy);
     }
   }
 

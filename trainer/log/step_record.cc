@@ -12,9 +12,8 @@ namespace switchyard::trainer {
 namespace {
 
 void append_layer(JsonLinesRecord& record, const std::string& prefix, const LayerHealth& health) {
-  record.emplace_back(prefix + "aux", health.balance_loss);
-  record.emplace_back(prefix + "z", health.z_loss);
-  for (const auto& [name, loss] : health.other_losses) record.emplace_back(prefix + name, loss);
+  for (const auto& [loss, value] : health.losses)
+    record.emplace_back(prefix + models::kind_of(loss).metric, value);
   record.emplace_back(prefix + "reject", health.reject_share);
   record.emplace_back(prefix + "drop", health.drop_share);
   record.emplace_back(prefix + "load_max_mean", health.load_max_mean);
@@ -23,22 +22,6 @@ void append_layer(JsonLinesRecord& record, const std::string& prefix, const Laye
   record.emplace_back(prefix + "router_entropy", health.router_entropy);
   record.emplace_back(prefix + "dead", health.dead_experts);
   if (!health.expert_load.empty()) record.emplace_back(prefix + "expert_load", health.expert_load);
-}
-
-std::vector<std::pair<std::string, double>> losses_that_are_on(const models::RoutingStats& stats,
-                                                               const config::Moe& moe) {
-  std::vector<std::pair<std::string, double>> losses;
-  const auto add = [&](bool is_on, const char* name, double value) {
-    if (is_on) losses.emplace_back(name, value);
-  };
-  const config::BalanceLoss& balance = moe.balance_loss();
-  add(balance.device_coefficient() > 0, "device_loss", stats.device_loss);
-  add(balance.communication_coefficient() > 0, "communication_loss", stats.communication_loss);
-  add(moe.importance_loss_coefficient() > 0, "importance_loss", stats.importance_loss);
-  add(moe.load_loss_coefficient() > 0, "load_loss", stats.load_loss);
-  add(moe.router().selection() == config::STRICTLY_BALANCED, "threshold_loss",
-      stats.threshold_loss);
-  return losses;
 }
 
 }  // namespace
@@ -54,9 +37,10 @@ std::vector<double> expert_shares(const models::RoutingStats& stats) {
 
 LayerHealth health_of(const models::RoutingStats& stats, const config::Moe& moe) {
   LayerHealth health;
-  health.balance_loss = stats.balance_loss;
-  health.z_loss = stats.z_loss;
-  health.other_losses = losses_that_are_on(stats, moe);
+  for (const models::RouterLossKind& kind : models::router_loss_kinds()) {
+    if (kind.is_always_reported || kind.coefficient(moe) > 0)
+      health.losses.emplace_back(kind.loss, stats.losses[kind.loss]);
+  }
   const auto ratio = [](double part, double whole) { return whole > 0 ? part / whole : 0.0; };
   health.drop_share = ratio(static_cast<double>(stats.dropped), static_cast<double>(stats.slots));
   health.reject_share =
@@ -78,12 +62,10 @@ LayerHealth summary_of(const std::vector<LayerHealth>& layers) {
   LayerHealth sum;
   const auto count = static_cast<double>(std::max<size_t>(1, layers.size()));
   for (const LayerHealth& layer : layers) {
-    sum.balance_loss += layer.balance_loss / count;
-    sum.z_loss += layer.z_loss / count;
-    sum.other_losses.resize(layer.other_losses.size());  // the same of every router
-    for (size_t i = 0; i < layer.other_losses.size(); ++i) {
-      sum.other_losses[i].first = layer.other_losses[i].first;
-      sum.other_losses[i].second += layer.other_losses[i].second / count;
+    sum.losses.resize(layer.losses.size());  // the same of every router
+    for (size_t i = 0; i < layer.losses.size(); ++i) {
+      sum.losses[i].first = layer.losses[i].first;
+      sum.losses[i].second += layer.losses[i].second / count;
     }
     sum.reject_share += layer.reject_share / count;
     sum.drop_share += layer.drop_share / count;
@@ -110,7 +92,10 @@ std::string console_line(const StepRecord& r) {
   std::string line = fmt::format("step: {:>6}/{}  loss: {:>7.4f}", r.step, r.num_steps, r.loss);
   if (r.spike) line += fmt::format("  spike: {:.1f} sigma", *r.spike);
   for (const auto& [name, sum] : r.sums) line += fmt::format("  {}: {:.4f}", name, sum.mean());
-  if (has_experts) line += fmt::format("  aux: {:.4f}  z: {:.4f}", moe.balance_loss, moe.z_loss);
+  for (const auto& [loss, value] : moe.losses) {
+    const models::RouterLossKind& kind = models::kind_of(loss);
+    if (kind.is_always_reported) line += fmt::format("  {}: {:.4f}", kind.metric, value);
+  }
   line += fmt::format(
       "  grad_norm: {:>6.3f}  lr: {:.2e}  tokens: {}  tok/s: {}  mfu: {:.1f}%  mem: {:.1f}GiB",
       r.grad_norm, r.lr, format_count(static_cast<double>(r.tokens)),

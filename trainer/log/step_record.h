@@ -10,16 +10,15 @@
 #include "core/config/run_config.pb.h"
 #include "core/io/json_lines.h"
 #include "models/pass/context.h"
-#include "models/pass/routing.h"
+#include "models/pass/stats.h"
 
 namespace switchyard::trainer {
 
 // Routing of one router over all ranks.
 struct LayerHealth {
-  double balance_loss = 0;  // value without its coefficient; 1 when balanced
-  double z_loss = 0;
-  // The router's further losses, as far as the config has them, by their names in the metrics.
-  std::vector<std::pair<std::string, double>> other_losses;
+  // Values without their coefficients, in the order of the table of losses: those that are always
+  // reported, and those that are on.
+  std::vector<std::pair<models::RouterLoss, double>> losses;
   double reject_share = 0;    // later choices not let ask for a place, of all choices
   double drop_share = 0;      // dropped of the admitted slots
   double load_max_mean = 0;   // busiest expert's slots over the mean

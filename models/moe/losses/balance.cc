@@ -1,46 +1,38 @@
 #include "models/moe/losses/balance.h"
 
-#include <algorithm>
-
 #include "core/base/errors.h"
 #include "core/tensor/aten.h"
 #include "core/tensor/differentiable.h"
-#include "models/moe/losses/losses.h"
-#include "models/moe/router/selection.h"
+#include "core/tensor/top_k.h"
+#include "models/moe/losses/statistics.h"
 #include "models/pass/coefficients.h"
 
 namespace switchyard::models {
 namespace {
 
-// Real tokens of each group, [groups] float64.
-at::Tensor tokens_of_groups(int64_t groups, int64_t group_tokens,
-                            const std::vector<uint8_t>& real) {
-  at::Tensor tokens = at::full({groups}, static_cast<double>(group_tokens), at::kDouble);
-  if (real.empty()) return tokens;
-  auto* value = tokens.mutable_data_ptr<double>();
-  for (int64_t g = 0; g < groups; ++g) {
-    const auto begin = real.begin() + g * group_tokens;
-    value[g] = static_cast<double>(std::count(begin, begin + group_tokens, 1));
+// Real tokens of each group, [groups, 1] float64.
+at::Tensor tokens_of_groups(int64_t groups, int64_t group_tokens, const at::Tensor& is_real_T) {
+  if (!is_real_T.defined()) {
+    return at::full({groups, 1}, static_cast<double>(group_tokens), at::kDouble);
   }
-  return tokens;
+  return is_real_T.view({groups, group_tokens}).sum(1, /*keepdim=*/true).to(at::kDouble);
 }
 
 // Tokens of which some choice lies in each group of neighbouring experts: counts [groups, devices].
 at::Tensor count_senders(const at::Tensor& expert_TK, const config::Moe& moe, int64_t group_tokens,
-                         const std::vector<uint8_t>& real) {
+                         const at::Tensor& is_real_T) {
   const int64_t each = moe.num_experts() / moe.num_devices();
   const at::Tensor device_TK = expert_TK.floor_divide(each);
-  const at::Tensor sent_TD =
+  at::Tensor sent_TW =
       at::zeros({expert_TK.size(0), moe.num_devices()}, at::kLong).scatter_(1, device_TK, 1);
-  at::Tensor counts = sent_TD;
-  if (!real.empty()) counts = sent_TD * at::tensor(real, at::kByte).unsqueeze(1);
-  return counts.view({-1, group_tokens, moe.num_devices()}).sum(1);
+  if (is_real_T.defined()) sent_TW = sent_TW * is_real_T.unsqueeze(1);
+  return sent_TW.view({-1, group_tokens, moe.num_devices()}).sum(1);
 }
 
 // Counts [G, N] per group as fractions of its tokens, of what the statistics take together.
 struct Fractions {
   const config::Moe& moe;
-  const std::vector<uint8_t>& real;
+  const at::Tensor& is_real_T;
   int64_t group_tokens;
   parallel::Communicator& data;
   LoadTotals* totals;
@@ -48,7 +40,7 @@ struct Fractions {
   // `kind`: the total that these counts belong to.
   at::Tensor of(const at::Tensor& count_GN, at::Tensor LoadTotals::*kind) const {
     const int64_t groups = count_GN.size(0), width = count_GN.size(1);
-    const at::Tensor tokens_G1 = tokens_of_groups(groups, group_tokens, real).unsqueeze(1);
+    const at::Tensor tokens_G1 = tokens_of_groups(groups, group_tokens, is_real_T);
     const at::Tensor counts =
         over_statistics(at::concat({count_GN.to(at::kDouble), tokens_G1}, 1),
                         moe.balance_loss().statistics(), data, totals ? &(totals->*kind) : nullptr);
@@ -58,7 +50,7 @@ struct Fractions {
 
 // What f counts: the choices of the gate that the probabilities are of.
 at::Tensor counted_choices(const Routing& routing, const config::Moe& moe) {
-  if (routing.groups.group_TG.defined()) return routing.groups.group_TG;
+  if (routing.groups.group_TL.defined()) return routing.groups.group_TL;
   return moe.balance_loss().load() == config::UNBIASED_CHOICES
              ? top_k_lowest_id(routing.probability_TE, moe.top_k())
              : routing.expert_TK;
@@ -70,64 +62,26 @@ at::Tensor expert_fraction(const Routing& routing, const Fractions& fractions) {
   const at::Tensor chosen = counted_choices(routing, fractions.moe);
   const at::Tensor fraction =
       fractions.of(count_load(chosen, routing.probability_TE.size(1), fractions.group_tokens, which,
-                              fractions.real),
+                              fractions.is_real_T),
                    &LoadTotals::expert);
   return fraction / assignments_per_token(which, chosen.size(1));
 }
 
 }  // namespace
 
-double assignments_per_token(config::LoadFraction which, int64_t choices) {
-  const bool by_token = which == config::FIRST_CHOICE || which == config::TOKENS_CHOOSING;
-  return by_token ? 1 : static_cast<double>(choices);
-}
-
-int64_t statistics_tokens(const config::Moe& moe, const StepContext& context) {
-  const bool by_sequence = moe.balance_loss().statistics() == config::PER_SEQUENCE;
-  return by_sequence ? context.group_tokens / moe.capacity().group_sequences()
-                     : context.group_tokens;
-}
-
-at::Tensor over_statistics(const at::Tensor& count_GN, config::Statistics statistics,
-                           parallel::Communicator& data, at::Tensor* so_far) {
-  if (statistics == config::PER_RANK) return count_GN.sum(0, /*keepdim=*/true);
-  if (statistics != config::GLOBAL_BATCH) return count_GN;
-  at::Tensor total_1N = total_over(count_GN.sum(0, /*keepdim=*/true), data);
-  if (!so_far) return total_1N;
-  if (so_far->defined()) total_1N = total_1N + *so_far;
-  *so_far = total_1N;
-  return total_1N;
-}
-
-at::Tensor count_load(const at::Tensor& expert_TK, int64_t num_experts, int64_t group_tokens,
-                      config::LoadFraction which, const std::vector<uint8_t>& real) {
-  const int64_t tokens = expert_TK.size(0), choices = expert_TK.size(1);
-  const int64_t counted = which == config::FIRST_CHOICE ? 1 : choices;
-  at::Tensor counts = at::zeros({tokens / group_tokens, num_experts}, at::kLong);
-  auto* count = counts.mutable_data_ptr<int64_t>();
-  const int64_t* expert = expert_TK.const_data_ptr<int64_t>();
-  for (int64_t t = 0; t < tokens; ++t) {
-    if (!real.empty() && !real[t]) continue;
-    int64_t* group_count = count + t / group_tokens * num_experts;
-    for (int64_t j = 0; j < counted; ++j) ++group_count[expert[t * choices + j]];
-  }
-  return counts;
-}
-
 BalanceSlopes balance_slopes(const Routing& routing, const config::Moe& moe,
                              const StepContext& context, parallel::Communicator& data,
                              LoadTotals* totals) {
-  const auto real = real_tokens(context, routing.expert_TK.size(0));
-  const Fractions fractions{moe, real, statistics_tokens(moe, context), data, totals};
+  const Fractions fractions{moe, context.is_real_T, statistics_tokens(moe, context), data, totals};
   const auto experts = static_cast<double>(routing.probability_TE.size(1));
   const double each = 1.0 / static_cast<double>(context.count.in_step);
-  const LossCoefficients::Routers coefficients = router_coefficients(moe, context);
+  const RouterLosses coefficients = router_coefficients(moe, context);
   const auto count = [&](const at::Tensor& chosen, config::LoadFraction which) {
-    return count_load(chosen, moe.num_experts(), fractions.group_tokens, which, real);
+    return count_load(chosen, moe.num_experts(), fractions.group_tokens, which, context.is_real_T);
   };
   // A value per device to one per expert of it.
-  const auto spread = [&](const at::Tensor& device_GD) {
-    return device_GD.repeat_interleave(moe.num_experts() / moe.num_devices(), 1);
+  const auto spread = [&](const at::Tensor& device_GW) {
+    return device_GW.repeat_interleave(moe.num_experts() / moe.num_devices(), 1);
   };
   BalanceSlopes slopes;
   slopes.expert_GE = expert_fraction(routing, fractions) * (experts * each);
@@ -136,19 +90,19 @@ BalanceSlopes balance_slopes(const Routing& routing, const config::Moe& moe,
     slopes.second_GE = fractions.of(count(second, config::FIRST_CHOICE), &LoadTotals::second) *
                        (experts * each / 2);
   }
-  if (coefficients.device > 0) {
+  if (coefficients[RouterLoss::kDevice] > 0) {
     const at::Tensor all_GE =
         fractions.of(count(routing.expert_TK, config::ALL_CHOICES), &LoadTotals::device);
-    const at::Tensor mean_GD = all_GE.view({all_GE.size(0), moe.num_devices(), -1}).mean(-1) *
+    const at::Tensor mean_GW = all_GE.view({all_GE.size(0), moe.num_devices(), -1}).mean(-1) *
                                (experts / static_cast<double>(routing.expert_TK.size(1)));
-    slopes.device_GE = spread(mean_GD) * each;
+    slopes.device_GE = spread(mean_GW) * each;
   }
-  if (coefficients.communication > 0) {
+  if (coefficients[RouterLoss::kCommunication] > 0) {
     const double scale = static_cast<double>(moe.num_devices()) / moe.router().group_top_k();
-    const at::Tensor sent_GD =
-        fractions.of(count_senders(routing.expert_TK, moe, fractions.group_tokens, real),
-                     &LoadTotals::communication);
-    slopes.communication_GE = spread(sent_GD) * (scale * each);
+    const at::Tensor sent_GW = fractions.of(
+        count_senders(routing.expert_TK, moe, fractions.group_tokens, context.is_real_T),
+        &LoadTotals::communication);
+    slopes.communication_GE = spread(sent_GW) * (scale * each);
   }
   return slopes;
 }
@@ -181,7 +135,7 @@ void PooledBalance::add(const at::Tensor& slope_GE, const at::Tensor& sum_GE) {
   ++added_;
 }
 
-double PooledBalance::value() const { return (slope() * sum_GE_).sum().item<double>(); }
+at::Tensor PooledBalance::value() const { return (slope() * sum_GE_).sum(); }
 
 at::Tensor PooledBalance::slope() const {
   SY_CHECK(is_complete(), "{} of {} MoE layers have added to the pooled balance loss", added_,

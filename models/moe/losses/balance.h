@@ -13,38 +13,19 @@
 //   communication  sum_g D/M (share of tokens sent to g) (sum_{i in g} P_i)
 //
 // Of a two-level gate the expert loss is that of the gate over groups;
-// models/moe/rules/balance_within.h has the other part.
+// models/moe/losses/balance_within.h has the other part.
 
+#include <cstdint>
 #include <memory>
-#include <vector>
 
 #include <ATen/core/Tensor.h>
 
 #include "core/config/run_config.pb.h"
-#include "models/moe/router/router.h"
 #include "models/pass/context.h"
 #include "models/pass/routing.h"
 #include "parallel/communicator.h"
 
 namespace switchyard::models {
-
-// Slots asking for each expert: first choices only (FIRST_CHOICE), or all. expert [T, K] -> counts
-// [groups, E] int64, where a group is group_tokens consecutive tokens. `real` as from
-// real_tokens().
-at::Tensor count_load(const at::Tensor& expert_TK, int64_t num_experts, int64_t group_tokens,
-                      config::LoadFraction which, const std::vector<uint8_t>& real);
-
-// What such counts add up to per token.
-double assignments_per_token(config::LoadFraction which, int64_t choices);
-
-// Tokens of one group that is counted by itself: a sequence, or a routing group.
-int64_t statistics_tokens(const config::Moe& moe, const StepContext& context);
-
-// Counts of such groups, [groups, N] float64, as they are, or added up as the statistics say:
-// PER_RANK over this rank's groups, [1, N]; GLOBAL_BATCH over all ranks', **collective** over
-// `data`, and on top of `so_far`, which receives the sum (null: nothing came before).
-at::Tensor over_statistics(const at::Tensor& count_GN, config::Statistics statistics,
-                           parallel::Communicator& data, at::Tensor* so_far);
 
 // The slopes of the losses that are on (the expert one always), [groups, E], or [1, E] with
 // PER_RANK and GLOBAL_BATCH; **collective** over `data` with the latter, and then `totals` (null:
@@ -53,7 +34,7 @@ BalanceSlopes balance_slopes(const Routing& routing, const config::Moe& moe,
                              const StepContext& context, parallel::Communicator& data,
                              LoadTotals* totals);
 
-// One loss from its slope.
+// This rank's share of a loss from its slope, a differentiable scalar.
 at::Tensor balance_loss(const at::Tensor& probability_TE, const at::Tensor& slope_GE,
                         const StepContext& context);
 
@@ -74,7 +55,7 @@ class PooledBalance {
   void add(const at::Tensor& slope_GE, const at::Tensor& sum_GE);
   bool is_complete() const { return added_ == num_layers_; }
   // Of all layers' tokens together. Requires: complete.
-  double value() const;
+  at::Tensor value() const;
   at::Tensor slope() const;  // of one layer's sums
 
  private:

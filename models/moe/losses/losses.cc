@@ -1,22 +1,14 @@
 #include "models/moe/losses/losses.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "core/tensor/aten.h"
 #include "core/tensor/differentiable.h"
-#include "models/moe/losses/balance.h"
+#include "models/moe/losses/statistics.h"
 #include "models/moe/rules/two_level.h"
 
 namespace switchyard::models {
-
-at::Tensor without_padding(const at::Tensor& rows, const StepContext& context) {
-  std::vector<uint8_t> real = real_tokens(context, rows.size(0));
-  if (real.empty()) return rows;
-  std::vector<int64_t> shape(rows.dim(), 1);
-  shape[0] = rows.size(0);
-  const at::Tensor mask = at::from_blob(real.data(), {rows.size(0)}, at::kByte).to(at::kBool);
-  return rows.masked_fill(mask.view(shape).logical_not(), 0);
-}
 
 at::Tensor router_z_loss(const at::Tensor& logits_TE, const StepContext& context) {
   const at::Tensor squares_T = logits_TE.logsumexp(-1).square();
@@ -31,7 +23,7 @@ at::Tensor importance_of(const Routing& routing, int64_t num_experts, const Step
 
 at::Tensor load_terms(const Routing& routing, const StepContext& context) {
   const int64_t tokens = routing.expert_TK.size(0), experts = routing.logits_TE.size(1);
-  if (routing.groups.group_TG.defined()) {
+  if (routing.groups.group_TL.defined()) {
     return two_level_load_terms(routing,
                                 without_padding(at::ones({tokens, 1}, at::kDouble), context));
   }
@@ -39,7 +31,7 @@ at::Tensor load_terms(const Routing& routing, const StepContext& context) {
     return without_padding(routing.chance_TE, context).to(at::kDouble).sum(0);
   }
   return count_load(routing.expert_TK, experts, std::max<int64_t>(tokens, 1), config::ALL_CHOICES,
-                    real_tokens(context, tokens))
+                    context.is_real_T)
       .sum(0)
       .to(at::kDouble);
 }
@@ -48,13 +40,6 @@ at::Tensor load_from(const at::Tensor& terms, const config::Moe& moe) {
   return moe.router().hierarchy() > config::ONE_LEVEL
              ? two_level_load(terms, moe.router().num_groups())
              : terms;
-}
-
-at::Tensor total_over(const at::Tensor& local, parallel::Communicator& data) {
-  at::Tensor total = local.detach().to(at::kDouble).clone().contiguous();
-  data.all_reduce(total.mutable_data_ptr(), total.numel(), DType::kFloat64,
-                  parallel::ReduceOp::kSum, "load of the router's losses");
-  return total;
 }
 
 at::Tensor cv_squared(const at::Tensor& total_E) {

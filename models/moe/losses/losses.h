@@ -4,19 +4,14 @@
 // and micro-batches, and so do their gradients. Padding counts nowhere.
 
 #include <cstdint>
-#include <vector>
 
 #include <ATen/core/Tensor.h>
 
 #include "core/config/run_config.pb.h"
-#include "models/moe/router/router.h"
 #include "models/pass/context.h"
-#include "parallel/communicator.h"
+#include "models/pass/routing.h"
 
 namespace switchyard::models {
-
-// [T, ...] with the rows of padding set to zero.
-at::Tensor without_padding(const at::Tensor& rows, const StepContext& context);
 
 // Mean over tokens of logsumexp(logits)^2. ST-MoE equation 5.
 at::Tensor router_z_loss(const at::Tensor& logits_TE, const StepContext& context);
@@ -31,9 +26,6 @@ at::Tensor load_terms(const Routing& routing, const StepContext& context);
 
 // The load, [E], from the terms summed over ranks.
 at::Tensor load_from(const at::Tensor& terms, const config::Moe& moe);
-
-// The totals over ranks, constant. **Collective** over `data`.
-at::Tensor total_over(const at::Tensor& local, parallel::Communicator& data);
 
 // `total` with the gradient to this rank's part of it.
 at::Tensor total_with_gradient(const at::Tensor& total, const at::Tensor& local);

@@ -4,9 +4,9 @@
 #include <ATen/core/Tensor.h>
 
 #include "core/config/run_config.pb.h"
-#include "models/moe/router/router.h"
 #include "models/pass/context.h"
 #include "models/pass/routing.h"
+#include "models/pass/stats.h"
 #include "parallel/communicator.h"
 
 namespace switchyard::models {
@@ -18,8 +18,8 @@ void decide_losses(const Routing& routing, const config::Moe& moe, const StepCon
                    parallel::Communicator& data, LoadTotals* totals, RoutingDecision& decision);
 
 // The sum of the losses times their coefficients, a differentiable scalar; the values are added to
-// `values`, without coefficients. The pooled balance loss is not in it (attach_pooled).
+// `sums`, without coefficients. The pooled balance loss is not in it (attach_pooled).
 at::Tensor router_losses(const Routing& routing, const config::Moe& moe, const StepContext& context,
-                         const RoutingDecision& decision, int64_t ranks, RoutingStats& values);
+                         const RoutingDecision& decision, int64_t ranks, RoutingSums& sums);
 
 }  // namespace switchyard::models

@@ -16,7 +16,7 @@ struct Asking {
   const AssignOptions& options;
   const int64_t* expert;  // [T*K]
   int64_t choices;
-  const std::vector<uint8_t>& admitted;
+  const bool* admitted;       // [T*K]; null: all are
   std::vector<double> score;  // [T*K], or [T] of the first choices; empty where none decides
   int64_t first = 0;          // the group's first token
 
@@ -25,7 +25,7 @@ struct Asking {
     return options.group_capacity.empty() ? options.capacity
                                           : options.group_capacity[first / options.group_tokens];
   }
-  bool asks(int64_t slot) const { return admitted.empty() || admitted[slot]; }
+  bool asks(int64_t slot) const { return !admitted || admitted[slot]; }
 };
 
 // The order in which a group's tokens ask for places.
@@ -45,7 +45,7 @@ std::vector<int64_t> token_order(const Asking& asking) {
 }
 
 // First come, first served: all first choices, then all second ones.
-void place_in_order(const Asking& asking, std::vector<int64_t>& position) {
+void place_in_order(const Asking& asking, int64_t* position) {
   const bool bounded = asking.options.policy != config::NO_DROP;
   const bool one_place = asking.options.policy == config::NEXT_FREE;
   const int64_t capacity = asking.capacity();
@@ -87,11 +87,12 @@ std::vector<std::vector<int64_t>> slots_by_owner(const Asking& asking, int64_t o
 }
 
 // Each expert serves its slots by rank: greatest score, or lowest lot, first.
-void place_by_rank(const Asking& asking, std::vector<int64_t>& position) {
+void place_by_rank(const Asking& asking, int64_t* position) {
   const AssignOptions& options = asking.options;
+  const bool by_lot = options.policy == config::AT_RANDOM_ORDER;
+  const float* lot = by_lot ? options.lot_TK.const_data_ptr<float>() : nullptr;
   const auto before = [&](int64_t a, int64_t b) {
-    return options.policy == config::AT_RANDOM_ORDER ? options.lot[a] < options.lot[b]
-                                                     : asking.score[a] > asking.score[b];
+    return by_lot ? lot[a] < lot[b] : asking.score[a] > asking.score[b];
   };
   for (auto& slots : slots_by_owner(asking, options.num_experts)) {
     std::stable_sort(slots.begin(), slots.end(), before);
@@ -102,11 +103,11 @@ void place_by_rank(const Asking& asking, std::vector<int64_t>& position) {
 
 // Each device keeps its exempt slots, and of the others the greatest scores up to its budget,
 // which the exempt ones have used first. (The paper does not say whether they count; here they do.)
-void place_by_device(const Asking& asking, std::vector<int64_t>& position) {
+void place_by_device(const Asking& asking, int64_t* position) {
   const AssignOptions& options = asking.options;
-  const auto is_exempt = [&](int64_t slot) {
-    return !options.exempt.empty() && options.exempt[slot / asking.choices];
-  };
+  const bool* exempt =
+      options.exempt_T1.defined() ? options.exempt_T1.const_data_ptr<bool>() : nullptr;
+  const auto is_exempt = [&](int64_t slot) { return exempt && exempt[slot / asking.choices]; };
   const auto before = [&](int64_t a, int64_t b) {
     if (is_exempt(a) != is_exempt(b)) return is_exempt(a);
     return asking.score[a] > asking.score[b];
@@ -121,7 +122,7 @@ void place_by_device(const Asking& asking, std::vector<int64_t>& position) {
   }
 }
 
-void place(const Asking& asking, std::vector<int64_t>& position) {
+void place(const Asking& asking, int64_t* position) {
   switch (asking.options.policy) {
     case config::BY_PROBABILITY:
     case config::AT_RANDOM_ORDER:
@@ -134,11 +135,12 @@ void place(const Asking& asking, std::vector<int64_t>& position) {
 }
 
 // What asked and got nothing: slots, or tokens where a token wants one place, wherever it is.
-int64_t count_dropped(const Asking& asking, const std::vector<int64_t>& position) {
+int64_t count_dropped(const Asking& asking, const at::Tensor& position_TK) {
   const bool by_token = asking.options.policy == config::NEXT_FREE || asking.options.experts_choose;
   const int64_t unit = by_token ? asking.choices : 1;
+  const int64_t* position = position_TK.const_data_ptr<int64_t>();
   int64_t dropped = 0;
-  for (int64_t begin = 0; begin < static_cast<int64_t>(position.size()); begin += unit) {
+  for (int64_t begin = 0; begin < position_TK.numel(); begin += unit) {
     bool asked = false, kept = false;
     for (int64_t n = begin; n < begin + unit; ++n) {
       asked |= asking.asks(n);
@@ -171,41 +173,54 @@ std::vector<double> ranking_scores(const at::Tensor& score_TK, config::DropPolic
   return values;
 }
 
-}  // namespace
-
-parallel::SlotOrder order_by_expert(const at::Tensor& expert_TK,
-                                    const std::vector<int64_t>& position, int64_t num_experts) {
+// The kept slots by expert, then by slot: a counting sort.
+parallel::SlotOrder order_by_expert(const at::Tensor& expert_TK, const at::Tensor& position_TK,
+                                    int64_t num_experts) {
   const int64_t* expert = expert_TK.const_data_ptr<int64_t>();
-  const auto is_kept = [&](int64_t n) { return position.empty() || position[n] >= 0; };
-  parallel::SlotOrder order;
-  order.num_tokens = expert_TK.size(0);
-  order.top_k = expert_TK.size(1);
-  order.count.assign(num_experts, 0);
+  const int64_t* position = position_TK.const_data_ptr<int64_t>();
+  at::Tensor count_E = at::zeros({num_experts}, at::kLong);
+  auto* count = count_E.mutable_data_ptr<int64_t>();
   for (int64_t n = 0; n < expert_TK.numel(); ++n) {
-    if (is_kept(n)) ++order.count[expert[n]];
+    if (position[n] >= 0) ++count[expert[n]];
   }
   std::vector<int64_t> next(num_experts, 0);
-  std::partial_sum(order.count.begin(), order.count.end() - 1, next.begin() + 1);
-  order.slot.resize(next.back() + order.count.back());
+  std::partial_sum(count, count + num_experts - 1, next.begin() + 1);
+  at::Tensor slot_N = at::empty({next.back() + count[num_experts - 1]}, at::kLong);
+  auto* slot = slot_N.mutable_data_ptr<int64_t>();
   for (int64_t n = 0; n < expert_TK.numel(); ++n) {
-    if (is_kept(n)) order.slot[next[expert[n]]++] = n;
+    if (position[n] >= 0) slot[next[expert[n]]++] = n;
   }
-  return order;
+  return {slot_N, count_E, expert_TK.size(0), expert_TK.size(1)};
+}
+
+}  // namespace
+
+at::Tensor count_slots(const at::Tensor& expert_TK, const at::Tensor& counts_TK,
+                       int64_t num_experts, int64_t group_tokens) {
+  const int64_t tokens = expert_TK.size(0), groups = tokens / group_tokens;
+  const at::Tensor group_T1 = at::arange(tokens, at::kLong).floor_divide(group_tokens).unsqueeze(1);
+  const at::Tensor place_N = (group_T1 * num_experts + expert_TK).flatten();
+  const at::Tensor one_N = counts_TK.defined()
+                               ? counts_TK.expand_as(expert_TK).flatten().to(at::kLong)
+                               : at::ones_like(place_N);
+  return at::zeros({groups * num_experts}, at::kLong)
+      .scatter_add_(0, place_N, one_N)
+      .view({groups, num_experts});
 }
 
 Assignment assign(const at::Tensor& expert_TK, const at::Tensor& score_TK,
-                  const std::vector<uint8_t>& admitted, const AssignOptions& options) {
+                  const at::Tensor& admitted_TK, const AssignOptions& options) {
   const int64_t tokens = expert_TK.size(0), choices = expert_TK.size(1),
                 group = options.group_tokens;
   SY_CHECK(group > 0 && tokens % group == 0, "{} tokens in groups of {}", tokens, group);
-  Asking asking{options, expert_TK.const_data_ptr<int64_t>(), choices, admitted,
+  Asking asking{options, expert_TK.const_data_ptr<int64_t>(), choices,
+                admitted_TK.defined() ? admitted_TK.const_data_ptr<bool>() : nullptr,
                 ranking_scores(score_TK, options.policy)};
-  Assignment result;
-  result.position.assign(tokens * choices, -1);
-  for (; asking.first < tokens; asking.first += group) place(asking, result.position);
-  result.num_dropped = count_dropped(asking, result.position);
-  result.order = order_by_expert(expert_TK, result.position, options.num_experts);
-  return result;
+  const at::Tensor position_TK = at::full({tokens, choices}, -1, at::kLong);
+  auto* position = position_TK.mutable_data_ptr<int64_t>();
+  for (; asking.first < tokens; asking.first += group) place(asking, position);
+  return {position_TK, at::full({}, count_dropped(asking, position_TK), at::kLong),
+          order_by_expert(expert_TK, position_TK, options.num_experts)};
 }
 
 }  // namespace switchyard::models

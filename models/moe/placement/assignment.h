@@ -22,30 +22,31 @@ struct AssignOptions {
   int64_t num_devices = 1;   // DEVICE_BUDGET
   bool experts_choose = false;  // every token asks every expert: a slot without a place is no drop,
                                 // but a token without any is
-  std::vector<float> lot = {};  // AT_RANDOM_ORDER: [T*K], the lowest keep their places
-  std::vector<uint8_t> exempt = {};  // DEVICE_BUDGET: [T], 1: never dropped, though it counts
+  at::Tensor lot_TK = {};       // AT_RANDOM_ORDER: float32, the lowest keep their places
+  at::Tensor exempt_T1 = {};    // DEVICE_BUDGET: bool, true: never dropped, though it counts
   std::vector<int64_t> group_capacity = {};  // of each group, where padding makes them differ
 };
 
 struct Assignment {
-  // [T*K] place of each slot among those its expert keeps of its group, from 0; -1: not kept.
-  std::vector<int64_t> position;
-  int64_t num_dropped = 0;  // admitted slots without a place (NEXT_FREE and experts_choose: tokens)
+  // int64: the place of each slot among those its expert keeps of its group, from 0; -1: not kept.
+  at::Tensor position_TK;
+  at::Tensor num_dropped;  // int64, one number: admitted slots without a place (NEXT_FREE and
+                           // experts_choose: tokens)
   parallel::SlotOrder order;
 };
 
-// Slots of [T, K] by expert, then by slot: a counting sort. `position` as in Assignment: slots with
-// -1 are left out; empty: none is.
-parallel::SlotOrder order_by_expert(const at::Tensor& expert_TK,
-                                    const std::vector<int64_t>& position, int64_t num_experts);
+// [groups, num_experts] int64: the slots that ask for each expert, of each group of group_tokens
+// consecutive tokens. counts [T, K] or [T, 1] bool: those that are counted; undefined: all.
+at::Tensor count_slots(const at::Tensor& expert_TK, const at::Tensor& counts_TK,
+                       int64_t num_experts, int64_t group_tokens);
 
 // expert [T, K] int64, choices in order of preference; score [T, K] float, the router's before any
 // renormalisation (V-MoE section 4.1 ranks tokens by their top probability), read by
-// BATCH_PRIORITIZED, BY_PROBABILITY and DEVICE_BUDGET; admitted [T*K] or empty: slots with 0 never
-// ask for a place, hence take none (see admission.h). GShard's algorithm 1, as printed, also counts
-// rejected second choices, so that later ones find less room; that reading is not offered. Scores
-// are compared to 16 bits; equal ones rank by choice, then by token.
+// BATCH_PRIORITIZED, BY_PROBABILITY and DEVICE_BUDGET; admitted [T, K] bool or undefined: the other
+// slots never ask for a place, hence take none (see admission.h). GShard's algorithm 1, as printed,
+// also counts rejected second choices, so that later ones find less room; that reading is not
+// offered. Scores are compared to 16 bits; equal ones rank by choice, then by token.
 Assignment assign(const at::Tensor& expert_TK, const at::Tensor& score_TK,
-                  const std::vector<uint8_t>& admitted, const AssignOptions& options);
+                  const at::Tensor& admitted_TK, const AssignOptions& options);
 
 }  // namespace switchyard::models

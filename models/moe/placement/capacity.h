@@ -17,16 +17,16 @@ namespace switchyard::models {
 // group here lies within one rank.)
 int64_t capacity_of(const config::Moe& moe, bool training, int64_t group_tokens);
 
-// TWO_LEVEL_BY_IMPORTANCE: the same of a group of experts as if it were one of num_groups experts,
-// group_top_k of which a token chooses.
+// The rows that a group of experts takes with TWO_LEVEL_BY_IMPORTANCE, as if it were one of
+// num_groups experts, group_top_k of which a token chooses.
 int64_t capacity_of_group(const config::Moe& moe, bool training, int64_t group_tokens);
 
-// And of an expert, for the `rows` that its group has room for: second_level_factor in place of the
-// training or evaluation factor.
+// The slots of an expert with TWO_LEVEL_BY_IMPORTANCE, whose group has room for `rows`:
+// second_level_factor stands in place of the training or evaluation factor.
 int64_t capacity_within_group(const config::Moe& moe, int64_t rows);
 
-// DEVICE_BUDGET: slots per device and routing group, floor(train_factor * group_tokens * top_k /
-// num_devices). (DeepSeek-V2, section 2.2.4.)
+// Slots per device and routing group with DEVICE_BUDGET: floor(train_factor * group_tokens * top_k
+// / num_devices). (DeepSeek-V2, section 2.2.4.)
 int64_t device_budget(const config::Moe& moe, int64_t group_tokens);
 
 // The routing of generation, in which no expert is ever full: a decoding step has a token or two,

@@ -2,98 +2,91 @@
 
 #include <algorithm>
 #include <functional>
+#include <iterator>
 #include <utility>
 
 #include "core/tensor/aten.h"
-#include "models/moe/losses/losses.h"
 #include "models/moe/placement/capacity.h"
 #include "models/moe/router/selection.h"
 #include "models/moe/rules/admission.h"
 #include "models/moe/rules/two_level.h"
+#include "models/moe/rules/weighting.h"
 
 namespace switchyard::models {
 namespace {
 
-std::vector<uint8_t> admit(const Routing& routing, const config::Moe& moe,
-                           const StepContext& context, const std::vector<float>& uniform) {
-  const int64_t tokens = routing.weight_TK.size(0), choices = routing.weight_TK.size(1);
-  std::vector<uint8_t> admitted;
+// [T, K] bool: what may ask for a place by the rules of admission; undefined: all may.
+at::Tensor admit(const Routing& routing, const config::Moe& moe, bool training,
+                 const at::Tensor& uniform_TN) {
   if (routing.threshold_E.defined()) {
-    if (!context.training) admitted = admit_above(routing.weight_TK, routing.threshold_E);
-  } else if (moe.router().hierarchy() == config::TWO_LEVEL_BY_IMPORTANCE) {
-    admitted = admit_by_importance(routing.groups.share_TG, choices / moe.router().group_top_k());
-  } else {
-    admitted = admit_later_choices(routing.weight_TK, moe.router(), uniform);
+    return training ? at::Tensor() : admit_above(routing.weight_TK, routing.threshold_E);
   }
-  if (const auto real = real_tokens(context, tokens); !real.empty()) {
-    admitted.resize(tokens * choices, 1);
-    for (int64_t n = 0; n < tokens * choices; ++n) admitted[n] &= real[n / choices];
+  if (moe.router().hierarchy() == config::TWO_LEVEL_BY_IMPORTANCE) {
+    const int64_t each = routing.weight_TK.size(1) / moe.router().group_top_k();
+    return admit_by_importance(routing.groups.share_TL, each);
   }
-  return admitted;
+  return admit_later_choices(routing.weight_TK, moe.router(), uniform_TN);
 }
 
-// Sum over tokens of the entropy of their probabilities.
-double entropy(const Routing& routing, const std::vector<uint8_t>& real) {
+// `asks` [T, K] without the slots of padding; undefined: all ask.
+at::Tensor of_real_tokens(const at::Tensor& asks_TK, const at::Tensor& expert_TK,
+                          const at::Tensor& is_real_T) {
+  if (!is_real_T.defined()) return asks_TK;
+  const at::Tensor real_TK = is_real_T.unsqueeze(1).expand_as(expert_TK);
+  return asks_TK.defined() ? asks_TK.logical_and(real_TK) : real_TK.contiguous();
+}
+
+// Sum over real tokens of the entropy of their probabilities.
+at::Tensor entropy(const Routing& routing, const StepContext& context) {
   at::Tensor entropy_T;
-  if (routing.groups.group_TG.defined()) {
+  if (routing.groups.group_TL.defined()) {
     entropy_T = two_level_entropy(routing);
   } else {
     const at::Tensor p = routing.probability_TE.detach();
     entropy_T = -at::xlogy(p, p).sum(-1);
   }
-  if (!real.empty()) entropy_T = entropy_T.masked_fill(at::tensor(real, at::kByte).eq(0), 0);
-  return entropy_T.sum().item<double>();
+  return without_padding(entropy_T, context).sum();
 }
 
 // What `of` gives for the real tokens of each routing group.
-void set_capacity(const std::function<int64_t(int64_t)>& of, const std::vector<uint8_t>& real,
+void set_capacity(const std::function<int64_t(int64_t)>& of, const at::Tensor& is_real_T,
                   AssignOptions& options) {
   options.capacity = of(options.group_tokens);
-  for (auto first = real.begin(); first != real.end(); first += options.group_tokens) {
-    options.group_capacity.push_back(of(std::count(first, first + options.group_tokens, 1)));
-  }
+  if (!is_real_T.defined()) return;
+  const at::Tensor count_G = is_real_T.view({-1, options.group_tokens}).sum(1);
+  const int64_t* count = count_G.const_data_ptr<int64_t>();
+  std::transform(count, count + count_G.numel(), std::back_inserter(options.group_capacity), of);
 }
 
-// The first level of TWO_LEVEL_BY_IMPORTANCE, groups in place of experts: [T, G], 1 for the groups
-// that have a row for the token.
+// The first level of TWO_LEVEL_BY_IMPORTANCE, groups in place of experts: [T, L], true for the
+// groups that have a row for the token.
 at::Tensor groups_with_room(const Routing& routing, const config::Moe& moe,
                             const StepContext& context) {
-  const at::Tensor& group_TG = routing.groups.group_TG;
-  const int64_t kept = group_TG.size(1);
-  const auto real = real_tokens(context, group_TG.size(0));
-  std::vector<uint8_t> asks(real.empty() ? 0 : group_TG.numel());
-  for (size_t n = 0; n < asks.size(); ++n) asks[n] = real[n / kept];
+  const at::Tensor& group_TL = routing.groups.group_TL;
   AssignOptions options;
   options.policy = moe.capacity().policy();
   options.num_experts = moe.router().num_groups();
   options.group_tokens = context.group_tokens;
-  set_capacity([&](int64_t count) { return capacity_of_group(moe, context.training, count); }, real,
-               options);
-  const Assignment rows = assign(group_TG, {}, asks, options);
-  return at::tensor(rows.position, at::kLong).ge(0).view(group_TG.sizes());
+  set_capacity([&](int64_t count) { return capacity_of_group(moe, context.training, count); },
+               context.is_real_T, options);
+  const at::Tensor asks_TL = of_real_tokens({}, group_TL, context.is_real_T);
+  return assign(group_TL, {}, asks_TL, options).position_TK.ge(0);
 }
 
 // Fills in the assignment; `options` are those of the second level but for its capacity.
 void place_by_importance(const Routing& routing, const config::Moe& moe, const StepContext& context,
                          AssignOptions options, Placement& placement) {
-  const at::Tensor has_room_TG = groups_with_room(routing, moe, context);
-  const bool* has_room = has_room_TG.const_data_ptr<bool>();
-  const int64_t choices = routing.expert_TK.size(1), kept = has_room_TG.size(1);
-  std::vector<uint8_t> asks = placement.admitted;
-  for (size_t n = 0; n < asks.size(); ++n) {
-    const auto slot = static_cast<int64_t>(n);
-    asks[n] &= has_room[slot / choices * kept + slot % kept];
-  }
+  const at::Tensor has_room_TL = groups_with_room(routing, moe, context);
+  const int64_t each = routing.expert_TK.size(1) / has_room_TL.size(1);
+  const at::Tensor asks_TK = placement.admitted_TK.logical_and(has_room_TL.repeat({1, each}));
   const auto capacity = [&](int64_t count) {
     return capacity_within_group(moe, capacity_of_group(moe, context.training, count));
   };
-  set_capacity(capacity, real_tokens(context, has_room_TG.size(0)), options);
-  placement.assignment = assign(routing.expert_TK, routing.score_TK, asks, options);
-  placement.assignment.num_dropped +=
-      std::count(placement.admitted.begin(), placement.admitted.end(), 1) -
-      std::count(asks.begin(), asks.end(), 1);
-  const at::Tensor whole_T1 = routing.groups.share_TG.narrow(1, 0, 1).gt(0.5);
-  placement.enters_T1 = has_room_TG.narrow(1, 0, 1).logical_and(whole_T1);
+  set_capacity(capacity, context.is_real_T, options);
+  placement.assignment = assign(routing.expert_TK, routing.score_TK, asks_TK, options);
+  placement.assignment.num_dropped += placement.admitted_TK.sum() - asks_TK.sum();
+  const at::Tensor whole_T1 = routing.groups.share_TL.narrow(1, 0, 1).gt(0.5);
+  placement.enters_T1 = has_room_TL.narrow(1, 0, 1).logical_and(whole_T1);
 }
 
 }  // namespace
@@ -101,15 +94,16 @@ void place_by_importance(const Routing& routing, const config::Moe& moe, const S
 Placement place_slots(const Routing& routing, const config::Moe& moe, const StepContext& context,
                       const AssignDraws& draws) {
   Placement placement;
-  placement.admitted = admit(routing, moe, context, draws.uniform);
+  placement.admitted_TK = of_real_tokens(admit(routing, moe, context.training, draws.uniform_TN),
+                                         routing.expert_TK, context.is_real_T);
   AssignOptions options;
   options.policy = policy_of(moe, context.training);
   options.num_experts = moe.num_experts();
   options.group_tokens = context.group_tokens;
   options.num_devices = std::max(1, moe.num_devices());
   options.experts_choose = experts_choose(moe);
-  options.lot = draws.lot;
-  options.exempt = draws.exempt;
+  options.lot_TK = draws.lot_TK;
+  options.exempt_T1 = draws.exempt_T1;
   if (moe.router().hierarchy() == config::TWO_LEVEL_BY_IMPORTANCE) {
     place_by_importance(routing, moe, context, std::move(options), placement);
     return placement;
@@ -118,8 +112,9 @@ Placement place_slots(const Routing& routing, const config::Moe& moe, const Step
     return options.policy == config::DEVICE_BUDGET ? device_budget(moe, count)
                                                    : capacity_of(moe, context.training, count);
   };
-  set_capacity(capacity, real_tokens(context, routing.expert_TK.size(0)), options);
-  placement.assignment = assign(routing.expert_TK, routing.score_TK, placement.admitted, options);
+  set_capacity(capacity, context.is_real_T, options);
+  placement.assignment =
+      assign(routing.expert_TK, routing.score_TK, placement.admitted_TK, options);
   if (moe.router().hierarchy() == config::TWO_LEVEL) {
     placement.enters_T1 =
         without_padding(at::ones({routing.expert_TK.size(0), 1}, at::kBool), context);
@@ -127,61 +122,52 @@ Placement place_slots(const Routing& routing, const config::Moe& moe, const Step
   return placement;
 }
 
-at::Tensor token_scale(const Placement& placement, const config::Moe& moe, at::ScalarType type) {
-  if (moe.router().score() != config::SOFTMAX_OVER_TOKENS) return {};
-  const parallel::SlotOrder& order = placement.assignment.order;
-  at::Tensor chosen_T1 = at::zeros({order.num_tokens, 1}, at::kDouble);
-  auto* chosen = chosen_T1.mutable_data_ptr<double>();
-  for (const int64_t slot : order.slot) ++chosen[slot / order.top_k];
-  return chosen_T1.clamp_min(1).reciprocal().to(type);
-}
-
 at::Tensor kept_slots(const Placement& placement, const config::Moe& moe, at::ScalarType type) {
-  if (moe.router().weighting() != config::RENORMALIZE_KEPT) return {};
-  const std::vector<int64_t>& position = placement.assignment.position;
-  return at::tensor(position, at::kLong)
-      .ge(0)
-      .to(type)
-      .view({-1, placement.assignment.order.top_k});
+  const bool matters = moe.router().weighting() == config::RENORMALIZE_KEPT ||
+                       moe.router().score() == config::SOFTMAX_OVER_TOKENS;
+  return matters ? placement.assignment.position_TK.ge(0).to(type) : at::Tensor();
 }
 
-at::Tensor weights_after_drops(const at::Tensor& weight_TK, const at::Tensor& token_scale_T1,
-                               const at::Tensor& kept_TK, const config::Router& router) {
-  if (token_scale_T1.defined()) return weight_TK * token_scale_T1;
+at::Tensor weights_after_drops(const at::Tensor& weight_TK, const at::Tensor& kept_TK,
+                               const config::Router& router) {
   if (!kept_TK.defined()) return weight_TK;
-  const at::Tensor kept_weight_TK =
-      weight_TK * kept_TK;  // with route_scale, which the norm cancels
+  if (router.score() == config::SOFTMAX_OVER_TOKENS) {
+    const at::Tensor chosen_T1 = kept_TK.sum(1, /*keepdim=*/true).to(at::kDouble).clamp_min(1);
+    return weight_TK * chosen_T1.reciprocal().to(kept_TK.scalar_type());
+  }
+  // The norm cancels the route_scale of the weights.
+  const at::Tensor kept_weight_TK = weight_TK * kept_TK;
   return kept_weight_TK / norm_of_choices(kept_weight_TK, router) * router.route_scale();
 }
 
-RoutingStats stats_of(const Routing& routing, const Placement& placement, const config::Moe& moe,
-                      const StepContext& context) {
-  const std::vector<uint8_t>& admitted = placement.admitted;
+RoutingSums sums_of(const Routing& routing, const Placement& placement, const config::Moe& moe,
+                    const StepContext& context) {
   const Assignment& assignment = placement.assignment;
   const int64_t tokens = routing.expert_TK.size(0), choices = routing.expert_TK.size(1);
-  const auto real = real_tokens(context, tokens);
-  const auto kept = static_cast<int64_t>(assignment.order.slot.size());
-  RoutingStats stats;
-  stats.tokens = real.empty() ? tokens : std::count(real.begin(), real.end(), 1);
-  stats.dropped = assignment.num_dropped;
-  stats.slots = kept + assignment.num_dropped;
-  stats.router_entropy = entropy(routing, real);
+  RoutingSums sums;
+  sums.tokens =
+      context.is_real_T.defined() ? context.is_real_T.sum() : at::full({}, tokens, at::kLong);
+  sums.dropped = assignment.num_dropped;
+  sums.slots = assignment.num_dropped + assignment.order.slot_N.numel();
+  sums.rejected = at::zeros({}, at::kLong);
+  sums.router_entropy = entropy(routing, context).to(at::kDouble);
   if (experts_choose(moe)) {
-    stats.load = assignment.order.count;
-    return stats;
+    sums.load_E = assignment.order.count_E;
+    return sums;
   }
-  stats.load.assign(moe.num_experts(), 0);
   // NEXT_FREE: a token's further rounds are for when there is no room.
   const int64_t counted =
       moe.capacity().policy() == config::NEXT_FREE ? int64_t{moe.top_k()} : choices;
-  const int64_t* expert = routing.expert_TK.const_data_ptr<int64_t>();
-  for (int64_t n = 0; n < tokens * choices; ++n) {
-    if (n % choices < counted && (admitted.empty() || admitted[n])) ++stats.load[expert[n]];
+  const auto first = [&](const at::Tensor& of_slots_TK) {
+    return of_slots_TK.defined() ? of_slots_TK.narrow(1, 0, counted) : of_slots_TK;
+  };
+  sums.load_E = count_slots(first(routing.expert_TK), first(placement.admitted_TK),
+                            moe.num_experts(), std::max<int64_t>(1, tokens))
+                    .sum(0);
+  if (placement.admitted_TK.defined()) {
+    sums.rejected = sums.tokens * choices - placement.admitted_TK.sum();
   }
-  if (!admitted.empty()) {
-    stats.rejected = stats.tokens * choices - std::count(admitted.begin(), admitted.end(), 1);
-  }
-  return stats;
+  return sums;
 }
 
 }  // namespace switchyard::models

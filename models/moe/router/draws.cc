@@ -10,16 +10,6 @@
 namespace switchyard::models {
 namespace {
 
-std::vector<float> uniforms(const Random& random, int64_t tokens, int64_t width,
-                            const TokenMap& map) {
-  std::vector<float> values(tokens * width);
-  for (int64_t t = 0; t < tokens; ++t) {
-    for (int64_t i = 0; i < width; ++i)
-      values[t * width + i] = random.uniform(map.global(t) * width + i);
-  }
-  return values;
-}
-
 double gumbel(float uniform) {
   const double inside = static_cast<double>(uniform) + 0x1p-25;  // never 0
   return -std::log(-std::log(inside));
@@ -48,13 +38,13 @@ RouterDraws draw_for_router(const config::Moe& moe, int64_t tokens, const StepCo
   return draws;
 }
 
-at::Tensor draw_within_groups(const config::Moe& moe, const at::Tensor& group_TG,
+at::Tensor draw_within_groups(const config::Moe& moe, const at::Tensor& group_TL,
                               const StepContext& context, uint32_t layer, at::ScalarType type) {
   if (!context.training || moe.router().noise() != config::LEARNED_NOISE) return {};
   const Random random = context.key.random(Stream::kRouterNoise, layer);
-  const int64_t kept = group_TG.size(1), size = moe.num_experts() / moe.router().num_groups();
-  const int64_t* group = group_TG.const_data_ptr<int64_t>();
-  return draw_by_token(TokenMap(), group_TG.size(0), kept * size, type, [&](int64_t i) {
+  const int64_t kept = group_TL.size(1), size = moe.num_experts() / moe.router().num_groups();
+  const int64_t* group = group_TL.const_data_ptr<int64_t>();
+  return draw_by_token(TokenMap(), group_TL.size(0), kept * size, type, [&](int64_t i) {
     const int64_t slot = i / size, token = context.tokens.global(slot / kept);
     return random.normal(token * moe.num_experts() + group[slot] * size + i % size);
   });
@@ -65,21 +55,24 @@ AssignDraws draw_for_assignment(const config::Moe& moe, int64_t tokens, const St
   AssignDraws draws;
   if (!context.training) return draws;
   const config::Capacity& capacity = moe.capacity();
+  const auto uniforms = [&](Stream stream, int64_t width) {
+    const Random random = context.key.random(stream, layer);
+    return draw_by_token(context.tokens, tokens, width, at::kFloat,
+                         [&](int64_t i) { return random.uniform(i); });
+  };
   if (moe.router().second_choice() == config::AT_RANDOM) {
-    const Random random = context.key.random(Stream::kSecondExpert, layer);
-    draws.uniform = uniforms(random, tokens, moe.top_k() - 1, context.tokens);
+    draws.uniform_TN = uniforms(Stream::kSecondExpert, moe.top_k() - 1);
   }
   if (capacity.policy() == config::AT_RANDOM_ORDER) {
-    const Random random = context.key.random(Stream::kDrop, layer);
-    draws.lot = uniforms(random, tokens, num_choices(moe), context.tokens);
+    draws.lot_TK = uniforms(Stream::kDrop, num_choices(moe));
   }
   if (capacity.policy() == config::DEVICE_BUDGET && capacity.exempt_share() > 0) {
     const Random random = context.key.random(Stream::kDrop);  // the same in every layer
     const int64_t length = context.group_tokens / capacity.group_sequences();
-    draws.exempt.resize(tokens);
-    for (int64_t t = 0; t < tokens; ++t) {
-      draws.exempt[t] = random.uniform(context.tokens.global(t) / length) < capacity.exempt_share();
-    }
+    const at::Tensor draw_T1 =
+        draw_by_token(context.tokens, tokens, 1, at::kFloat,
+                      [&](int64_t token) { return random.uniform(token / length); });
+    draws.exempt_T1 = draw_T1.to(at::kDouble).lt(capacity.exempt_share());
   }
   return draws;
 }

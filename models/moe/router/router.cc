@@ -7,10 +7,15 @@
 #include "core/config/layers.h"
 #include "core/tensor/aten.h"
 #include "core/tensor/profiled_part.h"
+#include "core/tensor/top_k.h"
+#include "models/moe/router/draws.h"
 #include "models/moe/router/selection.h"
 #include "models/moe/rules/balanced_assignment.h"
+#include "models/moe/rules/fixed_choice.h"
 #include "models/moe/rules/gate_noise.h"
+#include "models/moe/rules/sinkhorn.h"
 #include "models/moe/rules/two_level.h"
+#include "models/moe/rules/weighting.h"
 
 namespace switchyard::models {
 namespace {
@@ -30,35 +35,35 @@ at::Tensor select_by_score(const at::Tensor& score_TE, const RouterInput& input,
 at::Tensor select(const at::Tensor& score_TE, const RouterInput& input, const config::Moe& moe,
                   const RouterDraws& draws) {
   const int64_t tokens = score_TE.size(0), choices = num_choices(moe);
+  const StepContext& context = input.context;
   switch (moe.router().selection()) {
     case config::SAMPLED:
       return draws.gumbel_TE.defined() ? sample_by_score(score_TE, draws.gumbel_TE, choices)
                                        : top_k_lowest_id(score_TE, choices);
     case config::HASH:
-      SY_CHECK(input.token_ids_T.defined() && input.token_ids_T.size(0) == tokens,
+      SY_CHECK(context.token_ids_T.defined() && context.token_ids_T.size(0) == tokens,
                "hash routing of {} tokens needs their ids in the step's context", tokens);
-      return hash_choice(input.token_ids_T, moe.num_experts(), choices, input.seed);
+      return hash_choice(context.token_ids_T, moe.num_experts(), choices, context.key.seed);
     case config::FORCED_UNIFORM:
     case config::FORCED_SKEWED:
-      return forced_choice({tokens, choices, moe.num_experts(), input.tokens,
-                            moe.router().selection() == config::FORCED_SKEWED});
+      return forced_choice(tokens, choices, moe.num_experts(), context.tokens,
+                           moe.router().selection() == config::FORCED_SKEWED);
     case config::EXPERT_CHOICE:
     case config::STRICTLY_BALANCED:
       return at::arange(choices, at::kLong).expand({tokens, choices}).contiguous();
     case config::SINKHORN:
       return top_k_lowest_id(
-          input.training ? sinkhorn(input.logits_TE, input.group_tokens, input.real) : score_TE,
+          context.training ? sinkhorn(input.logits_TE, context.group_tokens, context.is_real_T)
+                           : score_TE,
           choices);
     case config::BALANCED_ASSIGNMENT:
-      return input.training ? balanced_assignment(input.logits_TE, input.group_tokens, input.real)
-                            : top_k_lowest_id(score_TE, choices);
+      return context.training
+                 ? balanced_assignment(input.logits_TE, context.group_tokens, context.is_real_T)
+                 : top_k_lowest_id(score_TE, choices);
     default:
       return select_by_score(score_TE, input, moe, draws);
   }
 }
-
-// A divisor: float32 sigmoids may underflow to 0 all together.
-at::Tensor positive(const at::Tensor& norm) { return norm.clamp_min(1e-20); }
 
 Init init_of(const config::Router& router, int64_t d_model) {
   const double deviation = router.has_init_std() ? router.init_std() : config::kInitStd;
@@ -87,12 +92,13 @@ NoisyLogits with_noise(const RouterInput& input, const config::Router& router,
 }
 
 at::Tensor softmax_over_tokens(const at::Tensor& logits_TE, const RouterInput& input) {
+  const StepContext& context = input.context;
   at::Tensor logits = logits_TE;
-  if (!input.real.empty()) {
-    const at::Tensor padding = at::tensor(input.real, at::kByte).eq(0).unsqueeze(1);
+  if (context.is_real_T.defined()) {
+    const at::Tensor padding = context.is_real_T.logical_not().unsqueeze(1);
     logits = logits.masked_fill(padding, -1e30);  // finite: a group may be all padding
   }
-  return logits.view({-1, input.group_tokens, logits.size(1)}).softmax(1).view(logits.sizes());
+  return logits.view({-1, context.group_tokens, logits.size(1)}).softmax(1).view(logits.sizes());
 }
 
 }  // namespace
@@ -122,27 +128,6 @@ Routing route_logits(RouterInput input, const config::Moe& moe, const RouterDraw
   routing.weight_TK = rounded(choice_weights(chosen_score_TK, router), router);
   routing.chance_TE = chance_of_choice(input.logits_TE, noise, moe.top_k());
   return routing;
-}
-
-at::Tensor norm_of_choices(const at::Tensor& chosen_score, const config::Router& router) {
-  return positive(router.weight_norm() == 1 ? chosen_score.sum(-1, true)
-                                            : chosen_score.norm(router.weight_norm(), {-1}, true));
-}
-
-at::Tensor normalize_choices(const at::Tensor& chosen_score, const config::Router& router) {
-  switch (router.weighting()) {
-    case config::RENORMALIZE:
-      return chosen_score / norm_of_choices(chosen_score, router);
-    case config::EQUAL:
-      return at::full_like(chosen_score, 1.0 / static_cast<double>(chosen_score.size(-1)));
-    default:  // RENORMALIZE_KEPT waits for the drops
-      return chosen_score;
-  }
-}
-
-at::Tensor choice_weights(const at::Tensor& chosen_score_TK, const config::Router& router) {
-  const at::Tensor weight = normalize_choices(chosen_score_TK, router);
-  return router.route_scale() == 1 ? weight : weight * router.route_scale();
 }
 
 Router::Router(const Scope& scope, const config::Moe& moe, int64_t d_model, uint32_t layer)
@@ -187,11 +172,11 @@ Routing Router::route(const at::Tensor& x_TD, const StepContext& context,
     if (draws.group_normal_TA.defined()) {
       input.group_noise_logits_TA = all_logits(*group_noise_weight_);
     }
-    input.group_TG = choose_groups(input, moe_, draws);
-    draws.normal_TE = draw_within_groups(moe_, input.group_TG, context, layer_, type);
+    input.group_TL = choose_groups(input, moe_, draws);
+    draws.normal_TE = draw_within_groups(moe_, input.group_TL, context, layer_, type);
   }
   const auto logits_of = [&](Parameter& weight) {
-    return group_weight_ ? logits_within_groups(input_TD, use(weight, type), input.group_TG,
+    return group_weight_ ? logits_within_groups(input_TD, use(weight, type), input.group_TL,
                                                 options.num_groups())
                          : all_logits(weight);
   };
@@ -203,12 +188,7 @@ Routing Router::route(const at::Tensor& x_TD, const StepContext& context,
   // The master copies: in bf16 a step of 0.001 would be lost.
   if (threshold_) input.threshold_E = use_master(*threshold_, type);
   if (selection_bias_) input.bias_E = selection_bias_->master.to(type);
-  input.token_ids_T = context.token_ids_T;
-  input.tokens = context.tokens;
-  input.seed = context.key.seed;
-  input.group_tokens = context.group_tokens;
-  input.real = real_tokens(context, x_TD.size(0));
-  input.training = context.training;
+  input.context = context;
   return route_logits(std::move(input), moe_, draws);
 }
 

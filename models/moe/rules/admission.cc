@@ -1,39 +1,36 @@
 #include "models/moe/rules/admission.h"
 
+#include <algorithm>
+
 #include "core/tensor/aten.h"
-#include "core/tensor/flags.h"
 
 namespace switchyard::models {
-std::vector<uint8_t> admit_later_choices(const at::Tensor& weight_TK, const config::Router& router,
-                                         const std::vector<float>& uniform) {
+
+at::Tensor admit_later_choices(const at::Tensor& weight_TK, const config::Router& router,
+                               const at::Tensor& uniform_TN) {
   const auto policy = router.second_choice();
-  const bool at_random = policy == config::AT_RANDOM && !uniform.empty();
+  const bool at_random = policy == config::AT_RANDOM && uniform_TN.defined();
   if (!at_random && policy != config::ABOVE_THRESHOLD && policy != config::NEVER) return {};
 
-  const int64_t tokens = weight_TK.size(0), choices = weight_TK.size(1);
+  const int64_t tokens = weight_TK.size(0), later = weight_TK.size(1) - 1;
   const at::Tensor weight = weight_TK.detach().to(at::kDouble);
-  const at::Tensor share_TK = (weight / weight.sum(-1, true)).contiguous();
-  const double* share = share_TK.const_data_ptr<double>();
-  std::vector<uint8_t> admitted(tokens * choices, 1);
-  for (int64_t t = 0; t < tokens; ++t) {
-    for (int64_t j = 1; j < choices; ++j) {
-      const int64_t n = t * choices + j;
-      const double threshold =
-          j == 1 ? router.second_choice_threshold() : router.later_choice_threshold();
-      admitted[n] = at_random ? uniform[t * (choices - 1) + j - 1] < share[n] / threshold
-                              : policy == config::ABOVE_THRESHOLD && share[n] > threshold;
-    }
-  }
-  return admitted;
+  const at::Tensor share_TN = (weight / weight.sum(-1, true)).narrow(1, 1, later);
+  at::Tensor threshold_1N = at::full({1, later}, router.later_choice_threshold(), at::kDouble);
+  threshold_1N.narrow(1, 0, std::min<int64_t>(1, later)).fill_(router.second_choice_threshold());
+  const at::Tensor first_T1 = at::ones({tokens, 1}, at::kBool);
+  at::Tensor may_TN = at::zeros({tokens, later}, at::kBool);
+  if (at_random) may_TN = uniform_TN.lt(share_TN / threshold_1N);
+  if (policy == config::ABOVE_THRESHOLD) may_TN = share_TN.gt(threshold_1N);
+  return at::concat({first_T1, may_TN}, 1);
 }
 
-std::vector<uint8_t> admit_by_importance(const at::Tensor& share_TG, int64_t each) {
+at::Tensor admit_by_importance(const at::Tensor& share_TL, int64_t each) {
   const at::Tensor is_best_J1 = at::arange(each, at::kLong).eq(0).unsqueeze(1);
-  return flags_of(share_TG.gt(0.5).unsqueeze(1).logical_or(is_best_J1));
+  return share_TL.gt(0.5).unsqueeze(1).logical_or(is_best_J1).flatten(1);
 }
 
-std::vector<uint8_t> admit_above(const at::Tensor& weight_TE, const at::Tensor& threshold_E) {
-  return flags_of(weight_TE.detach().gt(threshold_E.detach()));
+at::Tensor admit_above(const at::Tensor& weight_TE, const at::Tensor& threshold_E) {
+  return weight_TE.detach().gt(threshold_E.detach());
 }
 
 }  // namespace switchyard::models

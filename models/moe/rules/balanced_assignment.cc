@@ -7,7 +7,7 @@
 #include <queue>
 
 #include "core/tensor/aten.h"
-#include "models/moe/router/selection.h"
+#include "core/tensor/top_k.h"
 
 namespace switchyard::models {
 namespace {
@@ -101,7 +101,7 @@ std::vector<double> worths(const double* logits, int64_t experts,
 }  // namespace
 
 at::Tensor balanced_assignment(const at::Tensor& logits_TE, int64_t group_tokens,
-                               const std::vector<uint8_t>& real) {
+                               const at::Tensor& is_real_T) {
   constexpr double kLastSlack = 5e-4;
   const at::Tensor logits = logits_TE.detach().to(at::kDouble).contiguous();
   const int64_t num_tokens = logits.size(0), experts = logits.size(1);
@@ -109,12 +109,13 @@ at::Tensor balanced_assignment(const at::Tensor& logits_TE, int64_t group_tokens
   constexpr double kLargest = 1e9;
   const double largest = num_tokens > 0 ? logits.abs().max().item<double>() : 0;
   if (!(largest < kLargest)) return top_k_lowest_id(logits, 1);
+  const bool* real = is_real_T.defined() ? is_real_T.const_data_ptr<bool>() : nullptr;
   at::Tensor id_T1 = at::zeros({num_tokens, 1}, at::kLong);
   auto* id = id_T1.mutable_data_ptr<int64_t>();
   for (int64_t begin = 0; begin < num_tokens; begin += group_tokens) {
     std::vector<int64_t> tokens;
     for (int64_t t = begin; t < begin + group_tokens; ++t) {
-      if (real.empty() || real[t]) tokens.push_back(t);
+      if (!real || real[t]) tokens.push_back(t);
     }
     const std::vector<double> worth = worths(logits.const_data_ptr<double>(), experts, tokens);
     Auction auction(worth, experts);

@@ -3,7 +3,6 @@
 // (Lewis et al., 2021, "BASE layers").
 
 #include <cstdint>
-#include <vector>
 
 #include <ATen/core/Tensor.h>
 
@@ -12,9 +11,9 @@ namespace switchyard::models {
 // logits [T, E] -> [T, 1] int64. In each group of S tokens an expert has at most ceil(S / E), and
 // the sum of the chosen logits is at most 0.0015 per token, and 0.0005 per place left free, below
 // the greatest there is: logits are rounded to 1/1024, and the auction ends within 0.0005.
-// `real` as from real_tokens(); padding gets expert 0 and takes no place. Logits that are not
+// is_real [T] bool may be undefined; padding gets expert 0 and takes no place. Logits that are not
 // finite, or beyond 1e9, are not balanced: each token gets its best expert. No gradient.
 at::Tensor balanced_assignment(const at::Tensor& logits_TE, int64_t group_tokens,
-                               const std::vector<uint8_t>& real);
+                               const at::Tensor& is_real_T);
 
 }  // namespace switchyard::models

@@ -8,7 +8,7 @@
 
 #include "core/config/run_config.pb.h"
 #include "core/tensor/parameter.h"
-#include "models/moe/expert_linear.h"
+#include "models/layers/expert_linear.h"
 
 namespace switchyard::models {
 

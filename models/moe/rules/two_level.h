@@ -1,31 +1,31 @@
 #pragma once
 // The two-level gate: one over groups of experts, and one in each group (Shazeer et al., 2017,
 // appendix B). Only the gates of the groups that a token chose are computed for it, so that A
-// groups of I experts with G chosen cost A + G I dot products a token, not A I.
+// groups of I experts with L chosen cost A + L I dot products a token, not A I.
 //
-// Dimensions beside the usual: A groups, G chosen ones per token, I experts per group, J chosen
-// ones per chosen group; E = A I, K = G J. Choices come by their place within the group: the best
-// expert of each chosen group, best group first, then the second of each.
+// The letters A, I, L and J are those of core/shapes.h: E = A I, K = L J. Choices come by their
+// place within the group: the best expert of each chosen group, best group first, then the second
+// of each.
 
 #include <cstdint>
 
 #include <ATen/core/Tensor.h>
 
 #include "core/config/run_config.pb.h"
-#include "models/moe/router/router.h"
+#include "models/pass/routing.h"
 
 namespace switchyard::models {
 
-// The groups that each token chose, or those of its made choices, [T, G] int64, best first.
+// The groups that each token chose, or those of its made choices, [T, L] int64, best first.
 at::Tensor choose_groups(const RouterInput& input, const config::Moe& moe,
                          const RouterDraws& draws);
 
-// The logits of the experts of each token's groups, [T, G I], differentiable: x [T, D] times the
-// rows of weight [E, D] that belong to group [T, G].
+// The logits of the experts of each token's groups, [T, L I], differentiable: x [T, D] times the
+// rows of weight [E, D] that belong to group [T, L].
 at::Tensor logits_within_groups(const at::Tensor& x_TD, const at::Tensor& weight_ED,
-                                const at::Tensor& group_TG, int64_t num_groups);
+                                const at::Tensor& group_TL, int64_t num_groups);
 
-// The router's stages from the logits on, as route_logits.
+// What route_logits() is for one level: the router's stages from the logits on.
 Routing route_two_levels(const RouterInput& input, const config::Moe& moe,
                          const RouterDraws& draws);
 

@@ -1,4 +1,4 @@
-#include "models/moe/expert_linear.h"
+#include "models/layers/expert_linear.h"
 
 #include "core/tensor/ops.h"
 

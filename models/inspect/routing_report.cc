@@ -1,4 +1,4 @@
-#include "models/moe/routing_report.h"
+#include "models/inspect/routing_report.h"
 
 #include <algorithm>
 
@@ -17,15 +17,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-StepContext context_of(const ReportInput& input, uint64_t seed) {
-  StepContext context;
-  context.training = input.training;
-  context.key.seed = seed;
-  context.group_tokens = input.router.group_tokens;
-  context.count.in_step = context.count.in_micro_batch = input.router.logits_TE.size(0);
-  return context;
-}
-
 // Fills in the draws that were not given.
 void complete_draws(const config::Moe& moe, const StepContext& context, ReportInput& input) {
   const at::Tensor& logits = input.router.logits_TE;
@@ -35,7 +26,7 @@ void complete_draws(const config::Moe& moe, const StepContext& context, ReportIn
     const at::Tensor all_TA = at::arange(groups, at::kLong).expand({tokens, groups}).contiguous();
     noise.normal_TE = draw_within_groups(moe, all_TA, context, 0, logits.scalar_type());
   }
-  AssignDraws lots = draw_for_assignment(moe, tokens, context, 0);
+  const AssignDraws lots = draw_for_assignment(moe, tokens, context, 0);
   if (!context.training) {
     input.noise = {};
     input.lots = {};
@@ -44,18 +35,20 @@ void complete_draws(const config::Moe& moe, const StepContext& context, ReportIn
   if (!input.noise.normal_TE.defined()) input.noise.normal_TE = noise.normal_TE;
   if (!input.noise.group_normal_TA.defined()) input.noise.group_normal_TA = noise.group_normal_TA;
   if (!input.noise.gumbel_TE.defined()) input.noise.gumbel_TE = noise.gumbel_TE;
-  if (input.lots.uniform.empty()) input.lots.uniform = std::move(lots.uniform);
-  if (input.lots.lot.empty()) input.lots.lot = std::move(lots.lot);
-  if (input.lots.exempt.empty()) input.lots.exempt = std::move(lots.exempt);
+  if (!input.lots.uniform_TN.defined()) input.lots.uniform_TN = lots.uniform_TN;
+  if (!input.lots.lot_TK.defined()) input.lots.lot_TK = lots.lot_TK;
+  if (!input.lots.exempt_T1.defined()) input.lots.exempt_T1 = lots.exempt_T1;
 }
 
 // Why a slot has no place.
 const char* reason(const config::Moe& moe, const Placement& placement, int64_t slot,
                    int64_t choices) {
-  if (!placement.admitted.empty() && !placement.admitted[slot]) return "rejected";
+  const at::Tensor& admitted_TK = placement.admitted_TK;
+  if (admitted_TK.defined() && !admitted_TK.const_data_ptr<bool>()[slot]) return "rejected";
   if (experts_choose(moe)) return "not chosen";
   if (moe.capacity().policy() == config::DEVICE_BUDGET) return "over budget";
-  const auto token = placement.assignment.position.begin() + slot / choices * choices;
+  const int64_t* token =
+      placement.assignment.position_TK.const_data_ptr<int64_t>() + slot / choices * choices;
   const bool has_place =
       std::any_of(token, token + slot % choices, [](int64_t p) { return p >= 0; });
   return moe.capacity().policy() == config::NEXT_FREE && has_place ? "not needed" : "no room";
@@ -67,13 +60,14 @@ Json tokens_of(const Routing& routing, const config::Moe& moe, const Placement& 
   const int64_t* expert = routing.expert_TK.const_data_ptr<int64_t>();
   const at::Tensor weights = weight_TK.to(at::kDouble).contiguous();
   const double* weight = weights.const_data_ptr<double>();
+  const int64_t* position = placement.assignment.position_TK.const_data_ptr<int64_t>();
   Json list = Json::array();
   for (int64_t t = 0; t < tokens; ++t) {
     Json row = Json::array();
     for (int64_t n = t * choices; n < (t + 1) * choices; ++n) {
       Json choice = {{"expert", expert[n]}, {"weight", weight[n]}};
-      if (placement.assignment.position[n] >= 0) {
-        choice["slot"] = placement.assignment.position[n];
+      if (position[n] >= 0) {
+        choice["slot"] = position[n];
       } else {
         choice["without_slot"] = reason(moe, placement, n, choices);
       }
@@ -91,16 +85,14 @@ Json losses_of(const Routing& routing, const config::Moe& moe, const StepContext
   decision.kept_TK = kept_TK;
   decision.enters_T1 = enters_T1;
   decide_losses(routing, moe, context, *world, /*totals=*/nullptr, decision);
-  RoutingStats values;
-  router_losses(routing, moe, context, decision, 1, values);
-  Json losses = {{"balance", values.balance_loss}, {"z", values.z_loss}};
-  if (decision.balance.device_GE.defined()) losses["device"] = values.device_loss;
-  if (decision.balance.communication_GE.defined()) {
-    losses["communication"] = values.communication_loss;
+  RoutingSums sums;
+  router_losses(routing, moe, context, decision, 1, sums);
+  const RoutingStats values = numbers_of({sums})[0];
+  Json losses;
+  for (const RouterLossKind& kind : router_loss_kinds()) {
+    if (kind.is_always_reported || kind.coefficient(moe) > 0)
+      losses[kind.name] = values.losses[kind.loss];
   }
-  if (decision.importance_E.defined()) losses["importance"] = values.importance_loss;
-  if (decision.load_terms.defined()) losses["load"] = values.load_loss;
-  if (routing.threshold_E.defined()) losses["threshold"] = values.threshold_loss;
   return losses;
 }
 
@@ -129,17 +121,16 @@ std::string as_text(const Json& report) {
 
 std::string routing_report(const config::Moe& moe, ReportInput input, uint64_t seed, bool json) {
   const at::NoGradGuard no_grad;
-  const StepContext context = context_of(input, seed);
+  StepContext& context = input.router.context;
+  context.training = input.training;
+  context.key.seed = seed;
+  context.count.in_step = context.count.in_micro_batch = input.router.logits_TE.size(0);
   complete_draws(moe, context, input);
-  input.router.seed = seed;
-  input.router.training = input.training;
   const Routing routing = route_logits(input.router, moe, input.noise);
   const Placement placement = place_slots(routing, moe, context, input.lots);
-  const RoutingStats stats = stats_of(routing, placement, moe, context);
-  const auto type = routing.weight_TK.scalar_type();
-  const at::Tensor kept_TK = kept_slots(placement, moe, type);
-  const at::Tensor weight_TK = weights_after_drops(
-      routing.weight_TK, token_scale(placement, moe, type), kept_TK, moe.router());
+  const RoutingStats stats = numbers_of({sums_of(routing, placement, moe, context)})[0];
+  const at::Tensor kept_TK = kept_slots(placement, moe, routing.weight_TK.scalar_type());
+  const at::Tensor weight_TK = weights_after_drops(routing.weight_TK, kept_TK, moe.router());
   Json report;
   report["tokens"] = tokens_of(routing, moe, placement, weight_TK);
   report["load"] = stats.load;

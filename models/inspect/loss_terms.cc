@@ -1,10 +1,13 @@
-#include "models/moe/losses/loss_terms.h"
+#include "models/inspect/loss_terms.h"
 
 #include <algorithm>
+#include <iterator>
+#include <utility>
 
 #include <fmt/format.h>
 
 #include "core/config/layers.h"
+#include "models/pass/router_loss.h"
 
 namespace switchyard::models {
 namespace {
@@ -55,9 +58,10 @@ struct Layers {
     const bool sum = model.moe().layer_aggregation() <= config::SUM_OVER_LAYERS;
     return fmt::format("{} over {} router(s)", sum ? "sum" : "mean", count());
   }
-  LossTerm term(const char* name, double coefficient, const std::string& what,
-                std::vector<std::string> detail) const {
-    return {name, fmt::format("{} * {} of {}", coefficient, words(), what), std::move(detail)};
+  double coefficient(RouterLoss loss) const { return kind_of(loss).coefficient(model.moe()); }
+  LossTerm term(RouterLoss loss, const std::string& what, std::vector<std::string> detail) const {
+    return {kind_of(loss).name, fmt::format("{} * {} of {}", coefficient(loss), words(), what),
+            std::move(detail)};
   }
 };
 
@@ -69,7 +73,7 @@ LossTerm two_level_term(const Layers& layers) {
   const int even = each ? router.group_top_k() + moe.top_k() / router.group_top_k() : 2;
   const bool by_importance = router.hierarchy() == config::TWO_LEVEL_BY_IMPORTANCE;
   return layers.term(
-      "balance", moe.balance_loss().coefficient(),
+      RouterLoss::kBalance,
       fmt::format("{} * sum_a f_a P_a + sum_a s_a * {} * sum_i f_ai P_ai", groups, size),
       {fmt::format("f_a = {}, with groups for experts, before drops, without gradient",
                    fraction_words(moe)),
@@ -107,69 +111,91 @@ LossTerm balance_term(const Layers& layers) {
                         balance.coefficient(), formula, layers.count()),
             detail};
   }
-  return layers.term("balance", balance.coefficient(), formula, detail);
+  return layers.term(RouterLoss::kBalance, formula, detail);
 }
 
-LossTerm cv_term(const Layers& layers, const char* name, double coefficient, char symbol,
-                 const char* meaning) {
+LossTerm cv_term(const Layers& layers, RouterLoss loss, char symbol, const char* meaning) {
   return layers.term(
-      name, coefficient, fmt::format("var_i({0}_i) / mean_i({0}_i)^2", symbol),
+      loss, fmt::format("var_i({0}_i) / mean_i({0}_i)^2", symbol),
       {fmt::format("{}_i = {}", symbol, meaning),
        "sums over the tokens of the micro-batch on all ranks; variance over experts; mean over the "
        "step's micro-batches",
        "0 at perfect balance"});
 }
 
-void add_device_terms(const Layers& layers, std::vector<LossTerm>& terms) {
-  const config::Moe& moe = layers.model.moe();
-  const config::BalanceLoss& balance = moe.balance_loss();
-  const std::string group = fmt::format("P_g = sum of P_i over the {} experts of device group g",
-                                        moe.num_experts() / std::max(1, moe.num_devices()));
-  if (balance.device_coefficient() > 0)
-    terms.push_back(layers.term(
-        "device", balance.device_coefficient(), "sum_g f_g P_g",
-        {fmt::format("f_g = mean of {} f_i over device group g, f_i the share of the T*{} "
-                     "assignments that ask for expert i",
-                     moe.num_experts(), moe.top_k()),
-         group, scope_words(moe), "1 per layer at perfect balance, before the coefficient"}));
-  if (balance.communication_coefficient() > 0)
-    terms.push_back(layers.term(
-        "communication", balance.communication_coefficient(), "sum_g f_g P_g",
-        {fmt::format("f_g = {} / {} * share of the tokens that are sent to device group g",
-                     moe.num_devices(), moe.router().group_top_k()),
-         group, scope_words(moe),
-         "1 per layer if every token evenly uses all the device groups it may"}));
+std::string device_words(const config::Moe& moe) {
+  return fmt::format("P_g = sum of P_i over the {} experts of device group g",
+                     moe.num_experts() / std::max(1, moe.num_devices()));
 }
+
+LossTerm device_term(const Layers& layers) {
+  const config::Moe& moe = layers.model.moe();
+  return layers.term(
+      RouterLoss::kDevice, "sum_g f_g P_g",
+      {fmt::format("f_g = mean of {} f_i over device group g, f_i the share of the T*{} "
+                   "assignments that ask for expert i",
+                   moe.num_experts(), moe.top_k()),
+       device_words(moe), scope_words(moe),
+       "1 per layer at perfect balance, before the coefficient"});
+}
+
+LossTerm communication_term(const Layers& layers) {
+  const config::Moe& moe = layers.model.moe();
+  return layers.term(
+      RouterLoss::kCommunication, "sum_g f_g P_g",
+      {fmt::format("f_g = {} / {} * share of the tokens that are sent to device group g",
+                   moe.num_devices(), moe.router().group_top_k()),
+       device_words(moe), scope_words(moe),
+       "1 per layer if every token evenly uses all the device groups it may"});
+}
+
+LossTerm z_term(const Layers& layers) {
+  return layers.term(RouterLoss::kZ,
+                     "the mean over all tokens of the step of logsumexp(router logits)^2", {});
+}
+
+LossTerm importance_term(const Layers& layers) {
+  return cv_term(layers, RouterLoss::kImportance, 'I',
+                 "sum of the weights of the tokens that chose expert i");
+}
+
+LossTerm load_term(const Layers& layers) {
+  return cv_term(
+      layers, RouterLoss::kLoad, 'L',
+      layers.model.moe().router().hierarchy() > config::ONE_LEVEL
+          ? "expected tokens of the group of expert i * expected share of them that i takes, "
+            "each when the noise on one logit is drawn again"
+          : "sum of the probability that a token chooses expert i when the noise on i is drawn "
+            "again");
+}
+
+LossTerm threshold_term(const Layers& layers) {
+  return layers.term(
+      RouterLoss::kThreshold,
+      "the mean over all tokens of the step of sum_i (above_i - took_i) (p_i - threshold_i)",
+      {"above_i = 1 where p_i > threshold_i, took_i = 1 where expert i took the token, else 0",
+       "gradient to the thresholds alone; 0 when they make the same choices"});
+}
+
+// In the order in which they are shown.
+constexpr std::pair<RouterLoss, LossTerm (*)(const Layers&)> kTerms[] = {
+    {RouterLoss::kBalance, balance_term},
+    {RouterLoss::kDevice, device_term},
+    {RouterLoss::kCommunication, communication_term},
+    {RouterLoss::kZ, z_term},
+    {RouterLoss::kImportance, importance_term},
+    {RouterLoss::kLoad, load_term},
+    {RouterLoss::kThreshold, threshold_term}};
+static_assert(std::size(kTerms) == kNumRouterLosses);
 
 }  // namespace
 
 void add_router_losses(const config::RunConfig& config, std::vector<LossTerm>& terms) {
   if (!config.model().has_moe()) return;
   const Layers layers{config.model()};
-  const config::Moe& moe = config.model().moe();
-  if (moe.balance_loss().coefficient() > 0) terms.push_back(balance_term(layers));
-  add_device_terms(layers, terms);
-  if (moe.z_loss_coefficient() > 0)
-    terms.push_back(
-        layers.term("z", moe.z_loss_coefficient(),
-                    "the mean over all tokens of the step of logsumexp(router logits)^2", {}));
-  if (moe.importance_loss_coefficient() > 0)
-    terms.push_back(cv_term(layers, "importance", moe.importance_loss_coefficient(), 'I',
-                            "sum of the weights of the tokens that chose expert i"));
-  if (moe.load_loss_coefficient() > 0)
-    terms.push_back(cv_term(
-        layers, "load", moe.load_loss_coefficient(), 'L',
-        moe.router().hierarchy() > config::ONE_LEVEL
-            ? "expected tokens of the group of expert i * expected share of them that i takes, "
-              "each when the noise on one logit is drawn again"
-            : "sum of the probability that a token chooses expert i when the noise on i is drawn "
-              "again"));
-  if (moe.router().selection() == config::STRICTLY_BALANCED)
-    terms.push_back(layers.term(
-        "threshold", 1,
-        "the mean over all tokens of the step of sum_i (above_i - took_i) (p_i - threshold_i)",
-        {"above_i = 1 where p_i > threshold_i, took_i = 1 where expert i took the token, else 0",
-         "gradient to the thresholds alone; 0 when they make the same choices"}));
+  for (const auto& [loss, term] : kTerms) {
+    if (layers.coefficient(loss) > 0) terms.push_back(term(layers));
+  }
 }
 
 }  // namespace switchyard::models

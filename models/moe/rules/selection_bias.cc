@@ -1,10 +1,9 @@
-#include "models/moe/router/selection_bias.h"
+#include "models/moe/rules/selection_bias.h"
 
 #include <numeric>
 
 #include "core/base/errors.h"
 #include "core/tensor/aten.h"
-#include "models/moe/stats.h"
 
 namespace switchyard::models {
 namespace {

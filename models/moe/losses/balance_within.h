@@ -10,7 +10,6 @@
 #include <ATen/core/Tensor.h>
 
 #include "core/config/run_config.pb.h"
-#include "models/moe/router/router.h"
 #include "models/pass/context.h"
 #include "models/pass/routing.h"
 #include "parallel/communicator.h"

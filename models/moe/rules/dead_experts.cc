@@ -1,4 +1,4 @@
-#include "models/moe/dead_experts.h"
+#include "models/moe/rules/dead_experts.h"
 
 #include <algorithm>
 

@@ -1,4 +1,4 @@
-#include "models/moe/rules/switch_projections.h"
+#include "models/switch_projections.h"
 
 #include <cmath>
 

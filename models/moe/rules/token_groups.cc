@@ -1,4 +1,4 @@
-#include "models/moe/placement/token_groups.h"
+#include "models/moe/rules/token_groups.h"
 
 #include <algorithm>
 #include <vector>
@@ -37,10 +37,8 @@ GroupedTokens group_tokens(const at::Tensor& x_TD, const StepContext& context,
   grouped.context.group_tokens =
       of_all_ranks / num_routing_groups(of_all_ranks, moe.capacity().max_group_tokens(), multiple);
   if (padded == tokens) return grouped;
-  std::vector<uint8_t> real = real_tokens(context, tokens);
-  real.resize(tokens, 1);  // empty: all
-  real.resize(padded, 0);
-  grouped.context.is_real_T = at::tensor(real, at::kByte).to(at::kBool);
+  grouped.context.is_real_T = pad_rows(
+      context.is_real_T.defined() ? context.is_real_T : at::ones({tokens}, at::kBool), padded);
   grouped.x_TD = pad_rows(x_TD, padded);
   if (context.token_ids_T.defined()) {
     grouped.context.token_ids_T = pad_rows(context.token_ids_T, padded);
