@@ -66,6 +66,16 @@ void expect_clean(const std::function<Findings(const SourceFile&)>& check, bool 
 
 TEST(Layout, IncludesPointDown) { expect_clean(check_includes, true); }
 
+TEST(Layout, IncludesRunInNoCircle) { expect_none(check_circles(sources())); }
+
+TEST(Layout, ShapesAreOfTheLettersInTheLegend) {
+  const std::set<char> letters = parse_legend(read_text(root() / "core/shapes.h"));
+  for (const SourceFile& file : sources()) {
+    const bool is_product = !file.path.starts_with("tests/") && is_cpp(file.path);
+    if (is_product) expect_none(check_shapes(file, letters));
+  }
+}
+
 TEST(Layout, IncludedFilesOfOursExist) {
   for (const SourceFile& file : sources()) {
     if (!is_cpp(file.path)) continue;

@@ -31,6 +31,46 @@ const std::map<std::string, std::set<std::string>, std::less<>>& allowed_arrows(
   return arrows;
 }
 
+// The floors of folders that are one below the other, the lowest first. Folders of one floor do not
+// know each other. A folder that is not named has the floor of the one that it lies in.
+const std::vector<std::vector<std::string_view>>& floors() {
+  static const std::vector<std::vector<std::string_view>> lowest_first = {
+      {"core/base"},
+      {"core/io", "core/tensor"},
+      {"core/data"},
+      {"core/config"},
+      {"models/pass"},
+      {"models/layers"},
+      {"models/moe/rules"},
+      {"models/moe/router"},
+      {"models/moe/placement"},
+      {"models/moe/losses"},
+      {"models/moe"},
+      {"models"},
+      {"models/inspect"},
+      {"models/catalog"},
+      {"trainer/machine"},
+      {"trainer"}};
+  return lowest_first;
+}
+
+struct Floor {
+  int number = -1;  // none: another rule holds
+  std::string_view folder;
+};
+
+Floor floor_of(std::string_view path) {
+  for (size_t end = path.rfind('/'); end != path.npos && end > 0; end = path.rfind('/', end - 1)) {
+    const std::string_view folder = path.substr(0, end);
+    int number = 0;
+    for (const auto& floor : floors()) {
+      if (std::ranges::find(floor, folder) != floor.end()) return {number, folder};
+      ++number;
+    }
+  }
+  return {};
+}
+
 std::string top_folder(std::string_view path) {
   return std::string(path.substr(0, path.find('/')));
 }
@@ -47,10 +87,10 @@ std::string check_own(const SourceFile& file, const std::string& target) {
     return "is not a path from the repository's root";
   }
   if (!arrows->second.contains(to)) return fmt::format("{} must not include {}", from, to);
-  if (file.path.starts_with("core/base/") && !target.starts_with("core/base/")) {
-    return "core/base includes no other folder";
-  }
-  return {};
+  if (from != to) return {};
+  const Floor here = floor_of(file.path), there = floor_of(target);
+  if (here.folder == there.folder || here.number < 0 || here.number > there.number) return {};
+  return fmt::format("{} must not include {}, which is not below it", here.folder, there.folder);
 }
 
 std::string check_library(const SourceFile& file, const std::string& target) {
@@ -105,6 +145,72 @@ Findings check_includes(const SourceFile& file) {
     if (problem.empty()) continue;
     findings.push_back(
         fmt::format("{}:{}: {}: {}", file.path, include.line, include.path, problem));
+  }
+  return findings;
+}
+
+Findings check_circles(const std::vector<SourceFile>& files) {
+  std::map<std::string, std::set<std::string>> includes;
+  const auto unit_of = [](const std::string& path) { return path.substr(0, path.rfind('.')); };
+  for (const SourceFile& file : files) {
+    if (!starts_with_any(file.path, {"models/", "trainer/"})) continue;
+    const std::string unit = unit_of(file.path);
+    for (const Include& include : includes_of(file.text)) {
+      if (unit_of(include.path) != unit) includes[unit].insert(unit_of(include.path));
+    }
+  }
+  // A unit that includes none of the others, or that none of them includes, is in no circle. Taking
+  // such units away until there are none leaves the circles, and what lies between two of them.
+  const auto leads_on = [&](const auto& unit) {
+    return std::ranges::any_of(unit.second, [&](const auto& to) { return includes.contains(to); });
+  };
+  const auto is_led_to = [&](const auto& unit) {
+    return std::ranges::any_of(
+        includes, [&](const auto& other) { return other.second.contains(unit.first); });
+  };
+  const auto is_outside = [&](const auto& unit) { return !leads_on(unit) || !is_led_to(unit); };
+  for (auto outside = std::ranges::find_if(includes, is_outside); outside != includes.end();
+       outside = std::ranges::find_if(includes, is_outside)) {
+    includes.erase(outside);
+  }
+  Findings findings;
+  for (const auto& [unit, targets] : includes) {
+    for (const std::string& target : targets) {
+      if (!includes.contains(target)) continue;
+      findings.push_back(fmt::format(
+          "{}.h:1: it or its source includes {}.h, which leads back to it", unit, target));
+    }
+  }
+  return findings;
+}
+
+std::set<char> parse_legend(std::string_view text) {
+  static const std::regex entry("(?:^//|  ) {2,3}([A-Za-z])  (?=\\S)");
+  std::set<char> letters;
+  for_each_line(text, [&](int number, const std::string& line) {
+    for (std::sregex_iterator match(line.begin(), line.end(), entry), end; match != end; ++match) {
+      const char letter = (*match)[1].str()[0];
+      if (letters.insert(letter).second) continue;
+      throw std::runtime_error(
+          fmt::format("legend, line {}: '{}' means two things", number, letter));
+    }
+  });
+  return letters;
+}
+
+Findings check_shapes(const SourceFile& file, const std::set<char>& letters) {
+  static const std::regex suffixed("\\b[a-z][a-z0-9_]*_([A-Z][A-Za-z0-9]*|[0-9][A-Z0-9]+)\\b");
+  const std::string code = code_only(file.text);
+  Findings findings;
+  std::set<std::string> told;
+  for (std::sregex_iterator match(code.begin(), code.end(), suffixed), end; match != end; ++match) {
+    if (match->position() > 0 && code[match->position() - 1] == ':') continue;  // std::x_Y
+    const std::string name = match->str(), suffix = (*match)[1].str();
+    for (const char letter : suffix) {
+      if (letter <= '9' || letters.contains(letter) || !told.insert(name).second) continue;
+      findings.push_back(fmt::format("{}:{}: '{}' of {} is not in the legend of core/shapes.h",
+                                     file.path, line_of(code, match->position()), letter, name));
+    }
   }
   return findings;
 }

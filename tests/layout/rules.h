@@ -2,6 +2,7 @@
 // The rules that hold for every source file. Each check returns its findings, one sentence each,
 // starting with "path:line:"; none means that the file keeps the rule.
 
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,10 +16,19 @@ struct SourceFile {
 
 using Findings = std::vector<std::string>;
 
-// core <- parallel <- {models, optim} <- trainer <- scripts; tests may include all. core/base
-// stands alone, MPI and NCCL stay in parallel, LibTorch out of the torch-free folders, and headers
-// take only LibTorch's smallest one.
+// core <- parallel <- {models, optim} <- trainer <- scripts; tests may include all. Within core,
+// models and trainer the sub-folders have floors, and includes point down too. MPI and NCCL stay in
+// parallel, LibTorch out of the torch-free folders, and headers take only LibTorch's smallest one.
 Findings check_includes(const SourceFile& file);
+
+// The units (a header and its source) of models and trainer include each other in no circle.
+Findings check_circles(const std::vector<SourceFile>& files);
+
+// The letters of the legend in core/shapes.h: "//   B  sequences ...", one or two in a line.
+// Throws std::runtime_error if one stands there twice.
+std::set<char> parse_legend(std::string_view text);
+// A suffix that lists dimensions, as in x_TD, has letters of the legend and digits alone.
+Findings check_shapes(const SourceFile& file, const std::set<char>& letters);
 
 struct Waiver {
   std::string where;  // "path" for the file's length, "path:function" for a function's

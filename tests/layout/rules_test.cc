@@ -49,6 +49,46 @@ TEST(CheckIncludes, KeepsLibTorchSmallInHeadersAndOutOfTheFreeFolders) {
   EXPECT_THAT(includes("core/config/a.cc", "#include <ATen/core/Tensor.h>"), SizeIs(1));
 }
 
+TEST(CheckIncludes, KeepsTheFloorsOfSubFolders) {
+  EXPECT_THAT(includes("models/moe/losses/a.cc", "#include \"models/moe/router/b.h\""), IsEmpty());
+  EXPECT_THAT(includes("models/moe/moe_layer.h", "#include \"models/moe/losses/b.h\""), IsEmpty());
+  EXPECT_THAT(includes("models/layers/a.h", "#include \"models/layers/b.h\""), IsEmpty());
+  EXPECT_THAT(includes("models/layers/a.h", "#include \"models/moe/b.h\""),
+              ElementsAre(HasSubstr("models/layers must not include models/moe, which is not")));
+  EXPECT_THAT(includes("models/moe/router/a.cc", "#include \"models/moe/losses/b.h\""), SizeIs(1));
+  EXPECT_THAT(includes("models/moe/rules/a.cc", "#include \"models/moe/moe_layer.h\""), SizeIs(1));
+  EXPECT_THAT(includes("models/decoder.cc", "#include \"models/inspect/cost.h\""), SizeIs(1));
+  EXPECT_THAT(includes("core/io/a.cc", "#include \"core/tensor/b.h\""), SizeIs(1));
+  EXPECT_THAT(includes("core/tensor/a.cc", "#include \"core/config/b.h\""), SizeIs(1));
+  EXPECT_THAT(includes("parallel/mpi/a.h", "#include \"parallel/b.h\""), IsEmpty());
+}
+
+TEST(CheckCircles, FindsUnitsThatIncludeEachOther) {
+  const SourceFile above{"models/c.cc", "#include \"models/b.h\"\n"},
+      header{"models/b.h", "#include \"core/io/file.h\"\n"},
+      source{"models/b.cc", "#include \"models/b.h\"\n#include \"models/a.h\"\n"},
+      below{"models/a.h", "#pragma once\n"}, back{"models/a.h", "#include \"models/b.h\"\n"};
+  EXPECT_THAT(check_circles({above, header, source, below}), IsEmpty());
+  EXPECT_THAT(check_circles({above, header, source, back}),
+              ElementsAre(HasSubstr("models/a.h:1: it or its source includes models/b.h"),
+                          HasSubstr("models/b.h:1: it or its source includes models/a.h")));
+}
+
+TEST(CheckShapes, KnowsTheLettersOfTheLegend) {
+  const auto letters =
+      parse_legend("//   B  sequences    E  experts (all)\n//   e  experts here\n");
+  EXPECT_THAT(letters, ElementsAre('B', 'E', 'e'));
+  EXPECT_THROW(parse_legend("//   B  sequences\n//   B  both\n"), std::runtime_error);
+  const auto shapes = [&](const std::string& text) {
+    return check_shapes({"models/a.cc", text}, letters);
+  };
+  EXPECT_THAT(shapes("x_BE = y_B1 + counts_Be + mask_1B + limits::quiet_NaN(); // z_Q\nconst char* "
+                     "a = \"x_Q\";"),
+              IsEmpty());
+  EXPECT_THAT(shapes("int x;\nf(x_BQ, x_BQ);"),
+              ElementsAre("models/a.cc:2: 'Q' of x_BQ is not in the legend of core/shapes.h"));
+}
+
 std::string function_of(int lines) {
   std::string text = "void forward() {\n";
   for (int i = 0; i < lines - 2; ++i) text += "  f();\n";
