@@ -43,7 +43,6 @@ class RouterLosses {
   double operator[](RouterLoss loss) const { return values_[static_cast<size_t>(loss)]; }
   auto begin() { return values_.begin(); }
   auto end() { return values_.end(); }
-  auto begin() const { return values_.begin(); }
 
  private:
   std::array<double, kNumRouterLosses> values_ = {};

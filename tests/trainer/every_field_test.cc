@@ -241,7 +241,8 @@ class Run {
       values.insert(values.end(), s.load.begin(), s.load.end());
       for (const int64_t count : {s.tokens, s.slots, s.rejected, s.dropped})
         values.push_back(static_cast<double>(count));
-      values.insert(values.end(), s.losses.begin(), s.losses.end());
+      for (const models::RouterLossKind& kind : models::router_loss_kinds())
+        values.push_back(s.losses[kind.loss]);
       values.push_back(s.router_entropy);
     }
   }
