@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "core/config/run_config.pb.h"
-#include "models/pass/routing.h"
+#include "models/pass/stats.h"
 #include "trainer/model_instance.h"
 
 namespace switchyard::trainer {

@@ -10,6 +10,8 @@
 #include "core/tensor/profiled_part.h"
 #include "models/moe/rules/selection_bias.h"
 #include "models/pass/coefficients.h"
+#include "models/pass/routing.h"
+#include "models/pass/stats.h"
 #include "optim/schedule.h"
 #include "parallel/gradients.h"
 

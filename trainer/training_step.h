@@ -7,7 +7,7 @@
 
 #include "core/config/run_config.pb.h"
 #include "core/data/batch.h"
-#include "models/pass/routing.h"
+#include "models/pass/stats.h"
 #include "optim/optimizer.h"
 #include "parallel/named_sums.h"
 #include "trainer/model_instance.h"

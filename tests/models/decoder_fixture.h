@@ -8,6 +8,7 @@
 #include "core/config/reader.h"
 #include "core/tensor/aten.h"
 #include "models/decoder.h"
+#include "models/pass/stats.h"
 #include "parallel/single.h"
 #include "tests/testing/tiny_model.h"
 

@@ -5,6 +5,7 @@
 
 #include "core/base/errors.h"
 #include "core/config/layers.h"
+#include "models/pass/stats.h"
 #include "tests/models/decoder_fixture.h"
 #include "tests/testing/finite_differences.h"
 #include "tests/testing/near.h"

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "core/tensor/aten.h"
+#include "models/pass/stats.h"
 #include "parallel/single.h"
 #include "tests/testing/finite_differences.h"
 #include "tests/testing/near.h"

@@ -10,6 +10,7 @@
 #include "models/moe/router/router.h"
 #include "models/moe/router/selection.h"
 #include "models/moe/rules/sinkhorn.h"
+#include "models/pass/stats.h"
 #include "parallel/single.h"
 #include "tests/testing/near.h"
 

@@ -8,6 +8,7 @@
 
 #include <gtest/gtest.h>
 
+#include "models/pass/stats.h"
 #include "tests/models/decoder_fixture.h"
 #include "tests/testing/near.h"
 

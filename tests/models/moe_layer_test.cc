@@ -8,6 +8,7 @@
 #include "core/base/errors.h"
 #include "core/config/mesh_shape.h"
 #include "models/moe/placement/capacity.h"
+#include "models/pass/stats.h"
 #include "parallel/single.h"
 #include "parallel/thread.h"
 #include "tests/testing/finite_differences.h"

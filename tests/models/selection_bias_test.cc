@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "core/tensor/aten.h"
+#include "models/pass/stats.h"
 #include "parallel/single.h"
 #include "parallel/thread.h"
 #include "tests/testing/near.h"

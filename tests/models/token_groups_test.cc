@@ -7,6 +7,7 @@
 #include "core/config/mesh_shape.h"
 #include "core/tensor/aten.h"
 #include "models/moe/moe_layer.h"
+#include "models/pass/stats.h"
 #include "parallel/single.h"
 #include "parallel/thread.h"
 #include "tests/testing/near.h"

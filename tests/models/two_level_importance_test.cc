@@ -13,6 +13,7 @@
 #include "models/moe/placement/placement.h"
 #include "models/moe/router/router.h"
 #include "models/moe/rules/two_level.h"
+#include "models/pass/stats.h"
 #include "parallel/single.h"
 #include "tests/testing/finite_differences.h"
 #include "tests/testing/near.h"

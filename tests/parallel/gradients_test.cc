@@ -86,7 +86,7 @@ INSTANTIATE_TEST_SUITE_P(ExpertDegree, Gradients, testing::Values(1, 2, 4));
 
 TEST(Gradients, AreNotReducedBeforeTheyAreComplete) {
   ThreadGroup(1).run([](Communicator& world) {
-    const Mesh mesh(world, {}, 0);
+    const Mesh mesh(world, MeshShape());
     ParameterTable table;
     Parameter& weight = Scope(table).matrix("weight", {3, 7}, {});
     table.allocate(at::kFloat);

@@ -8,7 +8,7 @@
 
 #include "core/config/run_config.pb.h"
 #include "core/tensor/aten.h"
-#include "models/pass/routing.h"
+#include "models/pass/stats.h"
 #include "parallel/communicator.h"
 
 namespace switchyard::testing {

@@ -194,7 +194,7 @@ TEST(Checkpoint, ConvertsWeightsToAnotherElementTypeButRefusesMoments) {
 // expert is one run of memory, in the file or in the model.
 struct DealtModel {
   DealtModel(parallel::Communicator& world, int expert)
-      : mesh(world, {.data = {}, .expert = expert}, kNumExperts) {
+      : mesh(world, MeshShape({.data = world.size(), .expert = expert})) {
     Parameter stack;
     stack.name = "stack";
     stack.shape = {kNumExperts, 6, 3};

@@ -9,6 +9,7 @@
 #include "core/config/reader.h"
 #include "core/data/synthetic_source.h"
 #include "core/tensor/aten.h"
+#include "models/pass/stats.h"
 #include "parallel/single.h"
 #include "parallel/thread.h"
 

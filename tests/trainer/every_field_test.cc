@@ -18,6 +18,7 @@
 #include "core/config/fields.h"
 #include "core/config/reader.h"
 #include "core/data/tokenize.h"
+#include "models/pass/stats.h"
 #include "parallel/single.h"
 #include "tests/core/io/temp_folder.h"
 #include "trainer/evaluate.h"

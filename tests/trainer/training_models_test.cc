@@ -7,6 +7,7 @@
 
 #include "core/config/presets.h"
 #include "models/catalog/catalog.h"
+#include "models/pass/stats.h"
 #include "tests/testing/near.h"
 #include "tests/testing/tiny_model.h"
 #include "tests/testing/train_tiny.h"
