@@ -1,10 +1,7 @@
 #include "models/decoder_layer.h"
 
-#include <memory>
-
 #include "core/config/layers.h"
 #include "core/tensor/aten.h"
-#include "core/tensor/recompute.h"
 
 namespace switchyard::models {
 namespace {
@@ -54,24 +51,22 @@ DecoderLayer::DecoderLayer(const Scope& scope, const config::Model& model,
   extra_.emplace((scope / "extra_ffn").as(Role::kFfn), model, model.ffn(), model.d_ff());
 }
 
-at::Tensor DecoderLayer::forward(const at::Tensor& x_TD, const AttentionInput& input,
-                                 const StepContext& context, RoutingDecision& decision,
-                                 KvCache* cache) const {
-  at::Tensor h_TD = forward_attention(x_TD, input, context, decision, cache);
-  if (stacking_ == config::DENSE_BEFORE) h_TD = forward_extra(h_TD, context);
-  h_TD = forward_ffn(h_TD, context, decision);
-  return stacking_ == config::DENSE_AFTER ? forward_extra(h_TD, context) : h_TD;
+at::Tensor DecoderLayer::forward(const at::Tensor& x_TD, const Pass& pass,
+                                 RoutingDecision& decision, LayerState* state) const {
+  at::Tensor h_TD = forward_attention(x_TD, pass, decision, state ? &state->self : nullptr);
+  if (stacking_ == config::DENSE_BEFORE) h_TD = forward_extra(h_TD, pass.context);
+  h_TD = forward_ffn(h_TD, pass.context, decision);
+  return stacking_ == config::DENSE_AFTER ? forward_extra(h_TD, pass.context) : h_TD;
 }
 
-at::Tensor DecoderLayer::forward_attention(const at::Tensor& x_TD, const AttentionInput& input,
-                                           const StepContext& context, RoutingDecision& decision,
-                                           KvCache* cache) const {
-  const InnerDropout dropout = inner_dropout(attention_dropout_, context, number_);
+at::Tensor DecoderLayer::forward_attention(const at::Tensor& x_TD, const Pass& pass,
+                                           RoutingDecision& decision, KvCache* cache) const {
+  const InnerDropout dropout = inner_dropout(attention_dropout_, pass.context, number_);
   return residual(x_TD, attention_norms_, [&](const at::Tensor& normed_TD) {
-    if (latent_) return latent_->forward(normed_TD, input, cache, dropout);
-    if (!projections_) return attention_->forward(normed_TD, input, cache, dropout);
-    const at::Tensor qkv_TD = projections_->forward(normed_TD, context, decision);
-    return attention_->forward_projected(qkv_TD, input, cache, dropout);
+    if (latent_) return latent_->forward(normed_TD, pass.attention, cache, dropout);
+    if (!projections_) return attention_->forward(normed_TD, pass.attention, cache, dropout);
+    const at::Tensor qkv_TD = projections_->forward(normed_TD, pass.context, decision);
+    return attention_->forward_projected(qkv_TD, pass.attention, cache, dropout);
   });
 }
 
@@ -87,17 +82,6 @@ at::Tensor DecoderLayer::forward_extra(const at::Tensor& x_TD, const StepContext
   return residual(x_TD, *extra_norms_, [&](const at::Tensor& normed_TD) {
     return extra_->forward(normed_TD, inner_dropout(ffn_dropout_, context, number_));
   });
-}
-
-at::Tensor run_layer(const DecoderLayer& layer, const at::Tensor& x_TD, const AttentionInput& input,
-                     const StepContext& context, bool recompute) {
-  const auto decision = std::make_shared<RoutingDecision>();
-  if (!recompute) return layer.forward(x_TD, input, context, *decision, nullptr);
-  return switchyard::recompute(
-      [&layer, input, context, decision](const at::Tensor& x) {
-        return layer.forward(x, input, context, *decision, nullptr);
-      },
-      x_TD);
 }
 
 }  // namespace switchyard::models

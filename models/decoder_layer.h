@@ -9,6 +9,7 @@
 
 #include "core/config/run_config.pb.h"
 #include "core/tensor/parameter.h"
+#include "models/layer.h"
 #include "models/layers/attention.h"
 #include "models/layers/ffn.h"
 #include "models/layers/latent_attention.h"
@@ -35,23 +36,20 @@ struct LayerPlace {
   Parameter* relative_bias;  // shared by all layers; null: none is
 };
 
-class DecoderLayer {
+class DecoderLayer : public Layer {
  public:
   DecoderLayer(const Scope& scope, const config::Model& model, const parallel::Mesh& mesh,
                const LayerPlace& place);
 
-  // x [B*S, D] -> [B*S, D]; see MoeLayer::forward for `decision`.
-  at::Tensor forward(const at::Tensor& x_TD, const AttentionInput& input,
-                     const StepContext& context, RoutingDecision& decision, KvCache* cache) const;
+  at::Tensor forward(const at::Tensor& x_TD, const Pass& pass, RoutingDecision& decision,
+                     LayerState* state) const override;
 
  private:
+  at::Tensor forward_attention(const at::Tensor& x_TD, const Pass& pass, RoutingDecision& decision,
+                               KvCache* cache) const;
   at::Tensor forward_ffn(const at::Tensor& x_TD, const StepContext& context,
                          RoutingDecision& decision) const;
   at::Tensor forward_extra(const at::Tensor& x_TD, const StepContext& context) const;
-
-  at::Tensor forward_attention(const at::Tensor& x_TD, const AttentionInput& input,
-                               const StepContext& context, RoutingDecision& decision,
-                               KvCache* cache) const;
 
   uint32_t number_;
   double attention_dropout_, ffn_dropout_;
@@ -67,10 +65,5 @@ class DecoderLayer {
   std::optional<SubLayerNorms> extra_norms_;
   std::optional<DenseFfn> extra_;
 };
-
-// The layer in training or evaluation, without a cache; recompute: again in backward. The decision
-// lives until then.
-at::Tensor run_layer(const DecoderLayer& layer, const at::Tensor& x_TD, const AttentionInput& input,
-                     const StepContext& context, bool recompute);
 
 }  // namespace switchyard::models

@@ -3,7 +3,6 @@
 #include <cmath>
 
 #include "core/config/layers.h"
-#include "core/tensor/aten.h"
 
 namespace switchyard::models {
 namespace {
@@ -45,11 +44,10 @@ void choose_initializers(const config::Model& model, ParameterTable& table) {
   }
 }
 
-at::Tensor for_output(const at::Tensor& hidden, const config::Model& model) {
+double output_divisor(const config::Model& model) {
   const bool unit_embeddings = model.initializer() == config::TRUNCATED_NORMAL;
-  return model.tie_embeddings() && unit_embeddings
-             ? hidden / std::sqrt(static_cast<double>(model.d_model()))
-             : hidden;
+  return model.tie_embeddings() && unit_embeddings ? std::sqrt(static_cast<double>(model.d_model()))
+                                                   : 1;
 }
 
 }  // namespace switchyard::models

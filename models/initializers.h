@@ -2,8 +2,6 @@
 // How the matrices of a model start, where the config asks for another rule than a fixed standard
 // deviation.
 
-#include <ATen/core/Tensor.h>
-
 #include "core/config/run_config.pb.h"
 #include "core/tensor/parameter.h"
 
@@ -20,11 +18,10 @@ namespace switchyard::models {
 // Mesh-TensorFlow has them, uniform with variance 2 / (buckets + heads).
 void choose_initializers(const config::Model& model, ParameterTable& table);
 
-// What an embedding that is also the output matrix is multiplied with, from the last hidden rows
-// [..., D]: divided by sqrt(D) where embeddings start as N(0, 1), as in T5, since their products
-// with rows of unit size would be logits of standard deviation sqrt(D); else the rows as they are.
-// The token that was read keeps a logit of up to sqrt(D), since its own embedding is in the row.
-// Every model with tied embeddings passes its rows through here, in training and in generation.
-at::Tensor for_output(const at::Tensor& hidden, const config::Model& model);
+// What the last hidden rows are divided by before they are multiplied with the matrix of the
+// logits: sqrt(D) where that matrix is also an embedding that starts as N(0, 1), as in T5, since
+// its products with rows of unit size would be logits of standard deviation sqrt(D); else 1. The
+// token that was read keeps a logit of up to sqrt(D), since its own embedding is in the row.
+double output_divisor(const config::Model& model);
 
 }  // namespace switchyard::models

@@ -22,17 +22,6 @@ at::Tensor experts_linear(const at::Tensor& x, Parameter& weight, Parameter& bia
 
 }  // namespace
 
-at::Tensor expert_error(const at::Tensor& gate_logits_TE, const at::Tensor& output_TEC,
-                        const at::Tensor& target_TC, config::ExpertError error) {
-  if (error == config::COOPERATIVE) {
-    const at::Tensor blended = (gate_logits_TE.softmax(-1).unsqueeze(-1) * output_TEC).sum(1);
-    return (target_TC - blended).square().sum(-1);
-  }
-  const at::Tensor distance_TE = (target_TC.unsqueeze(1) - output_TEC).square().sum(-1);
-  if (error == config::COMPETITIVE) return (gate_logits_TE.softmax(-1) * distance_TE).sum(-1);
-  return -(gate_logits_TE.log_softmax(-1) - distance_TE / 2).logsumexp(-1);
-}
-
 LocalExperts::LocalExperts(const Scope& root, const config::Model& model)
     : options_(model.local_experts()),
       num_classes_(model.vocab_size()),
@@ -69,28 +58,6 @@ LocalExperts::Prediction LocalExperts::predict(const at::Tensor& features_TD) co
   if (!gate_weight_) return {at::zeros({features_TD.size(0), 1}, type), output_TEC};
   return {at::matmul(features_TD, use(*gate_weight_, type).t()) + use(*gate_bias_, type),
           output_TEC};
-}
-
-at::Tensor LocalExperts::loss(const TokenBatch& batch, const StepContext& context, double scale,
-                              const at::Tensor& nll) const {
-  const at::Tensor labels_T = batch.targets_BS.flatten();
-  const at::Tensor features_TD = batch.features_BD.to(output_weight_.value.scalar_type());
-  const at::Tensor real_T = labels_T.ge(0).to(features_TD.scalar_type());
-  const at::Tensor target_TC =
-      at::one_hot(labels_T.clamp_min(0), num_classes_).to(features_TD.scalar_type());
-  const Prediction prediction = predict(features_TD);
-  const at::Tensor error_T = real_T * expert_error(prediction.gate_logits_TE, prediction.output_TEC,
-                                                   target_TC, options_.error());
-  if (nll.defined()) nll.copy_(error_T.detach());
-  if (context.sums) {
-    const at::Tensor blended = prediction.blended_TC().detach();
-    const at::Tensor correct_T = blended.argmax(-1).eq(labels_T);
-    const auto cases = labels_T.ge(0).sum().item<double>();
-    const at::Tensor squared_error_T = (target_TC - blended).square().mean(-1);
-    (*context.sums)["error"] += {(real_T * squared_error_T).sum().item<double>(), cases};
-    (*context.sums)["accuracy"] += {correct_T.sum().item<double>(), cases};
-  }
-  return error_T.sum() * scale;
 }
 
 }  // namespace switchyard::models

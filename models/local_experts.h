@@ -12,37 +12,27 @@
 
 #include "core/config/run_config.pb.h"
 #include "core/tensor/parameter.h"
-#include "models/batch.h"
-#include "models/pass/context.h"
 
 namespace switchyard::models {
-
-// The error of each case, [T], for target d:
-//   COOPERATIVE  |d - sum_i p_i o_i|^2          experts fix each other's rest, and stay coupled
-//   COMPETITIVE  sum_i p_i |d - o_i|^2          equation 1.2
-//   MIXTURE      -log sum_i p_i exp(-|d - o_i|^2 / 2)  equation 1.3: the likelihood of a mixture
-// gate_logits [T, E]; outputs [T, E, C]; target [T, C].
-at::Tensor expert_error(const at::Tensor& gate_logits_TE, const at::Tensor& output_TEC,
-                        const at::Tensor& target_TC, config::ExpertError error);
 
 class LocalExperts {
  public:
   // model.d_model counts a case's features, model.vocab_size its classes.
   LocalExperts(const Scope& root, const config::Model& model);
 
-  // This rank's share of the step's error: `scale` * sum over cases with a target, which is the
-  // one-hot class. nll (may be undefined; [T]) receives each case's error. Reports what the blended
-  // prediction does: "error", the mean over outputs of the squared error, and "accuracy".
-  at::Tensor loss(const TokenBatch& batch, const StepContext& context, double scale,
-                  const at::Tensor& nll) const;
-
- private:
+  // gate_logits [T, E]; output [T, E, C].
   struct Prediction {
     at::Tensor gate_logits_TE, output_TEC;
     at::Tensor blended_TC() const;
   };
+  // Of the features [T, D] of cases, in the compute type.
   Prediction predict(const at::Tensor& features_TD) const;
 
+  const config::LocalExperts& options() const { return options_; }
+  int64_t num_classes() const { return num_classes_; }
+  at::ScalarType compute_type() const { return output_weight_.value.scalar_type(); }
+
+ private:
   config::LocalExperts options_;
   int64_t num_classes_;
   Parameter *hidden_weight_ = nullptr, *hidden_bias_ = nullptr;  // null: linear experts

@@ -1,42 +1,32 @@
 #include "models/model.h"
 
-#include <limits>
-
 #include "core/base/errors.h"
+#include "core/tensor/aten.h"
+#include "models/case_errors.h"
+#include "models/decoder.h"
+#include "models/encoder_decoder.h"
 #include "models/initializers.h"
+#include "models/lstm_lm.h"
+#include "models/next_token.h"
+#include "models/sampled_softmax.h"
 
 namespace switchyard::models {
 namespace {
 
-std::variant<Decoder, EncoderDecoder, LstmLm, LocalExperts> make(const Scope& root,
-                                                                 const config::Model& model,
-                                                                 const parallel::Mesh& mesh) {
+// Null: the architecture is not of text.
+std::unique_ptr<TextModel> make_text_model(const Scope& root, const config::Model& model,
+                                           const parallel::Mesh& mesh) {
   switch (model.architecture()) {
-    case config::ENCODER_DECODER:
-      return EncoderDecoder(root, model, mesh);
-    case config::LSTM_LM:
-      return LstmLm(root, model, mesh);
     case config::LOCAL_EXPERTS:
-      return LocalExperts(root, model);
+      return nullptr;
+    case config::ENCODER_DECODER:
+      return std::make_unique<EncoderDecoder>(root, model, mesh);
+    case config::LSTM_LM:
+      return std::make_unique<LstmLm>(root, model, mesh);
     default:
-      return Decoder(root, model, mesh);
+      return std::make_unique<Decoder>(root, model, mesh);
   }
 }
-
-// The state as this architecture's kind.
-template <typename T>
-T& as(Model::State& state) {
-  if (std::holds_alternative<std::monostate>(state)) state = T{};
-  return std::get<T>(state);
-}
-
-// One overload per architecture, for std::visit.
-template <typename... F>
-struct Overloads : F... {
-  using F::operator()...;
-};
-template <typename... F>
-Overloads(F...) -> Overloads<F...>;
 
 }  // namespace
 
@@ -52,46 +42,34 @@ at::ScalarType compute_type(const config::RunConfig& config) {
 }
 
 Model::Model(const Scope& root, const config::Model& model, const parallel::Mesh& mesh)
-    : model_(make(root, model, mesh)) {
+    : text_(make_text_model(root, model, mesh)) {
+  if (!text_) local_experts_.emplace(root, model);
   choose_initializers(model, root.parameters());
 }
 
 at::Tensor Model::loss(const TokenBatch& batch, const StepContext& context, double scale,
-                       const at::Tensor& nll, bool recompute) const {
-  return std::visit(
-      Overloads{
-          [&](const LocalExperts& model) { return model.loss(batch, context, scale, nll); },
-          [&](const auto& model) { return model.loss(batch, context, scale, nll, recompute); }},
-      model_);
+                       bool recompute) const {
+  if (local_experts_) return case_errors(*local_experts_, batch, context).sum() * scale;
+  const Pass pass = text_->begin(batch, context, recompute);
+  const at::Tensor x_TD =
+      text_->run({0, text_->num_layers()}, text_->embed(batch.tokens_BS, pass), pass);
+  const bool samples = context.training && text_->config().lstm().sampled_softmax() > 0;
+  const auto objective = samples ? sampled_softmax_loss : next_token_loss;
+  return objective(*text_, x_TD, batch, pass, scale);
 }
 
-Model::State Model::encode(const at::Tensor& source_BM, const StepContext& context) const {
-  return std::get<EncoderDecoder>(model_).encode(source_BM, context);
+at::Tensor Model::losses(const TokenBatch& batch, const StepContext& context) const {
+  const at::NoGradGuard no_grad;
+  return local_experts_ ? case_errors(*local_experts_, batch, context)
+                        : next_token_losses(*text_, batch, context);
 }
 
-at::Tensor Model::next_logits(const at::Tensor& tokens_BS, const StepContext& context,
-                              State& state) const {
-  return std::visit(
-      Overloads{[&](const Decoder& model) {
-                  return model.next_logits(tokens_BS, context, as<std::vector<KvCache>>(state));
-                },
-                [&](const EncoderDecoder& model) {
-                  return model.next_logits(tokens_BS, context, as<EncoderDecoder::State>(state));
-                },
-                [&](const LstmLm& model) {
-                  return model.next_logits(tokens_BS, context, as<std::vector<LstmState>>(state));
-                },
-                [&](const LocalExperts&) -> at::Tensor {
-                  throw ConfigError(
-                      "model.architecture (LOCAL_EXPERTS) classifies cases and writes no text; "
-                      "use `switchyard eval`");
-                }},
-      model_);
-}
-
-int64_t Model::longest_text() const {
-  const auto* decoder = std::get_if<Decoder>(&model_);
-  return decoder ? decoder->longest_text() : std::numeric_limits<int64_t>::max();
+const TextModel& Model::text() const {
+  if (!text_)
+    throw ConfigError(
+        "model.architecture (LOCAL_EXPERTS) classifies cases and writes no text; use `switchyard "
+        "eval`");
+  return *text_;
 }
 
 }  // namespace switchyard::models

@@ -27,12 +27,10 @@ MultiTokenPrediction::MultiTokenPrediction(const Scope& scope, const config::Mod
       layer_(scope / "layer", model, mesh, place),
       final_norm_(scope, "final_norm", norm_options(model), model.d_model()) {}
 
-at::Tensor MultiTokenPrediction::forward(const Rows& rows, const AttentionInput& input,
-                                         const StepContext& context, bool recompute) const {
+at::Tensor MultiTokenPrediction::forward(const Rows& rows, const Pass& pass) const {
   const at::Tensor joined_TD = at::concat(
       {hidden_norm_.forward(rows.hidden_TD), embedding_norm_.forward(rows.next_TD)}, /*dim=*/1);
-  const at::Tensor x_TD = projection_.forward(joined_TD);
-  return final_norm_.forward(run_layer(layer_, x_TD, input, context, recompute));
+  return run_layer(layer_, projection_.forward(joined_TD), pass);
 }
 
 }  // namespace switchyard::models

@@ -37,10 +37,10 @@ class MultiTokenPrediction {
     at::Tensor hidden_TD;  // of the model's last layer, before its final norm
     at::Tensor next_TD;    // embeddings of the next tokens
   };
-  // -> [T, D], what the output matrix is multiplied with. input, context, recompute: as the model's
-  // layers get them. **Collective** over the mesh.
-  at::Tensor forward(const Rows& rows, const AttentionInput& input, const StepContext& context,
-                     bool recompute) const;
+  // Rows of the layer [T, D]; the model's head behind final_norm() reads them. `pass` is the
+  // model's, with the ids of the next tokens. **Collective** over the mesh.
+  at::Tensor forward(const Rows& rows, const Pass& pass) const;
+  const Norm& final_norm() const { return final_norm_; }
 
  private:
   Norm hidden_norm_, embedding_norm_;

@@ -53,9 +53,8 @@ SourceResult evaluate_source(const config::RunConfig& config, ModelInstance& ins
         std::ranges::count_if(batch.targets, [](int32_t target) { return target >= 0; });
     auto context = context_of(config, batch, targets, &sums_of_routers);
     context.sums = &result.sums;
-    const at::Tensor sum =
-        instance.model.loss(to_tensors(batch), context, 1.0, {}, /*recompute=*/false);
-    loss += {sum.item<double>(), static_cast<double>(targets)};
+    const at::Tensor losses = instance.model.losses(to_tensors(batch), context);
+    loss += {losses.sum().item<double>(), static_cast<double>(targets)};
     if (tokenizer) bytes += {static_cast<double>(text_bytes(batch, *tokenizer))};
   }
   parallel::Communicator& data = instance.mesh.data();

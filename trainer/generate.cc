@@ -52,7 +52,7 @@ std::string text_of(const std::vector<int32_t>& tokens, const Tokenizer& tokeniz
 }
 
 // The last token that is generated is not read again.
-void check_length(int64_t prompt, int64_t max_tokens, const models::Model& model) {
+void check_length(int64_t prompt, int64_t max_tokens, const models::TextModel& model) {
   const int64_t longest = model.longest_text(), later = std::max<int64_t>(0, max_tokens - 1);
   if (prompt > longest || later > longest - prompt)
     throw ConfigError(fmt::format(
@@ -75,8 +75,8 @@ void check_memory(int64_t tokens) {
 
 // **Collective.** The logits after the tokens, which are read some at a time: memory grows with the
 // length of the text, not with its square.
-at::Tensor read(const models::Model& model, std::span<const int32_t> tokens,
-                models::Model::State& state) {
+at::Tensor read(const models::TextModel& model, std::span<const int32_t> tokens,
+                models::TextState& state) {
   constexpr size_t kBlock = 512;
   at::Tensor logits;
   while (!tokens.empty()) {
@@ -116,23 +116,24 @@ std::string generate(ModelInstance& instance, const Tokenizer& tokenizer, const 
                      const SamplingOptions& options,
                      const std::function<void(const std::string&)>& on_text) {
   const at::NoGradGuard no_grad;
+  const models::TextModel& model = instance.model.text();
   const Random random(options.seed, Stream::kSample);
   std::vector<int32_t> input = tokenizer.encode(prompt);
-  models::Model::State state;
-  if (instance.model.has_encoder()) {
+  models::TextState state;
+  if (model.has_encoder()) {
     input.push_back(tokenizer.end_of_document());
     check_memory(static_cast<int64_t>(input.size()));
-    state = instance.model.encode(as_row(input), context_of(static_cast<int64_t>(input.size())));
+    state = model.encode(as_row(input), context_of(static_cast<int64_t>(input.size())));
     input.clear();
   }
   // An end-of-document token before the text is what a document begins with in training.
   input.insert(input.begin(), tokenizer.end_of_document());
-  check_length(static_cast<int64_t>(input.size()), options.max_tokens, instance.model);
+  check_length(static_cast<int64_t>(input.size()), options.max_tokens, model);
   std::vector<int32_t> generated;
   size_t shown = 0;
   std::string text;
   for (int64_t i = 0; i < options.max_tokens; ++i) {
-    const at::Tensor logits = read(instance.model, input, state);
+    const at::Tensor logits = read(model, input, state);
     const int32_t next =
         agreed_token(sample_token(logits[0], options, random.uniform(i)), instance.mesh.control());
     if (next == tokenizer.end_of_document()) break;

@@ -88,7 +88,7 @@ void forward_backward(ModelInstance& instance, const StepInput& input, const Ste
     context.routing.sums = &routing_sums;
     context.routing.load_totals = &load_totals;
     if (batch.source_length > 0) set_real_tokens(tokens, i, context);
-    const at::Tensor loss = instance.model.loss(to_tensors(batch), context, scale, {}, recompute);
+    const at::Tensor loss = instance.model.loss(to_tensors(batch), context, scale, recompute);
     if (i + 1 == input.batches.size()) instance.parameters.end_forward();
     loss.backward();
     outcome.sums["loss"] += {loss.item<double>()};

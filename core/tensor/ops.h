@@ -54,24 +54,4 @@ struct FfnWeights {
 at::Tensor ffn_experts(const at::Tensor& rows, const FfnWeights& weights, Activation activation,
                        const std::vector<int64_t>& offsets, const at::Tensor& mask = {});
 
-// Vocabulary loss: `scale` * sum over targets >= 0 of -log softmax(hidden weight^T)[target],
-// float32 (float64). hidden [T, D]; weight [V, D]; targets [T] int64, -1: no loss. Logits exist a
-// block of rows at a time. When gradients are on, the gradients are computed here, so the result
-// must enter the total loss with coefficient 1. `nll` (may be undefined; [T], float32 or float64)
-// receives each token's loss without the scale, 0 where there is no target.
-//
-// The output z-loss, `coefficient` * z with z = `scale` * sum over targets >= 0 of
-// logsumexp(hidden weight^T)^2 (T5, PaLM), joins the gradients but neither the result nor `nll`; z
-// is added to *value (may be null).
-struct OutputZLoss {
-  double coefficient = 0;  // 0: off, and z is not computed
-  double* value = nullptr;
-};
-at::Tensor vocabulary_loss(const at::Tensor& hidden, Parameter& weight, const at::Tensor& targets,
-                           double scale, const at::Tensor& nll, const OutputZLoss& z = {});
-
-// The logits that the loss is of, [T, V] float32 (float64): hidden weight^T of operands in the
-// compute type, summed and left in float32. Outside autograd.
-at::Tensor vocabulary_logits(const at::Tensor& hidden, const Parameter& weight);
-
 }  // namespace switchyard

@@ -5,29 +5,53 @@
 #include "core/tensor/differentiable.h"
 
 namespace switchyard {
+namespace {
 
-at::Tensor recompute(const std::function<at::Tensor(const at::Tensor& x)>& f, const at::Tensor& x) {
-  if (!at::GradMode::is_enabled()) return f(x);
-  // Requires a gradient even when x does not, so that backward reaches the parameters.
-  const at::Tensor anchor = at::empty({0}).set_requires_grad(true);
-  const auto backward = [f, saved = x.detach()](const at::Tensor& dy,
-                                                const std::vector<bool>& needs) {
-    const at::Tensor again = saved.detach().set_requires_grad(needs[0]);
-    at::AutoGradMode gradients_on(true);
-    const at::Tensor y = [&] {
-      const AnnounceGuard announced_before(Announce::kNever);
-      return f(again);
-    }();
-    if (y.requires_grad()) torch::autograd::backward({y}, {dy});
-    return std::vector{again.grad(), at::Tensor()};
+std::vector<at::Tensor> detached(const std::vector<at::Tensor>& tensors) {
+  std::vector<at::Tensor> result;
+  for (const at::Tensor& x : tensors) result.push_back(x.defined() ? x.detach() : x);
+  return result;
+}
+
+// The gradients of f's inputs, in their order.
+std::vector<at::Tensor> run_again(const Recomputed& f, const std::vector<at::Tensor>& saved,
+                                  const at::Tensor& dy, const std::vector<bool>& needs) {
+  const std::vector<at::Tensor> inputs = detached(saved);
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    if (needs[i]) inputs[i].set_requires_grad(true);
+  }
+  at::AutoGradMode gradients_on(true);
+  const at::Tensor y = [&] {
+    const AnnounceGuard announced_before(Announce::kNever);
+    return f(inputs);
+  }();
+  if (y.requires_grad()) torch::autograd::backward({y}, {dy});
+  std::vector<at::Tensor> gradients;
+  for (const at::Tensor& x : inputs) gradients.push_back(x.defined() ? x.grad() : x);
+  return gradients;
+}
+
+}  // namespace
+
+at::Tensor recompute(const Recomputed& f, const std::vector<at::Tensor>& inputs) {
+  if (!at::GradMode::is_enabled()) return f(inputs);
+  const auto backward = [f, saved = detached(inputs)](const at::Tensor& dy,
+                                                      const std::vector<bool>& needs) {
+    std::vector<at::Tensor> gradients = run_again(f, saved, dy, needs);
+    gradients.emplace_back();  // of the anchor
+    return gradients;
   };
   at::Tensor y;
   {
     const at::NoGradGuard no_graph;
     const AnnounceGuard announce_for_backward(Announce::kAlways);
-    y = f(x.detach());
+    y = f(detached(inputs));
   }
-  return differentiable("recompute", {x, anchor}, y, backward);
+  // The anchor requires a gradient even when no input does, so that backward reaches the
+  // parameters.
+  std::vector<at::Tensor> with_anchor = inputs;
+  with_anchor.push_back(at::empty({0}).set_requires_grad(true));
+  return differentiable("recompute", with_anchor, y, backward);
 }
 
 }  // namespace switchyard

@@ -4,7 +4,6 @@
 
 #include "core/config/layers.h"
 #include "core/tensor/aten.h"
-#include "core/tensor/profiled_part.h"
 #include "models/layers/ffn.h"
 
 namespace switchyard::models {
@@ -51,15 +50,6 @@ at::Tensor T5Attention::attend_to(const KvCache& cache, const at::Tensor& query_
   const at::Tensor query = heads(query_TQ, cache.key_BHSd.size(0));
   const at::Tensor out = attend(query, cache.key_BHSd, cache.value_BHSd, mask_BHSM, options);
   return out_.forward(out.transpose(1, 2).reshape({query_TQ.size(0), num_heads_ * head_dim_}));
-}
-
-at::Tensor T5Attention::forward(const at::Tensor& query_TQ, const at::Tensor& key_value_TE,
-                                int64_t sequences, const at::Tensor& mask_BHSM,
-                                const InnerDropout& dropout) const {
-  const ProfiledPart part("sy::attention");
-  KvCache all;
-  extend(key_value_TE, sequences, all);
-  return attend_to(all, query_TQ, mask_BHSM, dropout);
 }
 
 }  // namespace switchyard::models

@@ -31,13 +31,9 @@ class T5Attention {
   at::Tensor query(const at::Tensor& x_TD) const;
   at::Tensor key_value(const at::Tensor& memory_TD) const;
 
-  // query [B*S, H d], key_value [B*M, 2 KV d]; mask (may be undefined) [1 or B, 1 or H, S, M] is
-  // added to the scores, -inf hides. -> [B*S, D].
-  at::Tensor forward(const at::Tensor& query_TQ, const at::Tensor& key_value_TE, int64_t sequences,
-                     const at::Tensor& mask_BHSM, const InnerDropout& dropout = {}) const;
-
-  // For generation. Keys and values are appended to the cache; and queries attend to all that is in
-  // it.
+  // Keys and values [B*M, 2 KV d] are appended to the cache, which is empty for whole texts; and
+  // queries [B*S, H d] attend to all that is in it -> [B*S, D]. mask (may be undefined) [1 or B,
+  // 1 or H, S, M] is added to the scores, -inf hides.
   void extend(const at::Tensor& key_value_TE, int64_t sequences, KvCache& cache) const;
   at::Tensor attend_to(const KvCache& cache, const at::Tensor& query_TQ,
                        const at::Tensor& mask_BHSM, const InnerDropout& dropout = {}) const;

@@ -1,25 +1,36 @@
 #pragma once
 // The two matrices of a model of text that have a row for each token of the vocabulary.
 
-#include "core/config/layers.h"
+#include <cstdint>
+
+#include <ATen/core/Tensor.h>
+
 #include "core/config/run_config.pb.h"
 #include "core/tensor/parameter.h"
+#include "models/pass/context.h"
 
 namespace switchyard::models {
 
-// Registers <root>.embedding [V, D].
-inline Parameter& register_embedding(const Scope& root, const config::Model& model) {
-  return root.as(Role::kEmbedding)
-      .table("embedding", {model.vocab_size(), model.d_model()},
-             {Init::kNormal, config::declared_init_std(model)});
-}
+class TokenEmbedding {
+ public:
+  // Registers <root>.embedding [V, D].
+  TokenEmbedding(const Scope& root, const config::Model& model);
 
-// Registers <root>.output [V, D]. Null: the model multiplies with its embedding instead.
-inline Parameter* register_output(const Scope& root, const config::Model& model) {
-  if (model.tie_embeddings()) return nullptr;
-  return &root.as(Role::kOutput)
-              .matrix("output", {model.vocab_size(), model.d_model()},
-                      {Init::kNormal, config::declared_init_std(model)});
-}
+  // Tokens [B, S] int64 -> rows [B*S, D]: times model.embedding_scale, and in training with
+  // model.dropout, whose draws `stream` tells from the others of the model.
+  at::Tensor forward(const at::Tensor& tokens_BS, const StepContext& context,
+                     uint32_t stream) const;
+
+  Parameter& weight() const { return weight_; }
+
+ private:
+  double scale_, dropout_;
+  Parameter& weight_;
+};
+
+// The matrix of the logits, [V, D]: with model.tie_embeddings the embedding's, else it registers
+// <root>.output.
+Parameter& output_matrix(const Scope& root, const config::Model& model,
+                         const TokenEmbedding& embedding);
 
 }  // namespace switchyard::models

@@ -11,6 +11,7 @@
 #include "core/tensor/gemm.h"
 #include "core/tensor/ops.h"
 #include "core/tensor/runtime.h"
+#include "core/tensor/vocabulary_loss.h"
 #include "tests/bench/compare.h"
 
 namespace switchyard {
@@ -86,7 +87,10 @@ void vocabulary(benchmark::State& state, at::ScalarType type, int threads) {
       matmul(logits.t(), rows, weight.grad, true);
     }
   };
-  compare(state, limit, [&] { vocabulary_loss(hidden, weight, targets, 1e-3, {}).backward(); });
+  compare(state, limit, [&] {
+    CrossEntropyLoss loss(targets, 1e-3);
+    vocabulary_loss(hidden, weight, loss).backward();
+  });
 }
 
 // Forward and backward against copies that move no more: x to y; x and dy to dx.

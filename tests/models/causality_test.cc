@@ -18,7 +18,7 @@ struct Case {
 void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
 
 // Whether some change of a token changes a bit of some earlier loss.
-bool sees_later_tokens(const Instance<Model>& instance, bool training) {
+bool sees_later_tokens(const DecoderInstance& instance, bool training) {
   const at::Tensor before = instance.losses(batch(), training);
   for (int64_t changed = 1; changed < kLength; ++changed) {
     for (const int64_t by : {5, 11, 17}) {
@@ -35,7 +35,7 @@ bool sees_later_tokens(const Instance<Model>& instance, bool training) {
 struct Causality : ::testing::TestWithParam<Case> {};
 
 TEST_P(Causality, IsAsStated) {
-  Instance<Model> instance(model_of(
+  DecoderInstance instance(model_of(
       GetParam().model + std::string(" moe { num_experts: 4 d_ff: 24 allow_future: true ") +
       GetParam().moe + " }"));
   for (Parameter& p : instance.table.parameters()) {  // which start at 0

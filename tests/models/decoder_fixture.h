@@ -7,7 +7,7 @@
 
 #include "core/config/reader.h"
 #include "core/tensor/aten.h"
-#include "models/decoder.h"
+#include "models/model.h"
 #include "models/pass/stats.h"
 #include "parallel/single.h"
 #include "tests/testing/tiny_model.h"
@@ -16,9 +16,8 @@ namespace switchyard::models {
 
 constexpr int64_t kRows = 2, kLength = 12, kVocab = 32;
 
-template <typename Architecture>
-struct Instance {
-  explicit Instance(const config::Model& config)
+struct DecoderInstance {
+  explicit DecoderInstance(const config::Model& config)
       : world(parallel::make_single()),
         mesh(*world, MeshShape()),
         model(Scope(table), config, mesh) {
@@ -26,44 +25,46 @@ struct Instance {
     table.initialize(5);
   }
 
-  // The step's mean loss; nll [rows * length] receives each token's, `sums` and `routers` what else
-  // it is made of.
-  at::Tensor loss(const TokenBatch& batch, const at::Tensor& nll = {}, bool training = true,
-                  parallel::NamedSums* sums = nullptr,
-                  std::vector<RoutingSums>* routers = nullptr) const {
+  StepContext context_of(const TokenBatch& batch, bool training) const {
     StepContext context;
     context.training = training;
     context.key.seed = seed;
     context.key.step = step;
     context.group_tokens = kLength;
     context.count.in_step = context.count.in_micro_batch = batch.tokens_BS.numel();
-    context.routing.sums = routers;
+    return context;
+  }
+  // The step's mean loss; `sums` and `routers` receive what else it is made of.
+  at::Tensor loss(const TokenBatch& batch, bool training = true,
+                  parallel::NamedSums* sums = nullptr,
+                  std::vector<RoutingSums>* routers = nullptr) const {
+    StepContext context = context_of(batch, training);
     context.sums = sums;
-    return model.loss(batch, context, 1.0 / static_cast<double>(batch.tokens_BS.numel()), nll,
-                      false);
+    context.routing.sums = routers;
+    return model.loss(batch, context, 1.0 / static_cast<double>(batch.tokens_BS.numel()), false);
   }
   // Each token's.
   at::Tensor losses(const TokenBatch& batch, bool training = true) const {
-    const at::NoGradGuard no_grad;
-    at::Tensor nll = at::zeros({batch.tokens_BS.numel()}, at::kDouble);
-    loss(batch, nll, training);
-    return nll.view(batch.tokens_BS.sizes());
+    return model.losses(batch, context_of(batch, training)).view(batch.tokens_BS.sizes());
   }
-  at::Tensor next_logits(const at::Tensor& tokens_BS, std::vector<KvCache>& caches) const {
+  at::Tensor hidden_states(const TokenBatch& batch, int64_t layers) const {
+    const at::NoGradGuard no_grad;
+    return model.text().hidden_states(batch, context_of(batch, /*training=*/false), layers);
+  }
+  at::Tensor next_logits(const at::Tensor& tokens_BS, TextState& state) const {
     const at::NoGradGuard no_grad;
     StepContext context;
     context.group_tokens = tokens_BS.size(1);
-    return model.next_logits(tokens_BS, context, caches);
+    return model.text().next_logits(tokens_BS, context, state);
   }
 
   std::unique_ptr<parallel::Communicator> world;
   parallel::Mesh mesh;
   ParameterTable table;
-  Architecture model;
+  Model model;
   uint64_t seed = 0;  // of the next pass
   int64_t step = 0;
 };
-using DecoderInstance = Instance<Decoder>;
 
 // A model by its text, resolved as a run's is.
 inline config::Model model_of(const std::string& text) {

@@ -5,6 +5,7 @@
 
 #include "core/base/errors.h"
 #include "core/config/layers.h"
+#include "models/next_token.h"
 #include "models/pass/stats.h"
 #include "tests/models/decoder_fixture.h"
 #include "tests/testing/finite_differences.h"
@@ -87,15 +88,15 @@ struct EveryDecoder : ::testing::TestWithParam<NamedModel> {};
 TEST_P(EveryDecoder, GeneratesFromItsCacheAsFromTheWholeText) {
   const Instance instance(GetParam().model);
   const at::Tensor tokens = batch().tokens_BS;
-  std::vector<KvCache> caches;
+  TextState state;
   int64_t seen = 0;
   for (const int64_t piece : {3, 1, 1, 4, 1, 2}) {  // a prompt, tokens, and longer pieces
-    const at::Tensor logits = instance.next_logits(tokens.slice(1, seen, seen + piece), caches);
+    const at::Tensor logits = instance.next_logits(tokens.slice(1, seen, seen + piece), state);
     seen += piece;
-    std::vector<KvCache> fresh;
+    TextState fresh;
     const at::Tensor whole = instance.next_logits(tokens.slice(1, 0, seen), fresh);
     EXPECT_TRUE(is_near(logits, whole)) << "after " << seen << " tokens";
-    EXPECT_EQ(caches[0].length(), seen);
+    EXPECT_EQ(state.layers[0].self.length(), seen);
   }
 }
 
@@ -103,9 +104,9 @@ TEST_P(EveryDecoder, GeneratesWhatItsLossWasTrainedOn) {
   const Instance instance(GetParam().model);
   const TokenBatch tokens = batch();
   const at::Tensor losses = instance.losses(tokens);
-  std::vector<KvCache> caches;
+  TextState state;
   for (int64_t i = 0; i < kLength; ++i) {
-    const at::Tensor logits = instance.next_logits(tokens.tokens_BS.slice(1, i, i + 1), caches);
+    const at::Tensor logits = instance.next_logits(tokens.tokens_BS.slice(1, i, i + 1), state);
     const at::Tensor target = tokens.targets_BS.select(1, i);
     if (target[0].item<int64_t>() < 0) continue;
     const at::Tensor expected = -logits.log_softmax(1).gather(1, target.unsqueeze(1)).squeeze(1);
@@ -165,7 +166,7 @@ double whole_loss(const Instance& instance, const config::Model& model, const To
   const config::Moe& moe = model.moe();
   parallel::NamedSums sums;
   std::vector<RoutingSums> routers(config::num_routers(model));
-  double loss = instance.loss(tokens, {}, true, &sums, &routers).item<double>();
+  double loss = instance.loss(tokens, true, &sums, &routers).item<double>();
   loss += model.mtp().weight() * sums["mtp"].total;
   loss += model.output_z_loss_coefficient() * sums["output_z"].total;
   const bool sum = moe.layer_aggregation() <= config::SUM_OVER_LAYERS;
@@ -252,14 +253,42 @@ TEST(Decoder, HasAnOutputMatrixOfItsOwnOnlyIfUntied) {
   }
 }
 
+// As a pipeline would: what crosses from stage to stage are rows, and in backward their gradients.
+void train_in_two_stages(const Instance& instance, const TokenBatch& tokens, bool recompute) {
+  const TextModel& model = instance.model.text();
+  const Pass pass = model.begin(tokens, instance.context_of(tokens, true), recompute);
+  const at::Tensor sent_TD = model.run({0, 1}, model.embed(tokens.tokens_BS, pass), pass);
+  const at::Tensor received_TD = sent_TD.detach().requires_grad_();
+  const at::Tensor x_TD = model.run({1, 2}, received_TD, pass);
+  const double scale = 1.0 / static_cast<double>(tokens.tokens_BS.numel());
+  next_token_loss(model, x_TD, tokens, pass, scale).backward();
+  sent_TD.backward(received_TD.grad());
+}
+
+TEST(Decoder, HasTheSameGradientsInTwoStagesAsAtOnce) {
+  for (const bool recompute : {false, true}) {
+    const config::Model model = model_of(
+        "moe { num_experts: 4 d_ff: 24 } attention { num_heads: 4 } mtp { weight: 0.3 } "
+        "output_z_loss_coefficient: 0.1");
+    Instance whole(model), staged(model);
+    whole.loss(batch()).backward();
+    train_in_two_stages(staged, batch(), recompute);
+    for (size_t i = 0; i < whole.table.parameters().size(); ++i) {
+      const Parameter &expected = whole.table.parameters()[i],
+                      &actual = staged.table.parameters()[i];
+      EXPECT_TRUE(at::equal(actual.grad, expected.grad)) << expected.name;
+    }
+  }
+}
+
 TEST(LearnedPositions, ReachAsFarAsTheirTable) {
   const Instance instance(with_learned_positions(""));
   const at::Tensor tokens = batch().tokens_BS;
-  std::vector<KvCache> caches;
-  instance.next_logits(tokens, caches);
+  TextState state;
+  instance.next_logits(tokens, state);
   const auto message = [&](const at::Tensor& more) -> std::string {
     try {
-      instance.next_logits(more, caches);
+      instance.next_logits(more, state);
     } catch (const ConfigError& error) {
       return error.what();
     }
@@ -267,8 +296,8 @@ TEST(LearnedPositions, ReachAsFarAsTheirTable) {
   };
   EXPECT_THAT(message(tokens.slice(1, 0, 1)),
               ::testing::HasSubstr("13 positions and model.attention.max_positions is 12"));
-  EXPECT_EQ(caches[0].length(), 12);
-  EXPECT_EQ(instance.model.longest_text(), 12);
+  EXPECT_EQ(state.layers[0].self.length(), 12);
+  EXPECT_EQ(instance.model.text().longest_text(), 12);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "core/tensor/aten.h"
+#include "models/model.h"
 #include "models/pass/stats.h"
 #include "parallel/single.h"
 #include "tests/testing/finite_differences.h"
@@ -39,18 +40,15 @@ struct Instance {
   }
 
   at::Tensor losses(const TokenBatch& batch) const {
-    const at::NoGradGuard no_grad;
     StepContext context;
     context.group_tokens = kTarget;
-    at::Tensor nll = at::zeros({batch.tokens_BS.numel()}, at::kDouble);
-    model.loss(batch, context, 1, nll, false);
-    return nll.view(batch.tokens_BS.sizes());
+    return model.losses(batch, context).view(batch.tokens_BS.sizes());
   }
 
   std::unique_ptr<parallel::Communicator> world;
   parallel::Mesh mesh;
   ParameterTable table;
-  EncoderDecoder model;
+  Model model;
 };
 
 at::Tensor tokens(int64_t rows, int64_t length, int64_t seed) {
@@ -110,11 +108,11 @@ TEST(EncoderDecoder, GeneratesWithACacheWhatItScoresAtOnce) {
     const at::NoGradGuard no_grad;
     StepContext context;
     context.group_tokens = kSource;
-    EncoderDecoder::State state = instance.model.encode(batch.source_BM, context);
+    TextState state = instance.model.text().encode(batch.source_BM, context);
     context.group_tokens = 1;
     for (int64_t t = 0; t < kTarget; ++t) {
       const at::Tensor logits =
-          instance.model.next_logits(batch.tokens_BS.slice(1, t, t + 1), context, state);
+          instance.model.text().next_logits(batch.tokens_BS.slice(1, t, t + 1), context, state);
       const at::Tensor expected =
           -logits.to(at::kDouble).log_softmax(-1).gather(1, batch.targets_BS.slice(1, t, t + 1));
       EXPECT_TRUE(is_near(nll.slice(1, t, t + 1), expected, 1e-5)) << t;
@@ -187,7 +185,7 @@ TEST(EncoderDecoder, DropsHiddenFeaturesOfDenseFfnsInTraining) {
     context.group_tokens = kTarget;
     context.count.in_step = context.count.in_micro_batch = 2 * kTarget;
     context.source_count.in_step = context.source_count.in_micro_batch = 2 * kSource;
-    return instance.model.loss(batch_of(2), context, 1, {}, false).item<double>();
+    return instance.model.loss(batch_of(2), context, 1, false).item<double>();
   };
   EXPECT_GT(std::abs(loss(0.3, true) - loss(0, true)), 1e-3);
   EXPECT_EQ(loss(0.3, false), loss(0, false));
@@ -217,7 +215,7 @@ TEST_P(EncoderDecoderGradient, AgreesWithFiniteDifferences) {
   context.group_tokens = kTarget;
   context.count.in_step = context.count.in_micro_batch = 2 * kTarget;
   context.source_count.in_step = context.source_count.in_micro_batch = kSource + 5;
-  const auto loss = [&] { return instance.model.loss(batch, context, 1, {}, false); };
+  const auto loss = [&] { return instance.model.loss(batch, context, 1, false); };
   loss().backward();
   const auto value = [&] {
     const at::NoGradGuard no_grad;
@@ -272,7 +270,7 @@ struct PaddedPair {
     context.count.in_step = context.count.in_micro_batch = kRows * kShortTarget;
     context.source_count.in_step = context.source_count.in_micro_batch = kRows * kShortSource;
     context.routing.sums = &step.sums;
-    const at::Tensor loss = instance.model.loss(batch, context, 1, {}, false);
+    const at::Tensor loss = instance.model.loss(batch, context, 1, false);
     loss.backward();
     step.loss = loss.item<double>();
     for (const Parameter& parameter : instance.table.parameters())

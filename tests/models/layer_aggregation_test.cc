@@ -118,7 +118,7 @@ TEST(LayerAggregation, APoolReportsTheBalanceOfBothLayersTokensTogether) {
     mean += balance_of(layer, kTokens) / kLayers;
   }
   std::vector<RoutingSums> sums(kLayers);
-  const at::Tensor loss = instance.loss(batch(), {}, true, nullptr, &sums);
+  const at::Tensor loss = instance.loss(batch(), true, nullptr, &sums);
   const double pooled = balance_of(all, kLayers * kTokens);
   for (const RoutingStats& layer : numbers_of(sums))
     EXPECT_NEAR(layer.losses[RouterLoss::kBalance], pooled, 1e-12);

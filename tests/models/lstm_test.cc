@@ -5,8 +5,8 @@
 #include <gtest/gtest.h>
 
 #include "core/tensor/aten.h"
-#include "models/layers/sampled_softmax.h"
-#include "models/lstm_lm.h"
+#include "models/model.h"
+#include "models/sampled_softmax.h"
 #include "parallel/single.h"
 #include "tests/testing/finite_differences.h"
 #include "tests/testing/near.h"
@@ -147,7 +147,7 @@ TEST(LstmLm, HasTheGradientsOfFiniteDifferences) {
   const auto world = parallel::make_single();
   const parallel::Mesh mesh(*world, MeshShape());
   ParameterTable table;
-  const LstmLm instance(Scope(table), model, mesh);
+  const Model instance(Scope(table), model, mesh);
   table.allocate(at::kDouble);
   table.initialize(4);
   const at::Tensor tokens = (at::arange(12, at::kLong) * 7).remainder(32).view({2, 6});
@@ -156,7 +156,7 @@ TEST(LstmLm, HasTheGradientsOfFiniteDifferences) {
   context.training = true;
   context.group_tokens = 6;
   context.count.in_step = context.count.in_micro_batch = 12;
-  const auto loss = [&] { return instance.loss(batch, context, 1, {}, false); };
+  const auto loss = [&] { return instance.loss(batch, context, 1, false); };
   loss().backward();
   const auto value = [&] {
     const at::NoGradGuard no_grad;
@@ -184,7 +184,7 @@ TEST(SampledSoftmax, ComparesEachTargetWithTheCandidates) {
   const at::Tensor targets = at::tensor({4, -1, 0}, at::kLong);
   const Candidates candidates{at::tensor({0, 2, 2, 7}, at::kLong), 9};
   const double actual =
-      sampled_softmax_loss(hidden, vocabulary.weight, targets, candidates, 0.5).item<double>();
+      sampled_softmax(hidden, vocabulary.weight, targets, candidates, 0.5).item<double>();
   const auto adjusted = [&](int64_t row, int64_t word) {
     const double logit = (hidden[row] * vocabulary.weight.master[word]).sum().item<double>();
     const double w = static_cast<double>(word);

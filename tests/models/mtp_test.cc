@@ -44,19 +44,19 @@ TEST(NextTokens, AskForNothingThatHasNoTarget) {
 TEST(MultiTokenPrediction, LeavesTheValueOfTheLossAsItIs) {
   const DecoderInstance plain(without_mtp()), ahead(with_mtp());
   parallel::NamedSums sums;
-  const at::Tensor loss = ahead.loss(batch(), {}, true, &sums);
+  const at::Tensor loss = ahead.loss(batch(), true, &sums);
   EXPECT_EQ(loss.item<double>(), plain.loss(batch()).item<double>());
   EXPECT_GT(sums.at("mtp").mean(), 1);
-  std::vector<KvCache> caches, others;
-  EXPECT_TRUE(at::equal(ahead.next_logits(batch().tokens_BS, caches),
-                        plain.next_logits(batch().tokens_BS, others)));
+  TextState state, other;
+  EXPECT_TRUE(at::equal(ahead.next_logits(batch().tokens_BS, state),
+                        plain.next_logits(batch().tokens_BS, other)));
 }
 
 TEST(MultiTokenPrediction, IsLeftOutOfEvaluation) {
   const DecoderInstance ahead(with_mtp());
   const at::NoGradGuard no_grad;
   parallel::NamedSums sums;
-  ahead.loss(batch(), {}, /*training=*/false, &sums);
+  ahead.loss(batch(), /*training=*/false, &sums);
   EXPECT_FALSE(sums.contains("mtp"));
 }
 

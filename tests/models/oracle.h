@@ -15,7 +15,7 @@
 #include "core/tensor/aten.h"
 #include "core/tensor/parameter.h"
 #include "models/batch.h"
-#include "models/pass/context.h"
+#include "models/model.h"
 #include "parallel/mesh.h"
 #include "parallel/single.h"
 
@@ -61,7 +61,6 @@ inline void fill(ParameterTable& table) {
 }
 
 // A model in float64 at such weights.
-template <typename Model>
 struct Instance {
   explicit Instance(const config::Model& config)
       : world(parallel::make_single()),
@@ -72,12 +71,16 @@ struct Instance {
   }
   // -log p(target) of each token in evaluation, [B S].
   at::Tensor losses(const TokenBatch& batch) const {
+    StepContext context;
+    context.group_tokens = batch.tokens_BS.size(1);
+    return model.losses(batch, context);
+  }
+  // In evaluation, after so many layers, [B S, D].
+  at::Tensor hidden_states(const TokenBatch& batch, int64_t layers) const {
     const at::NoGradGuard no_grad;
     StepContext context;
     context.group_tokens = batch.tokens_BS.size(1);
-    at::Tensor nll = at::zeros({batch.tokens_BS.numel()}, at::kDouble);
-    model.loss(batch, context, 1, nll, false);
-    return nll;
+    return model.text().hidden_states(batch, context, layers);
   }
 
   std::unique_ptr<parallel::Communicator> world;

@@ -51,18 +51,22 @@ class Reference {
   Reference(const Formula& formula, const Weights& weights) : formula_(formula), w_(weights) {}
 
   Rows logits_of_text(const at::Tensor& tokens_S, int64_t layers) const {
-    const at::Tensor& embedding = w_["embedding"];
-    Rows x = oracle::each(oracle::looked_up(tokens_S, embedding),
+    return oracle::each(hidden(tokens_S, layers), [&](const at::Tensor& x_D) {
+      const at::Tensor normed = oracle::rms_norm(x_D, w_["final_norm"], kEps);
+      return at::mv(w_["embedding"], normed) * formula_.output_scale;
+    });
+  }
+
+  // After so many layers.
+  Rows hidden(const at::Tensor& tokens_S, int64_t layers) const {
+    Rows x = oracle::each(oracle::looked_up(tokens_S, w_["embedding"]),
                           [&](const at::Tensor& e) { return e * formula_.embedding_scale; });
     if (formula_.learned_positions) {
       for (size_t t = 0; t < x.size(); ++t)
         x[t] = x[t] + w_["position_embedding"][static_cast<int64_t>(t)];
     }
     for (int64_t i = 0; i < layers; ++i) x = layer(x, w_ / "layers" / std::to_string(i));
-    return oracle::each(x, [&](const at::Tensor& x_D) {
-      const at::Tensor normed = oracle::rms_norm(x_D, w_["final_norm"], kEps);
-      return at::mv(embedding, normed) * formula_.output_scale;
-    });
+    return x;
   }
 
  private:
@@ -154,12 +158,23 @@ TEST_P(DecoderOracle, GivesTheProbabilitiesOfItsFormulaTokenByToken) {
   EXPECT_TRUE(is_near(actual, at::concat(rows), 1e-10));
 }
 
+TEST_P(DecoderOracle, HasTheHiddenStatesOfItsFormulaAfterEveryLayer) {
+  const TokenBatch tokens = batch();
+  for (int64_t layers = 0; layers <= model_.num_layers(); ++layers) {
+    std::vector<at::Tensor> rows;
+    for (int64_t row = 0; row < kRows; ++row)
+      rows.push_back(at::stack(reference_.hidden(tokens.tokens_BS[row], layers)));
+    EXPECT_TRUE(is_near(instance_.hidden_states(tokens, layers), at::concat(rows), 1e-10))
+        << layers;
+  }
+}
+
 TEST_P(DecoderOracle, GeneratesByTheSameLogits) {
   const at::Tensor tokens = batch().tokens_BS.slice(0, 0, 1);
   const Rows rows = expected(tokens[0]);
-  std::vector<KvCache> caches;
+  TextState state;
   for (int64_t t = 0; t < kLength; ++t) {
-    const at::Tensor logits = instance_.next_logits(tokens.slice(1, t, t + 1), caches);
+    const at::Tensor logits = instance_.next_logits(tokens.slice(1, t, t + 1), state);
     EXPECT_TRUE(is_near(logits[0], rows[t], 1e-6)) << t;  // which are float32
   }
 }

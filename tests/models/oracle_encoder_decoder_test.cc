@@ -5,7 +5,6 @@
 #include <gtest/gtest.h>
 
 #include "core/config/reader.h"
-#include "models/encoder_decoder.h"
 #include "tests/models/oracle.h"
 #include "tests/testing/near.h"
 
@@ -41,7 +40,7 @@ config::Model model_of(const std::string& text) {
       .model();
 }
 
-using Instance = oracle::Instance<EncoderDecoder>;
+using oracle::Instance;
 
 // The second row's source ends early.
 TokenBatch batch() {
@@ -90,21 +89,26 @@ class Reference {
   }
 
   Rows logits_of_text(const at::Tensor& source_M, const at::Tensor& tokens_S) const {
+    const at::Tensor output =
+        formula_.tied ? w_["embedding"] / std::sqrt(static_cast<double>(kWidth)) : w_["output"];
+    return times(output, norm(hidden(source_M, tokens_S, kLayers), w_["decoder.final_norm"]));
+  }
+
+  // After so many layers of the decoder.
+  Rows hidden(const at::Tensor& source_M, const at::Tensor& tokens_S, int64_t layers) const {
     const Weights stack = w_ / "decoder";
     const Rows memory = encode(source_M);
     const auto bias = [&](int64_t head, int64_t query, int64_t key) {
       return stack["relative_bias"][bucket(query - key, kBuckets)][head].item<double>();
     };
     Rows x = oracle::looked_up(tokens_S, w_["embedding"]);
-    for (int64_t i = 0; i < kLayers; ++i) {
+    for (int64_t i = 0; i < layers; ++i) {
       const Weights w = stack / "layers" / std::to_string(i);
       x = self_attention(x, w, bias, true);
       x = cross_attention(x, memory, w);
       x = feed_forward(x, w, i == 0);
     }
-    const at::Tensor output =
-        formula_.tied ? w_["embedding"] / std::sqrt(static_cast<double>(kWidth)) : w_["output"];
-    return times(output, norm(x, stack["final_norm"]));
+    return x;
   }
 
  private:
@@ -188,19 +192,34 @@ TEST_P(EncoderDecoderOracle, GivesTheProbabilitiesOfItsFormulaTokenByToken) {
   EXPECT_TRUE(is_near(actual, at::concat(expected), 1e-10));
 }
 
+TEST_P(EncoderDecoderOracle, HasTheHiddenStatesOfItsFormulaAfterEveryLayerOfTheDecoder) {
+  TokenBatch tokens = batch();
+  tokens.targets_BS = tokens.tokens_BS;
+  for (int64_t layers = 0; layers <= kLayers; ++layers) {
+    std::vector<at::Tensor> rows;
+    for (int64_t row = 0; row < kRows; ++row) {
+      const int64_t count = tokens.source_counts_B[row].item<int64_t>();
+      rows.push_back(at::stack(reference_.hidden(tokens.source_BM[row].narrow(0, 0, count),
+                                                 tokens.tokens_BS[row], layers)));
+    }
+    EXPECT_TRUE(is_near(instance_.hidden_states(tokens, layers), at::concat(rows), 1e-10))
+        << layers;
+  }
+}
+
 TEST_P(EncoderDecoderOracle, GeneratesByTheSameLogits) {
   const TokenBatch tokens = batch();
   const Rows expected = reference_.logits_of_text(tokens.source_BM[0], tokens.tokens_BS[0]);
   const at::NoGradGuard no_grad;
   StepContext context;
   context.group_tokens = kSource;
-  EncoderDecoder::State state = instance_.model.encode(tokens.source_BM.slice(0, 0, 1), context);
+  TextState state = instance_.model.text().encode(tokens.source_BM.slice(0, 0, 1), context);
   const at::Tensor memory = at::stack(reference_.encode(tokens.source_BM[0]));
   EXPECT_TRUE(is_near(state.memory_TD, memory, 1e-10));
   context.group_tokens = 1;
   for (int64_t t = 0; t < kTarget; ++t) {
     const at::Tensor token = tokens.tokens_BS.slice(0, 0, 1).slice(1, t, t + 1);
-    const at::Tensor logits = instance_.model.next_logits(token, context, state);
+    const at::Tensor logits = instance_.model.text().next_logits(token, context, state);
     EXPECT_TRUE(is_near(logits[0], expected[t], 1e-6)) << t;  // which are float32
   }
 }

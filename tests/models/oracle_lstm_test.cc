@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include "core/config/reader.h"
-#include "models/lstm_lm.h"
 #include "tests/models/oracle.h"
 #include "tests/testing/near.h"
 
@@ -28,7 +27,7 @@ config::Model model_with(const std::string& lstm) {
       .model();
 }
 
-using Instance = oracle::Instance<LstmLm>;
+using oracle::Instance;
 
 // The second row holds two texts.
 TokenBatch batch() {
@@ -58,16 +57,31 @@ Rows lstm(const Rows& x, const Weights& w) {
   });
 }
 
-// Embedding, LSTM, experts, LSTM, softmax. Every layer's input is added to its output; the experts'
-// output goes through a sigmoid before that; the gates are a softmax over the best k alone.
-Rows logits_of_text(const at::Tensor& tokens_S, const Weights& w) {
+// Embedding, LSTM and experts, LSTM: so many of these two layers. Every layer's input is added to
+// its output; the experts' output goes through a sigmoid before that; the gates are a softmax over
+// the best k alone.
+Rows hidden_of_text(const at::Tensor& tokens_S, const Weights& w, int64_t layers) {
   Rows x = oracle::looked_up(tokens_S, w["embedding"]);
-  x = oracle::sum(x, lstm(x, w / "layers.0.lstm"));
-  x = oracle::each(x, [&](const at::Tensor& x_D) {
-    return x_D + oracle::sigmoid(oracle::moe(x_D, w / "layers.0.moe", {2, true, oracle::relu}));
-  });
-  x = oracle::sum(x, lstm(x, w / "layers.1.lstm"));
-  return oracle::each(x, [&](const at::Tensor& x_D) { return at::mv(w["output"], x_D); });
+  if (layers >= 1) {
+    x = oracle::sum(x, lstm(x, w / "layers.0.lstm"));
+    x = oracle::each(x, [&](const at::Tensor& x_D) {
+      return x_D + oracle::sigmoid(oracle::moe(x_D, w / "layers.0.moe", {2, true, oracle::relu}));
+    });
+  }
+  return layers >= 2 ? oracle::sum(x, lstm(x, w / "layers.1.lstm")) : x;
+}
+
+Rows logits_of_text(const at::Tensor& tokens_S, const Weights& w) {
+  return oracle::each(hidden_of_text(tokens_S, w, 2),
+                      [&](const at::Tensor& x_D) { return at::mv(w["output"], x_D); });
+}
+
+// The batch's three texts, one after another.
+template <typename F>
+at::Tensor of_each_text(const TokenBatch& batch, F&& rows_of) {
+  const at::Tensor second = batch.tokens_BS[1];
+  return at::concat({rows_of(batch.tokens_BS[0]), rows_of(second.slice(0, 0, kBoundary)),
+                     rows_of(second.slice(0, kBoundary))});
 }
 
 class LstmOracle : public ::testing::TestWithParam<const char*> {};
@@ -77,13 +91,20 @@ TEST_P(LstmOracle, GivesTheProbabilitiesOfThePaperWordByWord) {
   const TokenBatch tokens = batch();
   const at::Tensor actual = oracle::log_probabilities_by_loss(
       tokens, kVocab, [&](const TokenBatch& b) { return instance.losses(b); });
-  const Weights w(instance.table);
-  const at::Tensor second = tokens.tokens_BS[1];
-  std::vector<at::Tensor> expected;
-  for (const at::Tensor& text :
-       {tokens.tokens_BS[0], second.slice(0, 0, kBoundary), second.slice(0, kBoundary)})
-    expected.push_back(oracle::log_probabilities(logits_of_text(text, w)));
-  EXPECT_TRUE(is_near(actual, at::concat(expected), 1e-12));
+  const at::Tensor expected = of_each_text(tokens, [&](const at::Tensor& text) {
+    return oracle::log_probabilities(logits_of_text(text, Weights(instance.table)));
+  });
+  EXPECT_TRUE(is_near(actual, expected, 1e-12));
+}
+
+TEST_P(LstmOracle, HasTheHiddenStatesOfThePaperAfterEveryLayer) {
+  const Instance instance(model_with(GetParam()));
+  for (const int64_t layers : {0, 1, 2}) {
+    const at::Tensor expected = of_each_text(batch(), [&](const at::Tensor& text) {
+      return at::stack(hidden_of_text(text, Weights(instance.table), layers));
+    });
+    EXPECT_TRUE(is_near(instance.hidden_states(batch(), layers), expected, 1e-12)) << layers;
+  }
 }
 
 TEST_P(LstmOracle, GeneratesByTheSameLogits) {
@@ -93,10 +114,10 @@ TEST_P(LstmOracle, GeneratesByTheSameLogits) {
   const at::NoGradGuard no_grad;
   StepContext context;
   context.group_tokens = 1;
-  std::vector<LstmState> states;
+  TextState state;
   for (int64_t t = 0; t < kLength; ++t) {
     const at::Tensor logits =
-        instance.model.next_logits(tokens.slice(1, t, t + 1), context, states);
+        instance.model.text().next_logits(tokens.slice(1, t, t + 1), context, state);
     EXPECT_TRUE(is_near(logits[0], expected[t], 1e-6)) << t;  // which are float32
   }
 }

@@ -49,7 +49,7 @@ struct TiedEmbeddings : ::testing::TestWithParam<Case> {
     batch.source_BM = source;
     batch.source_counts_B = at::full({kRows}, kLength, at::kLong);
     context.training = true;
-    return model.loss(batch, context, 1.0 / (kRows * kLength), {}, false).item<double>();
+    return model.loss(batch, context, 1.0 / (kRows * kLength), false).item<double>();
   }
 
   std::unique_ptr<parallel::Communicator> world = parallel::make_single();
@@ -65,11 +65,12 @@ struct TiedEmbeddings : ::testing::TestWithParam<Case> {
 // is up to sqrt(D), as in T5; all other words' logits are of unit size, whatever the width.
 TEST_P(TiedEmbeddings, GiveLogitsOfUnitSizeInGeneration) {
   const at::NoGradGuard no_grad;
-  Model::State state;
-  if (model.has_encoder()) state = model.encode(source, context);
+  const TextModel& text = model.text();
+  TextState state;
+  if (text.has_encoder()) state = text.encode(source, context);
   for (int64_t t = 0; t < 4; ++t) {
     const at::Tensor word_B1 = stream.slice(1, t, t + 1);
-    const at::Tensor logits_BV = model.next_logits(word_B1, context, state);
+    const at::Tensor logits_BV = text.next_logits(word_B1, context, state);
     const double own = logits_BV.gather(1, word_B1).max().item<double>();
     EXPECT_LT(own, 1.5 * std::sqrt(GetParam().width));
     const at::Tensor is_own = at::arange(kVocab, at::kLong)

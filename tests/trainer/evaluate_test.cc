@@ -80,7 +80,7 @@ TEST_P(EvaluatePadding, LeavesTheLastRowTheLossThatItHasWithout) {
   context.key.seed = config.seed();
   context.group_tokens = kLast;
   const at::NoGradGuard no_grad;
-  const double sum = instance.model.loss(to_tensors(last), context, 1, {}, false).item<double>();
+  const double sum = instance.model.losses(to_tensors(last), context).sum().item<double>();
   const SourceResult all = evaluated(config, kTokens, 1), whole = evaluated(config, 289, 1);
   EXPECT_EQ(whole.targets, 9 * kLength);
   EXPECT_NEAR(all.loss * (kTokens - 1), whole.loss * 9 * kLength + sum, 1e-9);

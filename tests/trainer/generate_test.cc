@@ -96,10 +96,10 @@ TEST(Generate, ReadsALongPromptAsIfAtOnce) {
     models::StepContext context;
     context.generating = true;
     context.group_tokens = static_cast<int64_t>(tokens.size());
-    models::Model::State state;
+    models::TextState state;
     const at::NoGradGuard no_grad;
-    const at::Tensor logits =
-        instance.model.next_logits(at::tensor(tokens, at::kLong).unsqueeze(0), context, state);
+    const at::Tensor logits = instance.model.text().next_logits(
+        at::tensor(tokens, at::kLong).unsqueeze(0), context, state);
     const auto likeliest = static_cast<int32_t>(logits[0].argmax().item<int64_t>());
     EXPECT_EQ(generate(instance, *tokenizer, prompt, {.max_tokens = 1, .temperature = 0}, {}),
               tokenizer->decode(std::vector{likeliest}))

@@ -10,6 +10,7 @@
 #include "core/tensor/aten.h"
 #include "core/tensor/ops.h"
 #include "core/tensor/recompute.h"
+#include "core/tensor/vocabulary_loss.h"
 #include "tests/core/tensor/op_case.h"
 
 namespace switchyard {
@@ -40,16 +41,17 @@ struct Model {
   }
 
   at::Tensor run(size_t i, const at::Tensor& x) {
-    const auto f = [this, i](const at::Tensor& h) { return layer(i, h); };
-    if (running == Running::kPlain) return f(x);
-    if (running == Running::kRecomputed) return recompute(f, x);
-    return recompute([f](const at::Tensor& h) { return recompute(f, h); }, x);
+    const Recomputed f = [this, i](const std::vector<at::Tensor>& h) { return layer(i, h[0]); };
+    if (running == Running::kPlain) return f({x});
+    if (running == Running::kRecomputed) return recompute(f, {x});
+    return recompute([f](const std::vector<at::Tensor>& h) { return recompute(f, h); }, {x});
   }
 
   at::Tensor loss(int micro_batch) {
     const at::Tensor ids = (at::arange(6, at::kLong) * 5 + micro_batch).remainder(13);
     const at::Tensor y = run(1, run(0, embedding(ids, *embedding_table)));
-    return vocabulary_loss(y, *embedding_table, (ids + 1).remainder(13), 0.1, {});
+    CrossEntropyLoss loss((ids + 1).remainder(13), 0.1);
+    return vocabulary_loss(y, *embedding_table, loss);
   }
 
   Running running;

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "core/base/errors.h"
+#include "core/tensor/vocabulary_loss.h"
 #include "tests/core/tensor/op_case.h"
 #include "tests/testing/near.h"
 #include "tests/testing/reference.h"
@@ -133,34 +134,38 @@ at::Tensor some_targets(int64_t tokens, int64_t vocabulary) {
   return targets;
 }
 
+at::Tensor cross_entropy_of(const at::Tensor& hidden, Parameter& weight, const at::Tensor& targets,
+                            double scale) {
+  CrossEntropyLoss loss(targets, scale);
+  return vocabulary_loss(hidden, weight, loss);
+}
+
 OpCase loss_case(int64_t tokens, int64_t features, int64_t vocabulary) {
   const at::Tensor targets = some_targets(tokens, vocabulary);
-  return {
-      {tokens, features},
-      {{vocabulary, features}},
-      [=](const at::Tensor& x, Weights& w) { return vocabulary_loss(x, w[0], targets, 0.25, {}); },
-      [=](const at::Tensor& x, const Tensors& w) {
-        return reference::token_losses(x, w[0], targets).sum() * 0.25;
-      }};
+  return {{tokens, features},
+          {{vocabulary, features}},
+          [=](const at::Tensor& x, Weights& w) { return cross_entropy_of(x, w[0], targets, 0.25); },
+          [=](const at::Tensor& x, const Tensors& w) {
+            return reference::token_losses(x, w[0], targets).sum() * 0.25;
+          }};
 }
 
 // The loss and the output z-loss together, since the operation's result leaves the latter out.
 OpCase z_loss_case(int64_t tokens, int64_t features, int64_t vocabulary) {
   const at::Tensor targets = some_targets(tokens, vocabulary);
   constexpr double kScale = 0.25, kCoefficient = 0.3;
-  return {
-      {tokens, features},
-      {{vocabulary, features}},
-      [=](const at::Tensor& x, Weights& w) {
-        double z = 0;
-        const at::Tensor loss = vocabulary_loss(x, w[0], targets, kScale, {}, {kCoefficient, &z});
-        return loss + kCoefficient * z;
-      },
-      [=](const at::Tensor& x, const Tensors& w) {
-        return (reference::token_losses(x, w[0], targets).sum() +
-                kCoefficient * reference::token_z(x, w[0], targets).sum()) *
-               kScale;
-      }};
+  return {{tokens, features},
+          {{vocabulary, features}},
+          [=](const at::Tensor& x, Weights& w) {
+            CrossEntropyLoss loss(targets, kScale, kCoefficient);
+            const at::Tensor value = vocabulary_loss(x, w[0], loss);
+            return value + kCoefficient * loss.z();
+          },
+          [=](const at::Tensor& x, const Tensors& w) {
+            return (reference::token_losses(x, w[0], targets).sum() +
+                    kCoefficient * reference::token_z(x, w[0], targets).sum()) *
+                   kScale;
+          }};
 }
 
 class Op : public ::testing::TestWithParam<at::ScalarType> {};
@@ -281,7 +286,7 @@ TEST(OpGradients, PassThroughWeightsThatDoNotTrain) {
     const at::Tensor x = draw({5, 4}, at::kFloat).set_requires_grad(true);
     at::Tensor y = linear_experts(linear(rms_norm(x, w[2], 1e-5), w[4]), w[5], {0, 2, 5});
     y = ffn_experts(y, {&w[0], &w[1]}, Activation::kSwiglu, {0, 2, 5});
-    vocabulary_loss(y + use(w[2], at::kFloat), w[3], at::arange(5), 1, {}).backward();
+    cross_entropy_of(y + use(w[2], at::kFloat), w[3], at::arange(5), 1).backward();
     for (const Parameter& parameter : w) EXPECT_EQ(parameter.grad.defined(), trains);
     return x.grad();
   };
@@ -297,7 +302,7 @@ TEST(OpGradients, RepeatBitwise) {
     const at::Tensor x = embedding(at::arange(140, at::kLong).remainder_(33), w[3]);
     const at::Tensor y = ffn_experts(rms_norm(x, w[2], 1e-5), {&w[0], &w[1]}, Activation::kSwiglu,
                                      {0, 9, 60, 60, 140});
-    vocabulary_loss(y, w[3], some_targets(140, 200), 0.1, {}).backward();
+    cross_entropy_of(y, w[3], some_targets(140, 200), 0.1).backward();
     grads.push_back(table.groups()[0].grad.clone());
   }
   EXPECT_TRUE(at::equal(grads[0], grads[1]));
@@ -308,11 +313,11 @@ TEST(VocabularyLoss, GivesEachTokensLossAndNoGradientWhenGradientsAreOff) {
   fill_table(table, {{50, 8}}, at::kFloat);
   Parameter& weight = table.parameters()[0];
   const at::Tensor hidden = draw({9, 8}, at::kFloat), targets = some_targets(9, 50);
-  const at::Tensor nll = at::full({9}, 7.0f);
   at::NoGradGuard no_grad;
-  const at::Tensor loss = vocabulary_loss(hidden, weight, targets, 0.5, nll);
-  EXPECT_TRUE(is_near(nll, reference::token_losses(hidden, weight.value, targets)));
-  EXPECT_TRUE(is_near(loss, nll.sum() * 0.5));
+  CrossEntropyLoss loss(targets, 0.5);
+  const at::Tensor value = vocabulary_loss(hidden, weight, loss);
+  EXPECT_TRUE(is_near(loss.losses(), reference::token_losses(hidden, weight.value, targets)));
+  EXPECT_TRUE(is_near(value, loss.losses().sum() * 0.5));
   EXPECT_EQ(weight.grad.abs().sum().item<float>(), 0);
 }
 
@@ -323,10 +328,10 @@ TEST(VocabularyLoss, OfBFloat16IsThatOfLogitsInFloat32) {
   fill_table(table, {{500, 256}}, at::kBFloat16);
   const Parameter& weight = table.parameters()[0];
   const at::Tensor hidden = draw({300, 256}, at::kBFloat16), targets = some_targets(300, 500);
-  const at::Tensor nll = at::empty({300}, at::kFloat);
-  vocabulary_loss(hidden, table.parameters()[0], targets, 1, nll).backward();
+  CrossEntropyLoss loss(targets, 1);
+  vocabulary_loss(hidden, table.parameters()[0], loss).backward();
   const at::Tensor hidden64 = hidden.to(at::kDouble), weight64 = weight.value.to(at::kDouble);
-  EXPECT_TRUE(is_near(nll, reference::token_losses(hidden64, weight64, targets), 1e-5));
+  EXPECT_TRUE(is_near(loss.losses(), reference::token_losses(hidden64, weight64, targets), 1e-5));
   const at::Tensor logits = vocabulary_logits(hidden, weight);
   EXPECT_EQ(logits.scalar_type(), at::kFloat);
   EXPECT_TRUE(is_near(logits, at::mm(hidden64, weight64.t()), 1e-5));
@@ -336,14 +341,14 @@ TEST(VocabularyLoss, LeavesTheZLossOutOfItsValue) {
   ParameterTable table;
   fill_table(table, {{50, 8}}, at::kDouble);
   const at::Tensor hidden = draw({9, 8}, at::kDouble), targets = some_targets(9, 50);
-  double z = 0.5;  // values are added to
-  const at::Tensor nll = at::empty({9}, at::kDouble), with_z = at::empty({9}, at::kDouble);
   Parameter& weight = table.parameters()[0];
-  const at::Tensor plain = vocabulary_loss(hidden, weight, targets, 0.25, nll);
-  EXPECT_TRUE(at::equal(vocabulary_loss(hidden, weight, targets, 0.25, with_z, {0.3, &z}), plain));
-  EXPECT_TRUE(at::equal(with_z, nll));
-  EXPECT_NEAR(z - 0.5,
-              0.25 * reference::token_z(hidden, weight.value, targets).sum().item<double>(), 1e-10);
+  CrossEntropyLoss plain(targets, 0.25), with_z(targets, 0.25, 0.3);
+  EXPECT_TRUE(
+      at::equal(vocabulary_loss(hidden, weight, with_z), vocabulary_loss(hidden, weight, plain)));
+  EXPECT_TRUE(at::equal(with_z.losses(), plain.losses()));
+  EXPECT_TRUE(
+      is_near(with_z.z(), 0.25 * reference::token_z(hidden, weight.value, targets).sum(), 1e-10));
+  EXPECT_FALSE(plain.z().defined());
 }
 
 TEST(VocabularyLoss, StaysFiniteForExtremeLogits) {
@@ -351,7 +356,7 @@ TEST(VocabularyLoss, StaysFiniteForExtremeLogits) {
   fill_table(table, {{40, 4}}, at::kFloat);
   table.parameters()[0].master.mul_(1e4);
   const at::Tensor hidden = draw({3, 4}, at::kFloat).set_requires_grad(true);
-  const at::Tensor loss = vocabulary_loss(hidden, table.parameters()[0], at::arange(3), 1, {});
+  const at::Tensor loss = cross_entropy_of(hidden, table.parameters()[0], at::arange(3), 1);
   loss.backward();
   EXPECT_TRUE(at::isfinite(loss).item<bool>());
   EXPECT_TRUE(at::isfinite(hidden.grad()).all().item<bool>());
@@ -361,16 +366,55 @@ TEST(VocabularyLoss, RefusesAnotherCoefficientThanOne) {
   ParameterTable table;
   fill_table(table, {{5, 4}}, at::kFloat);
   const at::Tensor loss =
-      vocabulary_loss(draw({2, 4}, at::kFloat), table.parameters()[0], at::arange(2), 1, {});
+      cross_entropy_of(draw({2, 4}, at::kFloat), table.parameters()[0], at::arange(2), 1);
   EXPECT_THROW((loss * 2).backward(), CheckError);
 }
 
 TEST(VocabularyLoss, RefusesATargetOutsideTheVocabulary) {
   ParameterTable table;
   fill_table(table, {{5, 4}}, at::kFloat);
-  EXPECT_THROW(vocabulary_loss(draw({2, 4}, at::kFloat), table.parameters()[0],
-                               at::full({2}, 5, at::kLong), 1, {}),
+  EXPECT_THROW(cross_entropy_of(draw({2, 4}, at::kFloat), table.parameters()[0],
+                                at::full({2}, 5, at::kLong), 1),
                CheckError);
+}
+
+// What distillation needs: each row against a distribution of its own. The rows fill several
+// blocks.
+class SoftTargets : public LogitsLoss {
+ public:
+  explicit SoftTargets(const at::Tensor& probability_TV) : probability_TV_(probability_TV) {}
+  void begin(int64_t rows, const at::TensorOptions& options) override {
+    loss_T_ = at::empty({rows}, options);
+  }
+  void add(const at::Tensor& logits_RV, int64_t first, bool with_gradient) override {
+    const int64_t rows = logits_RV.size(0);
+    const at::Tensor target = probability_TV_.narrow(0, first, rows);
+    const at::Tensor log_softmax = logits_RV.log_softmax(-1);
+    loss_T_.narrow(0, first, rows).copy_(-(target * log_softmax).sum(-1));
+    if (with_gradient) logits_RV.copy_(log_softmax.exp() - target);
+  }
+  at::Tensor value() const override { return loss_T_.sum(); }
+
+ private:
+  at::Tensor probability_TV_, loss_T_;
+};
+
+TEST(VocabularyLoss, TakesAnyLossOnRowsOfLogits) {
+  ParameterTable table;
+  fill_table(table, {{50, 8}}, at::kDouble);
+  Parameter& weight = table.parameters()[0];
+  const at::Tensor hidden = draw({600, 8}, at::kDouble).set_requires_grad(true);
+  const at::Tensor target = draw({600, 50}, at::kDouble).softmax(-1);
+  SoftTargets soft(target);
+  const at::Tensor value = vocabulary_loss(hidden, weight, soft);
+  value.backward();
+  const at::Tensor x = hidden.detach().clone().set_requires_grad(true),
+                   w = weight.value.detach().clone().set_requires_grad(true);
+  const at::Tensor expected = -(target * at::mm(x, w.t()).log_softmax(-1)).sum();
+  expected.backward();
+  EXPECT_TRUE(is_near(value, expected));
+  EXPECT_TRUE(is_near(hidden.grad(), x.grad()));
+  EXPECT_TRUE(is_near(weight.grad, w.grad()));
 }
 
 TEST(FfnExperts, RefuseOffsetsThatDoNotCoverTheRowsAndShapesThatDoNotFit) {

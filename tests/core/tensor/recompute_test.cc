@@ -25,9 +25,11 @@ struct Model {
            ffn_experts(h, {&w[0], &w[1]}, Activation::kSwiglu, {0, 4, 10}) * use(w[2], at::kFloat);
   }
 
-  at::Tensor counted_layer(const at::Tensor& x) {
-    ++runs;
-    return layer(x);
+  Recomputed counted_layer() {
+    return [this](const std::vector<at::Tensor>& inputs) {
+      ++runs;
+      return layer(inputs[0]);
+    };
   }
 };
 
@@ -40,8 +42,8 @@ at::Tensor run_plain(Model& model) {
 
 at::Tensor run_recomputed(Model& model) {
   const at::Tensor x = draw({10, 8}, at::kFloat).set_requires_grad(true);
-  const auto f = [&](const at::Tensor& h) { return model.counted_layer(h); };
-  recompute(f, recompute(f, x)).square().sum().backward();
+  const Recomputed f = model.counted_layer();
+  recompute(f, {recompute(f, {x})}).square().sum().backward();
   return x.grad();
 }
 
@@ -57,7 +59,7 @@ TEST(Recompute, ReachesParametersWhenTheInputNeedsNoGradient) {
   Model plain, again;
   const at::Tensor x = draw({10, 8}, at::kFloat);
   plain.layer(x).sum().backward();
-  recompute([&](const at::Tensor& h) { return again.layer(h); }, x).sum().backward();
+  recompute(again.counted_layer(), {x}).sum().backward();
   EXPECT_TRUE(at::equal(again.table.groups()[0].grad, plain.table.groups()[0].grad));
   EXPECT_GT(again.table.groups()[0].grad.abs().sum().item<float>(), 0);
 }
@@ -65,10 +67,12 @@ TEST(Recompute, ReachesParametersWhenTheInputNeedsNoGradient) {
 TEST(Recompute, Nests) {
   Model plain, again;
   const at::Tensor expected = run_plain(plain);
-  const auto inner = [&](const at::Tensor& h) { return again.layer(h); };
-  const auto outer = [&](const at::Tensor& h) { return recompute(inner, recompute(inner, h)); };
+  const Recomputed inner = again.counted_layer();
+  const auto outer = [&](const std::vector<at::Tensor>& h) {
+    return recompute(inner, {recompute(inner, h)});
+  };
   const at::Tensor x = draw({10, 8}, at::kFloat).set_requires_grad(true);
-  recompute(outer, x).square().sum().backward();
+  recompute(outer, {x}).square().sum().backward();
   EXPECT_TRUE(at::equal(x.grad(), expected));
   EXPECT_TRUE(at::equal(again.table.groups()[0].grad, plain.table.groups()[0].grad));
 }
@@ -76,10 +80,24 @@ TEST(Recompute, Nests) {
 TEST(Recompute, RunsOnceWhenGradientsAreOff) {
   Model model;
   at::NoGradGuard no_grad;
-  const at::Tensor y = recompute([&](const at::Tensor& h) { return model.counted_layer(h); },
-                                 draw({10, 8}, at::kFloat));
+  const at::Tensor y = recompute(model.counted_layer(), {draw({10, 8}, at::kFloat)});
   EXPECT_FALSE(y.requires_grad());
   EXPECT_EQ(model.runs, 1);
+}
+
+TEST(Recompute, GivesEachInputItsGradient) {
+  const auto leaf = [](double factor) {
+    return (draw({10, 8}, at::kFloat) * factor).detach().set_requires_grad(true);
+  };
+  const at::Tensor x = leaf(1), y = leaf(2), constant = draw({10, 8}, at::kFloat);
+  const Recomputed f = [](const std::vector<at::Tensor>& inputs) {
+    EXPECT_FALSE(inputs[3].defined());
+    return inputs[0] * inputs[1].square() * inputs[2];
+  };
+  recompute(f, {x, constant, y, {}}).sum().backward();
+  EXPECT_TRUE(at::equal(x.grad(), constant.square() * y.detach()));
+  EXPECT_TRUE(at::equal(y.grad(), x.detach() * constant.square()));
+  EXPECT_FALSE(constant.grad().defined());
 }
 
 }  // namespace

@@ -7,7 +7,9 @@
 #include <ATen/core/Tensor.h>
 
 #include "core/tensor/parameter.h"
+#include "models/batch.h"
 #include "models/pass/context.h"
+#include "models/text_model.h"
 
 namespace switchyard::models {
 
@@ -24,8 +26,12 @@ Candidates draw_candidates(int64_t vocabulary, int64_t count, const StepContext&
 // each logit lowered by the logarithm of how often its word is expected among the candidates. A
 // candidate that is a row's target does not compete in that row. hidden [T, D]; weight [V, D];
 // targets [T] int64, -1: no loss.
-at::Tensor sampled_softmax_loss(const at::Tensor& hidden_TD, Parameter& weight,
-                                const at::Tensor& targets_T, const Candidates& candidates,
-                                double scale);
+at::Tensor sampled_softmax(const at::Tensor& hidden_TD, Parameter& weight,
+                           const at::Tensor& targets_T, const Candidates& candidates, double scale);
+
+// The same as an objective, with the signature of next_token_loss(): model.lstm says how many
+// candidates there are.
+at::Tensor sampled_softmax_loss(const TextModel& model, const at::Tensor& x_TD,
+                                const TokenBatch& batch, const Pass& pass, double scale);
 
 }  // namespace switchyard::models

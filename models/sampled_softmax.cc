@@ -1,4 +1,4 @@
-#include "models/layers/sampled_softmax.h"
+#include "models/sampled_softmax.h"
 
 #include <algorithm>
 #include <cmath>
@@ -7,6 +7,7 @@
 #include "core/base/random.h"
 #include "core/tensor/aten.h"
 #include "core/tensor/ops.h"
+#include "core/tensor/profiled_part.h"
 
 namespace switchyard::models {
 namespace {
@@ -33,9 +34,9 @@ Candidates draw_candidates(int64_t vocabulary, int64_t count, const StepContext&
   return candidates;
 }
 
-at::Tensor sampled_softmax_loss(const at::Tensor& hidden_TD, Parameter& weight,
-                                const at::Tensor& targets_T, const Candidates& candidates,
-                                double scale) {
+at::Tensor sampled_softmax(const at::Tensor& hidden_TD, Parameter& weight,
+                           const at::Tensor& targets_T, const Candidates& candidates,
+                           double scale) {
   const at::ScalarType type = hidden_TD.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   const at::Tensor target_T = targets_T.clamp_min(0), &word_N = candidates.word_N;
   const at::Tensor own_T = (hidden_TD.to(type) * embedding(target_T, weight).to(type)).sum(-1) -
@@ -46,6 +47,15 @@ at::Tensor sampled_softmax_loss(const at::Tensor& hidden_TD, Parameter& weight,
           .masked_fill(target_T.unsqueeze(1).eq(word_N), -std::numeric_limits<double>::infinity());
   const at::Tensor nll_T = at::concat({own_T.unsqueeze(1), others_TN}, 1).logsumexp(-1) - own_T;
   return (nll_T * targets_T.ge(0).to(type)).sum() * scale;
+}
+
+at::Tensor sampled_softmax_loss(const TextModel& model, const at::Tensor& x_TD,
+                                const TokenBatch& batch, const Pass& pass, double scale) {
+  const ProfiledPart part("sy::loss");
+  const Candidates candidates = draw_candidates(
+      model.config().vocab_size(), model.config().lstm().sampled_softmax(), pass.context);
+  return sampled_softmax(model.head().hidden(x_TD, pass.context), model.head().weight(),
+                         batch.targets_BS.flatten(), candidates, scale);
 }
 
 }  // namespace switchyard::models

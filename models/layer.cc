@@ -1,0 +1,34 @@
+#include "models/layer.h"
+
+#include "core/tensor/aten.h"
+#include "core/tensor/recompute.h"
+
+namespace switchyard::models {
+
+Pass pass_over(const at::Tensor& tokens_BS, const StepContext& context, int64_t seen) {
+  Pass pass;
+  pass.context = with_token_ids(context, tokens_BS);
+  pass.attention.sequences = tokens_BS.size(0);
+  pass.attention.length = tokens_BS.size(1);
+  pass.seen = seen;
+  return pass;
+}
+
+at::Tensor run_layer(const Layer& layer, const at::Tensor& x_TD, const Pass& pass) {
+  const auto decision = std::make_shared<RoutingDecision>();  // lives until the layer's backward
+  if (!pass.recompute) return layer.forward(x_TD, pass, *decision, nullptr);
+  const auto run = [&layer, pass, decision](const std::vector<at::Tensor>& inputs) {
+    Pass again = pass;
+    again.memory_TD = inputs[1];
+    return layer.forward(inputs[0], again, *decision, nullptr);
+  };
+  return recompute(run, {x_TD, pass.memory_TD});
+}
+
+at::Tensor run_layers(std::span<const std::unique_ptr<Layer>> layers, at::Tensor x_TD,
+                      const Pass& pass) {
+  for (const auto& layer : layers) x_TD = run_layer(*layer, x_TD, pass);
+  return x_TD;
+}
+
+}  // namespace switchyard::models

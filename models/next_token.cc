@@ -1,0 +1,49 @@
+#include "models/next_token.h"
+
+#include "core/tensor/aten.h"
+#include "core/tensor/vocabulary_loss.h"
+#include "models/pass/coefficients.h"
+
+namespace switchyard::models {
+namespace {
+
+// The loss of multi-token prediction, times its weight.
+at::Tensor mtp_loss(const TextModel& model, const at::Tensor& x_TD, const TokenBatch& batch,
+                    const Pass& pass, double scale) {
+  const NextTokens tokens = next_tokens(batch);
+  Pass ahead = pass;
+  ahead.context = with_token_ids(pass.context, tokens.next_BS);
+  const at::Tensor next_TD = model.embedding().forward(tokens.next_BS, ahead.context, /*stream=*/0);
+  const at::Tensor ahead_TD = model.mtp()->forward({x_TD, next_TD}, ahead);
+  const double weight = mtp_coefficient(model.config(), pass.context);
+  CrossEntropyLoss after_next(tokens.targets_BS.flatten(), scale * weight);
+  const at::Tensor loss =
+      model.head().with_norm(model.mtp()->final_norm()).loss(ahead_TD, ahead.context, after_next);
+  if (pass.context.sums) (*pass.context.sums)["mtp"] += {loss.item<double>() / weight};
+  return loss;
+}
+
+}  // namespace
+
+at::Tensor next_token_loss(const TextModel& model, const at::Tensor& x_TD, const TokenBatch& batch,
+                           const Pass& pass, double scale) {
+  const StepContext& context = pass.context;
+  const double z = context.training ? output_z_coefficient(model.config(), context) : 0;
+  CrossEntropyLoss next(batch.targets_BS.flatten(), scale, z);
+  const at::Tensor loss = model.head().loss(x_TD, context, next);
+  if (context.sums && z > 0) (*context.sums)["output_z"] += {next.z().item<double>()};
+  if (!model.mtp() || !context.training) return loss;
+  const at::Tensor ahead = mtp_loss(model, x_TD, batch, pass, scale);
+  return loss + (ahead - ahead.detach());  // the gradient without the value
+}
+
+at::Tensor next_token_losses(const TextModel& model, const TokenBatch& batch,
+                             const StepContext& context) {
+  const at::NoGradGuard no_grad;
+  const at::Tensor x_TD = model.hidden_states(batch, context, model.num_layers());
+  CrossEntropyLoss loss(batch.targets_BS.flatten(), /*scale=*/1);
+  model.head().loss(x_TD, context, loss);
+  return loss.losses();
+}
+
+}  // namespace switchyard::models

@@ -1,0 +1,92 @@
+#pragma once
+// A model of text: an embedding, layers and a head, with joints between them, so that a part of the
+// model can run alone. Decoder, encoder-decoder and LSTM differ in their layers and in what these
+// share during a pass.
+
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "core/base/layout.h"
+#include "core/config/run_config.pb.h"
+#include "core/tensor/parameter.h"
+#include "models/batch.h"
+#include "models/head.h"
+#include "models/layer.h"
+#include "models/layers/vocabulary.h"
+#include "models/mtp.h"
+
+namespace switchyard::models {
+
+// What generation carries from one call to the next; empty at the beginning of a text.
+struct TextState {
+  std::vector<LayerState> layers;
+  int64_t seen = 0;      // positions read so far
+  at::Tensor memory_TD;  // the encoder's output; undefined without an encoder
+};
+
+class TextModel {
+ public:
+  virtual ~TextModel() = default;
+  TextModel(const TextModel&) = delete;
+  TextModel& operator=(const TextModel&) = delete;
+
+  const config::Model& config() const { return config_; }
+  int64_t num_layers() const { return static_cast<int64_t>(layers_.size()); }
+  const TokenEmbedding& embedding() const { return embedding_; }
+  const Head& head() const { return *head_; }
+  // Null: the model has none.
+  const MultiTokenPrediction* mtp() const { return mtp_ ? &*mtp_ : nullptr; }
+
+  // What the layers share in a pass over a micro-batch. Runs the encoder, where there is one, and
+  // is **collective** over the mesh then.
+  virtual Pass begin(const TokenBatch& batch, const StepContext& context, bool recompute) const = 0;
+  // The rows [B*S, D] of tokens [B, S] int64 that the first layer reads.
+  virtual at::Tensor embed(const at::Tensor& tokens_BS, const Pass& pass) const = 0;
+  // Rows [B*S, D] after the layers [begin, end), from those before them. **Collective** over the
+  // mesh.
+  at::Tensor run(const Slice& layers, const at::Tensor& x_TD, const Pass& pass) const;
+
+  // The rows [B*S, D] of a micro-batch after so many layers: 0 gives the embedding, num_layers()
+  // what the head reads. **Collective** over the mesh.
+  at::Tensor hidden_states(const TokenBatch& batch, const StepContext& context,
+                           int64_t layers) const;
+
+  // Whether a prompt is read by encode(), and not by next_logits() like what follows it.
+  virtual bool has_encoder() const { return false; }
+  // The state after a prompt, source [B, M] int64. **Collective** over the mesh's expert group.
+  // Requires: has_encoder().
+  virtual TextState encode(const at::Tensor& source_BM, const StepContext& context) const;
+  // Logits of the last position, [B, V] float32 (float64), of tokens [B, S] int64 that go on from
+  // the state. **Collective** over the mesh's expert group.
+  at::Tensor next_logits(const at::Tensor& tokens_BS, const StepContext& context,
+                         TextState& state) const;
+  // The positions of a text that the model can read, prompt and continuation together; the greatest
+  // int64 where nothing limits them.
+  virtual int64_t longest_text() const { return std::numeric_limits<int64_t>::max(); }
+
+ protected:
+  // Registers <root>.embedding; derived classes register their layers in `layers_`, then call
+  // end_with().
+  TextModel(const Scope& root, const config::Model& model);
+  // Registers the matrix of the logits where it is not the embedding's.
+  void end_with(const Scope& root, const std::optional<Norm>& final_norm,
+                const HeadDropout& dropout = {});
+
+  // What the layers share in a pass over tokens [B, S] that go on from `state`.
+  virtual Pass go_on(const at::Tensor& tokens_BS, const StepContext& context,
+                     const TextState& state) const = 0;
+
+  config::Model config_;
+  TokenEmbedding embedding_;
+  Layers layers_;
+  std::optional<MultiTokenPrediction> mtp_;
+
+ private:
+  std::optional<Head> head_;
+};
+
+}  // namespace switchyard::models
