@@ -52,8 +52,8 @@ at::Tensor InnerDropout::drop_weights(const at::Tensor& weight_BHSS) const {
                                      head = row / queries % heads, query = row % queries;
                        const int64_t token = tokens.global(sequence * queries + query);
                        const int64_t first = (token * heads + head) * keys;
-                       for (int64_t key = 0; key < keys; ++key) {
-                         factor[row * keys + key] = random.uniform(first + key) < rate ? 0 : kept;
+                       for (int64_t i = 0; i < keys; ++i) {
+                         factor[row * keys + i] = random.uniform(first + i) < rate ? 0 : kept;
                        }
                      }
                    });
