@@ -87,6 +87,13 @@ TEST(Manifest, SaysWhichMemberIsWrongAndHow) {
   EXPECT_THAT(with("/state/step", 1.5), HasSubstr("got \"1.5\""));
   EXPECT_THAT(with("/state/tokens", UINT64_MAX), HasSubstr("state.tokens: expected an integer"));
   EXPECT_THAT(with("/state/skipped_in_a_row", int64_t{1} << 31), HasSubstr("to 2147483647"));
+  for (const char* member :
+       {"/state/step", "/state/tokens", "/state/optimizer_steps", "/state/data_sequence"})
+    EXPECT_THAT(with(member, INT64_MAX), HasSubstr("to 1152921504606846976"));
+  EXPECT_THAT(with("/state/data_draws", {72, 23}),
+              HasSubstr("state.data_draws: expected numbers that add up to data_sequence, 96"));
+  EXPECT_THAT(with("/state/losses/variance", -1.0),
+              HasSubstr("state.losses.variance: expected at least 0, got -1"));
   EXPECT_THAT(with("/state/losses/mean", "2"), HasSubstr("state.losses.mean: expected a number"));
   EXPECT_THAT(with("/state/last_active", {1}),
               HasSubstr("state.last_active[0]: expected an array"));

@@ -226,12 +226,17 @@ Json state_json(const TrainingState& state) {
           {"last_active", state.last_active}};
 }
 
+// Far above any count of a run, and far enough below 2^63 that a run can go on counting.
+constexpr int64_t kMostCounted = int64_t{1} << 60;
+
 LossWindow read_losses(const Field& json) {
   json.has_only({"mean", "variance", "steps"});
   LossWindow losses;
   losses.mean = json.member("mean").number();
   losses.variance = json.member("variance").number();
-  losses.steps = json.member("steps").integer(0);
+  losses.steps = json.member("steps").integer(0, kMostCounted);
+  if (losses.variance < 0)
+    json.member("variance").fail(fmt::format("expected at least 0, got {}", losses.variance));
   return losses;
 }
 
@@ -240,14 +245,20 @@ TrainingState read_state(const Field& json) {
                  "data_sequence", "data_draws", "data_fingerprint", "tokenizer_fingerprint",
                  "processor", "last_active"});
   TrainingState state;
-  state.step = json.member("step").integer(0);
-  state.tokens = json.member("tokens").integer(0);
-  state.optimizer_steps = json.member("optimizer_steps").integer(0);
+  state.step = json.member("step").integer(0, kMostCounted);
+  state.tokens = json.member("tokens").integer(0, kMostCounted);
+  state.optimizer_steps = json.member("optimizer_steps").integer(0, kMostCounted);
   state.skipped_in_a_row = json.member("skipped_in_a_row").int32(0);
-  state.skipped_steps = json.member("skipped_steps").integer(0);
+  state.skipped_steps = json.member("skipped_steps").integer(0, kMostCounted);
   if (json.has("losses")) state.losses = read_losses(json.member("losses"));
-  state.data.sequence = json.member("data_sequence").integer(0);
+  state.data.sequence = json.member("data_sequence").integer(0, kMostCounted);
   state.data.draws = integers(json.member("data_draws"), 0);
+  int64_t left = state.data.sequence;
+  for (const int64_t draws : state.data.draws) left = draws > left ? -1 : left - draws;
+  if (left != 0)
+    json.member("data_draws")
+        .fail(
+            fmt::format("expected numbers that add up to data_sequence, {}", state.data.sequence));
   state.data_fingerprint = json.member("data_fingerprint").hexadecimal(16);
   state.tokenizer_fingerprint = json.member("tokenizer_fingerprint").hexadecimal(16);
   if (json.has("processor")) state.processor = json.member("processor").text();
