@@ -6,6 +6,7 @@
 #include "models/pass/stats.h"
 #include "parallel/single.h"
 #include "parallel/thread.h"
+#include "tests/testing/near.h"
 #include "trainer/training.h"
 
 namespace switchyard::testing {
@@ -97,6 +98,16 @@ TrainingTrace train_on_threads(const config::RunConfig& config, int ranks, int s
     if (world.rank() == 0) trace = std::move(own);
   });
   return trace;
+}
+
+void expect_same_parameters(const TrainingTrace& actual, const TrainingTrace& expected,
+                            double tolerance) {
+  ASSERT_EQ(actual.gradients.size(), expected.gradients.size());
+  for (const auto& [name, gradient] : expected.gradients)
+    EXPECT_TRUE(is_near(actual.gradients.at(name), gradient, tolerance)) << "gradient of " << name;
+  ASSERT_EQ(actual.weights.size(), expected.weights.size());
+  for (const auto& [name, weight] : expected.weights)
+    EXPECT_TRUE(is_near(actual.weights.at(name), weight, tolerance)) << "weight " << name;
 }
 
 }  // namespace switchyard::testing

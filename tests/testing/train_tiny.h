@@ -31,4 +31,9 @@ TrainingTrace train_tiny(config::RunConfig config, parallel::Communicator& world
 TrainingTrace train_alone(const config::RunConfig& config, int steps);
 TrainingTrace train_on_threads(const config::RunConfig& config, int ranks, int steps);
 
+// The same gradients, and the same weights: those without a gradient, such as selection biases,
+// too.
+void expect_same_parameters(const TrainingTrace& actual, const TrainingTrace& expected,
+                            double tolerance);
+
 }  // namespace switchyard::testing

@@ -26,11 +26,7 @@ struct Architectures : ::testing::TestWithParam<Case> {
                           double tolerance) {
     EXPECT_TRUE(is_near(at::tensor(actual.losses, at::kDouble),
                         at::tensor(expected.losses, at::kDouble), tolerance));
-    ASSERT_EQ(actual.gradients.size(), expected.gradients.size());
-    for (const auto& [name, gradient] : expected.gradients) {
-      EXPECT_TRUE(is_near(actual.gradients.at(name), gradient, tolerance)) << name;
-      EXPECT_TRUE(is_near(actual.weights.at(name), expected.weights.at(name), tolerance)) << name;
-    }
+    expect_same_parameters(actual, expected, tolerance);
   }
 
   static void expect_layout_changes_nothing(config::RunConfig config, int ranks, int expert) {

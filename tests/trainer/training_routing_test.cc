@@ -26,11 +26,7 @@ void expect_same(const TrainingTrace& actual, const TrainingTrace& expected, dou
   EXPECT_TRUE(is_near(series(actual.losses), series(expected.losses), tolerance)) << "losses";
   EXPECT_TRUE(is_near(series(actual.balance), series(expected.balance), tolerance)) << "balance";
   EXPECT_EQ(actual.dropped, expected.dropped);
-  for (const auto& [name, gradient] : expected.gradients) {
-    EXPECT_TRUE(is_near(actual.gradients.at(name), gradient, tolerance)) << "gradient of " << name;
-    EXPECT_TRUE(is_near(actual.weights.at(name), expected.weights.at(name), tolerance))
-        << "weight " << name;
-  }
+  expect_same_parameters(actual, expected, tolerance);
 }
 
 struct RoutingLayout : ::testing::TestWithParam<RouterCase> {};
