@@ -11,7 +11,7 @@
 #include "core/config/mesh_shape.h"
 #include "models/inspect/cost.h"
 #include "models/inspect/memory.h"
-#include "trainer/agreement.h"
+#include "parallel/agreement.h"
 #include "trainer/log/speedometer.h"
 #include "trainer/log/step_profile.h"
 #include "trainer/machine/peak_rate.h"
@@ -45,7 +45,7 @@ std::map<std::string, double> profile(Training& training, int steps) {
 }  // namespace
 
 StepBench bench_step(config::RunConfig config, parallel::Communicator& world, int steps) {
-  config = make_on_all(world, "open token files", [&] { return with_tokenizer(config); });
+  config = parallel::make_on_all(world, "open token files", [&] { return with_tokenizer(config); });
   config.mutable_train()->set_steps(1'000'000);
   config.clear_schedule();  // every measured step is as the first
   StepBench bench;

@@ -8,7 +8,7 @@
 #include "core/data/span_corruption.h"
 #include "core/data/synthetic_source.h"
 #include "core/data/token_file.h"
-#include "trainer/agreement.h"
+#include "parallel/agreement.h"
 
 namespace switchyard::trainer {
 namespace {
@@ -104,8 +104,8 @@ RunData open_table(const config::RunConfig& config) {
   const auto side = [&](const char* name, const std::vector<int32_t>& cases) {
     return std::make_shared<CaseSource>(name, cases, table->num_cases(), table->fingerprint);
   };
-  RunData data{case_batches(table), {{side("train", split.train), 1.0}}, {}};
-  data.validation.push_back({"train", side("train", split.train)});
+  const auto train = side("train", split.train);
+  RunData data{case_batches(table), {{train, 1.0}}, {{"train", train}}};
   if (!split.test.empty()) data.validation.push_back({"test", side("test", split.test)});
   return data;
 }
@@ -113,11 +113,10 @@ RunData open_table(const config::RunConfig& config) {
 std::shared_ptr<const Tokenizer> open_tokenizer(const config::RunConfig& config) {
   if (!reads_text(config)) return nullptr;
   auto tokenizer = load_tokenizer(config.data().tokenizer());
-  if (tokenizer->vocab_size() > config.model().vocab_size()) {
+  if (tokenizer->vocab_size() > config.model().vocab_size())
     throw ConfigError(fmt::format(
         "model.vocab_size ({}) must be at least the {} tokens of data.tokenizer \"{}\"; raise it",
         config.model().vocab_size(), tokenizer->vocab_size(), config.data().tokenizer()));
-  }
   return tokenizer;
 }
 
@@ -150,20 +149,18 @@ RunData open_data(const config::RunConfig& config, const Tokenizer* tokenizer) {
     data.train.push_back({synthetic(config, 0), 1.0});
     data.validation.push_back({"synthetic", synthetic(config, 1)});
   }
-  for (const auto& source : config.data().train()) {
+  for (const auto& source : config.data().train())
     data.train.push_back({open_source(config, tokenizer, source.path()), source.weight()});
-  }
-  for (const auto& source : config.data().validation()) {
+  for (const auto& source : config.data().validation())
     data.validation.push_back({source.name(), open_source(config, tokenizer, source.path())});
-  }
   return data;
 }
 
 RunData open_training_data(const config::RunConfig& config, parallel::Communicator& world) {
   const auto tokenizer =
-      make_on_all(world, "open tokenizer", [&] { return open_tokenizer(config); });
+      parallel::make_on_all(world, "open tokenizer", [&] { return open_tokenizer(config); });
   RunData data =
-      make_on_all(world, "open data", [&] { return open_data(config, tokenizer.get()); });
+      parallel::make_on_all(world, "open data", [&] { return open_data(config, tokenizer.get()); });
   data.tokenizer = tokenizer;
   return data;
 }

@@ -7,8 +7,8 @@
 
 #include "core/base/log.h"
 #include "core/base/seconds.h"
+#include "parallel/agreement.h"
 #include "parallel/crash_report.h"
-#include "trainer/agreement.h"
 #include "trainer/checkpoint/folder.h"
 #include "trainer/start_checks.h"
 
@@ -29,13 +29,12 @@ FileSystem watched_files(parallel::Communicator& world, FileStepHook fault) {
 
 RunStorage::RunStorage(const config::RunConfig& config, parallel::Communicator& world)
     : world_(world), folder_(config) {
-  agree(world_, "open run folder", [&] {
-    if (world_.rank() > 0) return std::string();
+  parallel::do_on_all(world_, "open run folder", [&] {
+    if (world_.rank() > 0) return;
     FileSystem().create_directory(folder_.checkpoints());
     lock_ = std::make_unique<RunLock>(folder_.path);
     require_regular_or_absent(folder_.log());
     start_log(0, world_.size(), folder_.log());
-    return std::string();
   });
   parallel::set_crash_file(folder_.crash(world_.rank()));
   try_storage(FileSystem(), folder_.checkpoints(), world_);
@@ -50,10 +49,9 @@ void RunStorage::go_on_from(int64_t step) { saved_ = branch_from_ = step; }
 void RunStorage::abandon_branch() {
   if (branch_from_ < 0) return;
   std::vector<std::string> abandoned;
-  agree(world_, "abandoned steps", [&] {
+  parallel::do_on_all(world_, "abandoned steps", [&] {
     if (world_.rank() == 0)
       abandoned = abandon_later_steps(FileSystem(), folder_.checkpoints(), branch_from_);
-    return std::string();
   });
   if (!abandoned.empty())
     info("went back to step {}: what was saved after it is kept as {}", branch_from_,

@@ -1,6 +1,7 @@
 #include "trainer/start_checks.h"
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <random>
 #include <system_error>
@@ -15,7 +16,7 @@
 #include "core/base/version.h"
 #include "core/io/bytes.h"
 #include "core/io/checksum.h"
-#include "trainer/agreement.h"
+#include "parallel/agreement.h"
 
 namespace switchyard::trainer {
 namespace {
@@ -31,18 +32,20 @@ std::string describe_difference(const std::vector<std::string>& values) {
   return fmt::format("{}", fmt::join(parts, "; "));
 }
 
-// Says, beside what went wrong, where and what is expected of a run's folder.
-template <typename Work>
-std::string on_shared_storage(Work work) {
-  try {
-    work();
-  } catch (const StorageError& error) {
-    throw StorageError(fmt::format(
-        "host {}: {}; every rank must be able to write to the run's folder and see there what the "
-        "others write: set output_dir to a folder that all hosts share",
-        host_name(), error.what()));
-  }
-  return {};
+// **Collective.** Does the work on all ranks. An error says, beside what went wrong, on which host
+// and what is expected of a run's folder.
+void do_on_storage(parallel::Communicator& world, const char* what,
+                   const std::function<void()>& work) {
+  parallel::do_on_all(world, what, [&] {
+    try {
+      work();
+    } catch (const StorageError& error) {
+      throw StorageError(fmt::format(
+          "host {}: {}; every rank must be able to write to the run's folder and see there what "
+          "the others write: set output_dir to a folder that all hosts share",
+          host_name(), error.what()));
+    }
+  });
 }
 
 }  // namespace
@@ -54,30 +57,25 @@ std::string this_program() {
 }
 
 void check_same_on_all(const RankIdentity& own, parallel::Communicator& world) {
-  const auto gathered = world.all_gather_text(
-      fmt::format("{:016x}{:016x}{:016x}{}", Fingerprint().add(own.config).value(),
-                  own.data_fingerprint, own.tokenizer_fingerprint, own.program),
-      "identity of each rank");
-  const auto difference_in = [&](size_t begin, size_t count) {
-    std::vector<std::string> values;
-    for (const std::string& identity : gathered) values.push_back(identity.substr(begin, count));
-    return describe_difference(values);
+  const auto difference = [&](const std::string& value) {
+    return describe_difference(world.all_gather_text(value, "identity of each rank"));
   };
-  if (const auto difference = difference_in(48, std::string::npos); !difference.empty())
-    throw CommError(fmt::format("ranks run different programs ({}); start the same one everywhere",
-                                difference));
-  if (const auto difference = difference_in(0, 16); !difference.empty())
-    throw CommError(fmt::format("ranks have different configs, by their hashes ({})", difference));
-  if (const auto difference = difference_in(16, 16); !difference.empty())
+  const auto hash = [](uint64_t fingerprint) { return fmt::format("{:016x}", fingerprint); };
+  if (const auto found = difference(own.program); !found.empty())
+    throw CommError(
+        fmt::format("ranks run different programs ({}); start the same one everywhere", found));
+  if (const auto found = difference(hash(Fingerprint().add(own.config).value())); !found.empty())
+    throw CommError(fmt::format("ranks have different configs, by their hashes ({})", found));
+  if (const auto found = difference(hash(own.data_fingerprint)); !found.empty())
     throw DataError(
         fmt::format("ranks see different training data, by their fingerprints ({}); give all hosts "
                     "the same files at the same paths",
-                    difference));
-  if (const auto difference = difference_in(32, 16); !difference.empty())
+                    found));
+  if (const auto found = difference(hash(own.tokenizer_fingerprint)); !found.empty())
     throw DataError(fmt::format(
         "data.tokenizer is not the same on all ranks, by its fingerprint ({}); give all hosts the "
         "same file at the same path",
-        difference));
+        found));
 }
 
 void try_storage(const FileSystem& files, const std::string& folder,
@@ -89,21 +87,18 @@ void try_storage(const FileSystem& files, const std::string& folder,
   };
   const std::string own = path_of(world.rank());
   try {
-    agree(world, "writing to the run's folder", [&] {
-      return on_shared_storage([&] { write_file_atomically(files, own, as_byte_span(id)); });
-    });
-    // A ring: wherever ranks do not share a folder, there is a rank whose neighbour is beyond.
-    agree(world, "seeing what others write", [&] {
-      const std::string neighbour = path_of((world.rank() + 1) % world.size());
-      return on_shared_storage([&] { (void)read_text_file(neighbour, id.size()); });
+    do_on_storage(world, "writing to the run's folder",
+                  [&] { write_file_atomically(files, own, as_byte_span(id)); });
+    // The ranks read in a ring: where two do not share a folder, some rank's neighbour is beyond.
+    do_on_storage(world, "seeing what others write", [&] {
+      (void)read_text_file(path_of((world.rank() + 1) % world.size()), id.size());
     });
   } catch (const Error&) {
     std::error_code ignored;
     std::filesystem::remove(own, ignored);
     throw;
   }
-  agree(world, "removing from the run's folder",
-        [&] { return on_shared_storage([&] { files.remove_all(own); }); });
+  do_on_storage(world, "removing from the run's folder", [&] { files.remove_all(own); });
 }
 
 }  // namespace switchyard::trainer

@@ -13,7 +13,7 @@
 #include "core/tensor/gemm.h"
 #include "models/inspect/cost.h"
 #include "models/inspect/describe.h"
-#include "trainer/agreement.h"
+#include "parallel/agreement.h"
 #include "trainer/products.h"
 #include "trainer/start_checks.h"
 #include "trainer/trainer.h"
@@ -57,7 +57,8 @@ std::string describe_saving(const config::Checkpoint& checkpoint) {
 
 Trainer::Trainer(const config::RunConfig& config, parallel::Communicator& world,
                  const Resume& resume, FaultInjector faults)
-    : config_(make_on_all(world, "open token files", [&] { return with_tokenizer(config); })),
+    : config_(
+          parallel::make_on_all(world, "open token files", [&] { return with_tokenizer(config); })),
       world_(world),
       training_(config_, open_training_data(config_, world), world),
       storage_(config, world),
@@ -73,9 +74,8 @@ Trainer::Trainer(const config::RunConfig& config, parallel::Communicator& world,
   if (resume.kind == Resume::kPath) storage_.abandon_branch();
   training_.begin();
   speed_.expect(training_.tokens_left());
-  agree(world, "open metrics", [&] {
+  parallel::do_on_all(world, "open metrics", [&] {
     if (world.rank() == 0) open_metrics();
-    return std::string();
   });
 }
 
@@ -94,13 +94,11 @@ void Trainer::start_from(const Resume& resume) {
   }
   const auto newest = open_newest_valid(storage_.folder().checkpoints(), world_);
   if (!newest) return fill_first_weights(config_, training_.instance.parameters);
-  if (resume.kind == Resume::kNever) {
-    throw CheckpointError(
-        fmt::format("{} already holds a checkpoint of step {}, and --resume never asks for a new "
-                    "run; choose another name "
-                    "(--set name=...), remove the folder, or go on with --resume auto",
-                    storage_.folder().path, newest->state().step));
-  }
+  if (resume.kind == Resume::kNever)
+    throw CheckpointError(fmt::format(
+        "{} already holds a checkpoint of step {}, and --resume never asks for a new run; choose "
+        "another name (--set name=...), remove the folder, or go on with --resume auto",
+        storage_.folder().path, newest->state().step));
   restore(*newest);
 }
 
@@ -111,27 +109,24 @@ void Trainer::restore(const CheckpointReader& checkpoint) {
   const TrainingState& saved = checkpoint.state();
   TrainingState& state = training_.state;
   if (saved.data_fingerprint != state.data_fingerprint &&
-      saved.data_fingerprint != training_.blend.early_fingerprint()) {
+      saved.data_fingerprint != training_.blend.early_fingerprint())
     refused.push_back(
         "data: the training files, weights or order are not those the run began with");
-  }
   if (saved.tokenizer_fingerprint != state.tokenizer_fingerprint)
     refused.push_back("data.tokenizer: another vocabulary");
-  if (!refused.empty()) {
+  if (!refused.empty())
     throw CheckpointError(fmt::format(
         "{0} cannot be resumed with this config:\n  {1}\nuse the run's own config.textproto, "
         "or start a new run from these weights: --set name=... --init-from {0}",
         checkpoint.path(), fmt::join(refused, "\n  ")));
-  }
   for (const std::string& difference : changed) info("changed since the save: {}", difference);
   checkpoint.load_weights(training_.instance.parameters);
   checkpoint.load_optimizer(*training_.optimizer);
   warn_of_other_bits(checkpoint);
-  const std::string processor = state.processor;
-  const uint64_t data = state.data_fingerprint;
-  state = saved;
-  state.processor = processor;
-  state.data_fingerprint = data;
+  TrainingState restored = saved;
+  restored.processor = state.processor;
+  restored.data_fingerprint = state.data_fingerprint;
+  state = std::move(restored);
   storage_.go_on_from(step());
   // A checkpoint is written after the evaluation of its step.
   const config::RunConfig& before = checkpoint.config();

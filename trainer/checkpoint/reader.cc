@@ -14,7 +14,7 @@
 #include "core/config/validate.h"
 #include "core/io/json.h"
 #include "core/tensor/aten.h"
-#include "trainer/agreement.h"
+#include "parallel/agreement.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/checkpoint/folder.h"
 #include "trainer/checkpoint/manifest.h"
@@ -125,7 +125,7 @@ void check_latest(const std::string& folder, const std::vector<StepFolder>& step
 
 // The paths of committed steps as rank 0 sees them, newest first.
 std::vector<std::string> candidates(const std::string& folder, parallel::Communicator& world) {
-  const auto lists = agree(world, "list checkpoints", [&] {
+  const auto lists = parallel::agree(world, "list checkpoints", [&] {
     std::string list;
     if (world.rank() != 0) return list;
     const auto steps = committed_steps(folder);
@@ -144,7 +144,7 @@ std::vector<std::string> candidates(const std::string& folder, parallel::Communi
 // **Collective.** NewerVersionError and CheckpointError are the same on all ranks.
 CheckpointReader open_and_verify(const std::string& path, parallel::Communicator& world) {
   std::optional<CheckpointReader> reader;
-  const auto refusals = agree(world, "check checkpoint", [&]() -> std::string {
+  const auto refusals = parallel::agree(world, "check checkpoint", [&]() -> std::string {
     try {
       reader.emplace(path);
       reader->verify(world.rank(), world.size());

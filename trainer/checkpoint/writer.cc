@@ -14,7 +14,7 @@
 #include "core/io/bytes.h"
 #include "core/io/safetensors.h"
 #include "core/tensor/aten.h"
-#include "trainer/agreement.h"
+#include "parallel/agreement.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/checkpoint/folder.h"
 #include "trainer/checkpoint/manifest.h"
@@ -179,14 +179,14 @@ void write_and_commit(const FileSystem& files, const std::string& temporary,
                       const parallel::Mesh& mesh) {
   parallel::Communicator& world = mesh.control();
   const bool is_first = world.rank() == 0;
-  agree(world, "checkpoint folder", [&] {
+  parallel::agree(world, "checkpoint folder", [&] {
     if (is_first) files.create_directory(temporary);
     return std::string();
   });
-  const auto reports = agree(world, "checkpoint shards", [&] {
+  const auto reports = parallel::agree(world, "checkpoint shards", [&] {
     return inventory_text(write_share(files, temporary, content, mesh));
   });
-  agree(world, "checkpoint commit", [&] {
+  parallel::agree(world, "checkpoint commit", [&] {
     if (is_first) {
       const Layout layout = mesh.layout();
       Manifest manifest{world.size(),

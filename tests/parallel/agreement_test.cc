@@ -1,4 +1,4 @@
-#include "trainer/agreement.h"
+#include "parallel/agreement.h"
 
 #include <memory>
 
@@ -8,21 +8,21 @@
 #include "core/base/errors.h"
 #include "parallel/thread.h"
 
-namespace switchyard::trainer {
+namespace switchyard::parallel {
 namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
 
 TEST(Agree, ReturnsEveryRanksResultOnEveryRank) {
-  parallel::ThreadGroup(3).run([](parallel::Communicator& world) {
+  ThreadGroup(3).run([](Communicator& world) {
     const auto results = agree(world, "test", [&] { return std::string(world.rank(), 'x'); });
     EXPECT_THAT(results, ElementsAre("", "x", "xx"));
   });
 }
 
 TEST(Agree, ThrowsTheLowestFailedRanksKindOnEveryRankAndNamesThemAll) {
-  parallel::ThreadGroup(4).run([](parallel::Communicator& world) {
+  ThreadGroup(4).run([](Communicator& world) {
     try {
       agree(world, "test", [&]() -> std::string {
         if (world.rank() == 1) throw StorageError("disk full");
@@ -37,13 +37,13 @@ TEST(Agree, ThrowsTheLowestFailedRanksKindOnEveryRankAndNamesThemAll) {
 }
 
 TEST(Agree, TurnsForeignExceptionsIntoOurOwn) {
-  parallel::ThreadGroup(1).run([](parallel::Communicator& world) {
+  ThreadGroup(1).run([](Communicator& world) {
     EXPECT_THROW(agree(world, "test", []() -> std::string { throw std::bad_alloc(); }), CheckError);
   });
 }
 
 TEST(MakeOnAll, GivesEachRankItsOwnOrAllTheSameError) {
-  parallel::ThreadGroup(2).run([](parallel::Communicator& world) {
+  ThreadGroup(2).run([](Communicator& world) {
     const auto own =
         make_on_all(world, "test", [&] { return std::make_unique<int>(world.rank()); });
     EXPECT_EQ(*own, world.rank());
@@ -59,4 +59,4 @@ TEST(MakeOnAll, GivesEachRankItsOwnOrAllTheSameError) {
 }
 
 }  // namespace
-}  // namespace switchyard::trainer
+}  // namespace switchyard::parallel

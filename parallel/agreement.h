@@ -11,23 +11,23 @@
 
 #include "parallel/communicator.h"
 
-namespace switchyard::trainer {
+namespace switchyard::parallel {
 
 // **Collective.** Runs `work`, which must contain no collective, and returns what it returned on
 // every rank, in rank order. If it throws on any rank, all ranks throw an error of the kind of the
 // lowest one that failed; the message names each failed rank.
-std::vector<std::string> agree(parallel::Communicator& group, const char* what,
+std::vector<std::string> agree(Communicator& group, const char* what,
                                const std::function<std::string()>& work);
 
-// **Collective.** What `work` makes on this rank, under the rules of agree().
+// **Collective.** Runs work that returns nothing, under the rules of agree().
+void do_on_all(Communicator& group, const char* what, const std::function<void()>& work);
+
+// **Collective.** Returns what `work` makes on this rank, under the rules of agree().
 template <typename Work>
-std::invoke_result_t<Work> make_on_all(parallel::Communicator& group, const char* what, Work work) {
+std::invoke_result_t<Work> make_on_all(Communicator& group, const char* what, Work work) {
   std::optional<std::invoke_result_t<Work>> made;
-  agree(group, what, [&] {
-    made.emplace(work());
-    return std::string();
-  });
+  do_on_all(group, what, [&] { made.emplace(work()); });
   return std::move(*made);
 }
 
-}  // namespace switchyard::trainer
+}  // namespace switchyard::parallel

@@ -1,4 +1,4 @@
-#include "trainer/agreement.h"
+#include "parallel/agreement.h"
 
 #include <exception>
 #include <optional>
@@ -7,14 +7,14 @@
 
 #include "core/base/errors.h"
 
-namespace switchyard::trainer {
+namespace switchyard::parallel {
 namespace {
 
-// What one rank tells the others: the first character is the exit code, the rest its result or its
-// error.
+// What became of the work on one rank. The ranks send each other the code as one character and the
+// text behind it.
 struct Outcome {
   ExitCode code = ExitCode::kDone;
-  std::string text;
+  std::string text;  // the result, or the error's message
 };
 
 Outcome outcome_of(const std::function<std::string()>& work) {
@@ -48,7 +48,7 @@ Outcome outcome_of(const std::function<std::string()>& work) {
 
 }  // namespace
 
-std::vector<std::string> agree(parallel::Communicator& group, const char* what,
+std::vector<std::string> agree(Communicator& group, const char* what,
                                const std::function<std::string()>& work) {
   const Outcome mine = outcome_of(work);
   auto texts = group.all_gather_text(static_cast<char>(mine.code) + mine.text, what);
@@ -66,4 +66,11 @@ std::vector<std::string> agree(parallel::Communicator& group, const char* what,
   return texts;
 }
 
-}  // namespace switchyard::trainer
+void do_on_all(Communicator& group, const char* what, const std::function<void()>& work) {
+  agree(group, what, [&] {
+    work();
+    return std::string();
+  });
+}
+
+}  // namespace switchyard::parallel
