@@ -38,5 +38,7 @@ class Sha256 {
 
 // Lower-case hexadecimal, 64 characters.
 [[nodiscard]] std::string to_hex(const Sha256Digest& digest);
+// The SHA-256 of the bytes, in such text.
+[[nodiscard]] std::string sha256_hex(std::span<const std::byte> bytes);
 
 }  // namespace switchyard

@@ -28,4 +28,10 @@ std::string to_hex(const Sha256Digest& digest) {
   return fmt::format("{:02x}", fmt::join(digest, ""));
 }
 
+std::string sha256_hex(std::span<const std::byte> bytes) {
+  Sha256 hash;
+  hash.update(bytes);
+  return to_hex(hash.finish());
+}
+
 }  // namespace switchyard

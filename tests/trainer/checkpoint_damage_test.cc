@@ -21,6 +21,7 @@
 #include "core/io/checksum.h"
 #include "core/io/safetensors.h"
 #include "parallel/single.h"
+#include "parallel/thread.h"
 #include "tests/core/io/temp_folder.h"
 #include "tests/trainer/checkpoint_fixture.h"
 #include "trainer/checkpoint/checkpoint.h"
@@ -51,9 +52,7 @@ class DamagedCheckpoint : public testing::Test {
   void seal() const {
     auto digests = parse_commit(read_text_file(file(kCommitFile), kMaxFileBytes), "");
     for (const char* name : {kManifestFile, kConfigFile}) {
-      Sha256 hash;
-      hash.update(as_byte_span(read_text_file(file(name), kMaxFileBytes)));
-      digests[name] = to_hex(hash.finish());
+      digests[name] = sha256_hex(as_byte_span(read_text_file(file(name), kMaxFileBytes)));
     }
     write(kCommitFile, commit_text(digests));
   }
@@ -199,29 +198,51 @@ TEST_F(DamagedCheckpoint, RefusesAnExtraTensorInAShard) {
               HasSubstr("holds tensor \"surprise\", which the manifest does not place there"));
 }
 
-TEST_F(DamagedCheckpoint, RefusesANewerVersionWithoutFallingBack) {
+TEST_F(DamagedCheckpoint, RefusesAnotherVersionWithoutFallingBack) {
   save_step_by(1, folder_.path(), 0);
   auto json = manifest();
-  json["format_version"] = 3;
-  json["something"] = "new";
+  json["something"] = "of that version";
+  for (const int version : {1, 3}) {
+    json["format_version"] = version;
+    set_manifest(json);
+    const std::string warnings = warnings_of([&] {
+      parallel::ThreadGroup(2).run([&](parallel::Communicator& world) {
+        EXPECT_THAT(checkpoint_error_of([&] { open_newest_valid(folder_.path(), world); }),
+                    HasSubstr(fmt::format("is version {} of the checkpoint format", version)));
+      });
+    });
+    EXPECT_EQ(warnings, "");
+  }
+}
+
+TEST_F(DamagedCheckpoint, RefusesActivityOfOtherExpertsThanTheConfigs) {
+  const auto valid = manifest();
+  const std::string expected = "state.last_active: expected a list for each of 2 router(s)";
+  auto json = valid;
+  json["state"]["last_active"].erase(0);
   set_manifest(json);
-  const auto world = parallel::make_single();
-  EXPECT_THAT(checkpoint_error_of([&] { open_newest_valid(folder_.path(), *world); }),
-              HasSubstr("needs version 3 of the checkpoint format, and this program knows versions "
-                        "up to 2"));
+  EXPECT_THAT(error_on_opening(), HasSubstr(expected));
+  json = valid;
+  json["state"]["last_active"][1].erase(0);
+  set_manifest(json);
+  EXPECT_THAT(error_on_opening(), HasSubstr(expected));
 }
 
 TEST_F(DamagedCheckpoint, RefusesFolderWithoutCommit) {
   fs::remove(file(kCommitFile));
   EXPECT_THAT(error_on_opening(), HasSubstr("not a committed checkpoint: it holds no file COMMIT"));
   EXPECT_THAT(checkpoint_error_of([&] { CheckpointReader reader(folder_.file("absent")); }),
-              HasSubstr("not a committed checkpoint"));
+              HasSubstr("there is no checkpoint: no such folder"));
 }
 
 TEST_F(DamagedCheckpoint, RefusesFilesThatOnlyCommitOrOnlyTheManifestLists) {
   auto json = manifest();
   json["files"]["more.safetensors"] = {{"bytes", 0}};
   set_manifest(json);
+  const std::string missing = error_on_opening();
+  EXPECT_THAT(missing, HasSubstr("more.safetensors: No such file or directory"));
+  EXPECT_THAT(missing, testing::Not(HasSubstr("COMMIT")));
+  write("more.safetensors", "");
   EXPECT_THAT(error_on_opening(), HasSubstr("more.safetensors is not in COMMIT"));
   const std::string commit = read_text_file(file(kCommitFile), kMaxFileBytes);
   write(kCommitFile, commit + std::string(64, '0') + "  stray\n");

@@ -49,14 +49,14 @@ TrainingState state_at(int64_t step) {
   TrainingState state;
   state.step = step;
   state.tokens = 1000 * step;
-  state.optimizer_steps = step + 7;
-  state.skipped_in_a_row = 3;
-  state.skipped_steps = 5;
+  state.optimizer_steps = step - step / 3;
+  state.skipped_in_a_row = static_cast<int32_t>(step / 4);
+  state.skipped_steps = step / 3;
   state.losses = {2.1, 0.0625, step};
   state.data = {8 * step, {6 * step, 2 * step}};
   state.data_fingerprint = 0xfedcba9876543210;
   state.tokenizer_fingerprint = 0x0000000000000042;
-  state.last_active = {{step, 0, step - 1, -1}, {}};
+  state.last_active = {{step, 0, step / 2, step}, {0, step, step, step / 2}};
   return state;
 }
 

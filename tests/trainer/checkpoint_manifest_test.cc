@@ -1,5 +1,6 @@
 #include "trainer/checkpoint/manifest.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -50,10 +51,10 @@ TEST(Manifest, HasTheDocumentedText) {
             R"("format":"switchyard checkpoint","format_version":2,)"
             R"("mesh":{"data":4,"expert":2},"num_ranks":4,)"
             R"("state":{"data_draws":[72,24],"data_fingerprint":"fedcba9876543210",)"
-            R"("data_sequence":96,"last_active":[[12,0,11,-1],[]],)"
-            R"("losses":{"mean":2.1,"steps":12,"variance":0.0625},"optimizer_steps":19,)"
+            R"("data_sequence":96,"last_active":[[12,0,6,12],[0,12,12,6]],)"
+            R"("losses":{"mean":2.1,"steps":12,"variance":0.0625},"optimizer_steps":8,)"
             R"("processor":"AuthenticAMD 25.17, AVX2",)"
-            R"("skipped_in_a_row":3,"skipped_steps":5,"step":12,)"
+            R"("skipped_in_a_row":3,"skipped_steps":4,"step":12,)"
             R"("tokenizer_fingerprint":"0000000000000042","tokens":12000},)"
             R"("tensors":{"norm":{"dtype":"F64","pieces":[{"crc32c":"deadbeef",)"
             R"("entry":"norm[0:2]","extent":[2],"file":"w.safetensors","offset":[0]},)"
@@ -86,7 +87,16 @@ TEST(Manifest, SaysWhichMemberIsWrongAndHow) {
   EXPECT_THAT(with("/state/step", -1), HasSubstr("state.step: expected an integer from 0"));
   EXPECT_THAT(with("/state/step", 1.5), HasSubstr("got \"1.5\""));
   EXPECT_THAT(with("/state/tokens", UINT64_MAX), HasSubstr("state.tokens: expected an integer"));
-  EXPECT_THAT(with("/state/skipped_in_a_row", int64_t{1} << 31), HasSubstr("to 2147483647"));
+  EXPECT_THAT(with("/state/skipped_in_a_row", int64_t{1} << 31), HasSubstr("from 0 to 4"));
+  EXPECT_THAT(with("/state/skipped_in_a_row", 5), HasSubstr("state.skipped_in_a_row: expected"));
+  EXPECT_THAT(with("/state/skipped_steps", 13), HasSubstr("state.skipped_steps: expected"));
+  EXPECT_THAT(with("/state/optimizer_steps", 9),
+              HasSubstr("state.optimizer_steps: expected step less skipped_steps, 8, got 9"));
+  EXPECT_THAT(with("/state/losses/steps", 13), HasSubstr("state.losses.steps: expected"));
+  EXPECT_THAT(with("/state/last_active/0/1", 13),
+              HasSubstr("state.last_active[0][1]: expected an integer from 0 to 12, got \"13\""));
+  EXPECT_THAT(with("/files/manifest.json", {{"bytes", 1}}),
+              HasSubstr("files.\"manifest.json\": the manifest lists the others"));
   for (const char* member :
        {"/state/step", "/state/tokens", "/state/optimizer_steps", "/state/data_sequence"})
     EXPECT_THAT(with(member, INT64_MAX), HasSubstr("to 1152921504606846976"));
@@ -138,11 +148,14 @@ TEST(Manifest, MissesEveryMember) {
 
 TEST(Manifest, NeedsAnotherProgramForAnotherVersion) {
   Json json = Json::parse(manifest_text(example()));
-  json["format_version"] = 3;
-  EXPECT_THROW((void)parse_manifest(json.dump(), "f.json"), NewerVersionError);
-  json["format_version"] = 1;
-  EXPECT_THAT(error_of(json), HasSubstr("format_version: is version 1 of the checkpoint format, "
-                                        "which this program reads no longer"));
+  for (const auto& [version, how] : {std::pair{1, "older"}, std::pair{3, "newer"}}) {
+    json["format_version"] = version;
+    EXPECT_THROW((void)parse_manifest(json.dump(), "f.json"), OtherVersionError);
+    EXPECT_THAT(error_of(json),
+                HasSubstr(fmt::format("format_version: is version {} of the checkpoint format, {} "
+                                      "than version 2",
+                                      version, how)));
+  }
 }
 
 TEST(Manifest, SurvivesMutationsWithNothingButACheckpointError) {

@@ -3,7 +3,6 @@
 // that they load on any mesh, and everything else that a resumed run needs. Each is committed by
 // one rename and never changed afterwards. docs/checkpoint_format.md describes the files.
 
-#include <memory>
 #include <optional>
 #include <string>
 
@@ -12,7 +11,7 @@
 #include "core/tensor/parameter.h"
 #include "optim/optimizer.h"
 #include "parallel/mesh.h"
-#include "trainer/checkpoint/training_state.h"
+#include "trainer/checkpoint/manifest.h"
 
 namespace switchyard::trainer {
 
@@ -38,8 +37,6 @@ void save_checkpoint(const FileSystem& files, const std::string& folder,
 // committed step.
 std::optional<std::string> latest_checkpoint(const std::string& folder);
 
-struct Manifest;
-
 // A checkpoint that is open and structurally sound: checksums of the manifest and the config hold,
 // every file is there at its size. Not collective; each rank maps the files that it needs.
 class CheckpointReader {
@@ -50,17 +47,14 @@ class CheckpointReader {
   };
   // Throws CheckpointError that lists every problem found.
   explicit CheckpointReader(std::string path, Contents contents = Contents::kAll);
-  CheckpointReader(CheckpointReader&&) noexcept;
-  CheckpointReader& operator=(CheckpointReader&&) noexcept;
-  ~CheckpointReader();
 
   const std::string& path() const { return path_; }
-  // As it was saved: complete, and valid for the number of ranks it ran on.
+  // The config of the run that saved it, resolved: complete, and valid for that number of ranks.
   const config::RunConfig& config() const { return config_; }
-  const TrainingState& state() const;
-  // Says so where an earlier build wrote it, which computed some numbers otherwise.
+  const TrainingState& state() const { return manifest_.state; }
+  // Warns where an earlier build wrote the checkpoint, which computed some numbers otherwise.
   void warn_if_earlier_build() const;
-  const Manifest& manifest() const { return *manifest_; }
+  const Manifest& manifest() const { return manifest_; }
 
   // Fills the table's master weights, converted if they were saved in another type, and refreshes
   // the compute values. Strict: throws CheckpointError that lists all missing, unexpected,
@@ -78,14 +72,14 @@ class CheckpointReader {
  private:
   std::string path_;
   Contents contents_;
-  std::unique_ptr<const Manifest> manifest_;
+  Manifest manifest_;
   config::RunConfig config_;
 };
 
 // **Collective.** What `--resume auto` resumes from: the newest checkpoint whose tensors all match
 // their checksums; the ranks share the checking. Each damaged one that is passed over is a warning
 // that says what is wrong with it. Nothing if no step was ever committed; CheckpointError if steps
-// were but all are damaged, or if one needs a newer version of this program.
+// were but all are damaged, or if one is of another version of the format.
 std::optional<CheckpointReader> open_newest_valid(const std::string& folder,
                                                   parallel::Communicator& world);
 

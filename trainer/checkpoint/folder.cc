@@ -4,17 +4,16 @@
 #include <charconv>
 #include <filesystem>
 #include <optional>
+#include <set>
 #include <string_view>
 #include <system_error>
 #include <tuple>
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
-#include "core/base/log.h"
 #include "core/io/bytes.h"
 #include "core/io/checksum.h"
-#include "core/io/json.h"
+#include "trainer/checkpoint/problems.h"
 
 namespace switchyard::trainer {
 namespace {
@@ -42,8 +41,8 @@ std::optional<StepFolder> parse_step_name(std::string_view name) {
   return step;
 }
 
-// What is there. Any answer of the system but that and "nothing" is an error: a folder that cannot
-// be read just now must not look like one without checkpoints.
+// The type of what is at `path`, not_found included. Any other answer of the system is an error: a
+// folder that cannot be read just now must not look like one without checkpoints.
 fs::file_type type_of(const std::string& path) {
   std::error_code error;
   const fs::file_type type = fs::status(path, error).type();
@@ -56,95 +55,72 @@ std::vector<std::string> names_in(const std::string& folder) {
   std::vector<std::string> names;
   if (type_of(folder) == fs::file_type::not_found) return names;
   std::error_code error;
-  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error))
     names.push_back(it->path().filename().string());
-  }
   if (error) throw StorageError(fmt::format("list folder {}: {}", folder, error.message()));
   return names;
 }
 
-std::string sha256_of(std::string_view text) {
-  Sha256 hash;
-  hash.update(as_byte_span(text));
-  return to_hex(hash.finish());
-}
-
-std::string read_if_there(const std::string& path, uint64_t max_bytes) {
+// The text of one of the small files, which is as COMMIT says.
+std::string read_small_file(const std::string& step, const char* name, uint64_t max_bytes,
+                            const std::map<std::string, std::string>& digests) {
+  const auto listed = digests.find(name);
+  if (listed == digests.end())
+    throw CheckpointError(fmt::format("{}/{}: {} is not listed", step, kCommitFile, name));
+  const std::string path = fmt::format("{}/{}", step, name);
   std::error_code ignored;
-  if (!fs::is_regular_file(path, ignored)) {
+  if (!fs::is_regular_file(path, ignored))
     throw CheckpointError(fmt::format("{}: no such file", path));
-  }
-  return read_text_file(path, max_bytes);
-}
-
-void expect_digest(const std::string& path, const std::string& expected, std::string_view text) {
-  if (const std::string actual = sha256_of(text); actual != expected) {
+  const std::string text = read_text_file(path, max_bytes);
+  if (const std::string actual = sha256_hex(as_byte_span(text)); actual != listed->second)
     throw CheckpointError(fmt::format("{}: damaged: {} lists SHA-256 {}, the file has {}", path,
-                                      kCommitFile, expected, actual));
-  }
+                                      kCommitFile, listed->second, actual));
+  return text;
 }
 
-std::vector<std::string> names_of(const std::map<std::string, uint64_t>& files) {
-  std::vector<std::string> names;
-  for (const auto& [name, bytes] : files) names.push_back(name);
+// The files that a reader of weights needs.
+std::set<std::string> files_of_weights(const Inventory& inventory) {
+  std::set<std::string> names = {kConfigFile};
+  for (const auto& [name, tensor] : inventory.tensors)
+    if (!is_optimizer_state(name))
+      for (const PieceRecord& piece : tensor.pieces) names.insert(piece.file);
   return names;
 }
 
-// COMMIT must list the manifest's files and the manifest, no more and no less.
-void check_lists_agree(const std::map<std::string, std::string>& digests,
-                       const Inventory& inventory, std::vector<std::string>& problems) {
-  for (const auto& name : names_of(inventory.files)) {
-    if (!digests.contains(name)) problems.push_back(fmt::format("{} is not in COMMIT", name));
-  }
-  for (const auto& [name, digest] : digests) {
-    if (name != kManifestFile && !inventory.files.contains(name)) {
-      problems.push_back(fmt::format("{} is in COMMIT, but not in the manifest", name));
-    }
-  }
-}
-
-// The files of weights, or of everything; the config is always among them.
-std::vector<std::string> needed_files(const Inventory& inventory, bool weights_only) {
-  if (!weights_only) return names_of(inventory.files);
-  std::vector<std::string> names = {kConfigFile};
-  for (const auto& [name, tensor] : inventory.tensors) {
-    if (is_optimizer_state(name)) continue;
-    for (const PieceRecord& piece : tensor.pieces) names.push_back(piece.file);
-  }
-  std::ranges::sort(names);
-  names.erase(std::unique(names.begin(), names.end()), names.end());
-  return names;
-}
-
-void check_sizes(const std::string& path, const Inventory& inventory, bool weights_only,
-                 std::vector<std::string>& problems) {
-  for (const auto& name : needed_files(inventory, weights_only)) {
+// The files must be there at their sizes, and COMMIT must list them and the manifest, no more and
+// no less. Of one that is missing nothing else is said, since COMMIT may have lost it with the
+// file.
+void check_files(const std::string& step, const Inventory& inventory, bool weights_only,
+                 Problems& problems) {
+  const std::set<std::string> of_weights = files_of_weights(inventory);
+  for (const auto& [name, bytes] : inventory.files) {
     std::error_code error;
-    const uint64_t actual = fs::file_size(path + "/" + name, error);
-    const uint64_t expected = inventory.files.at(name);
+    const bool may_be_absent = weights_only && !of_weights.contains(name);
+    const uint64_t actual = may_be_absent ? bytes : fs::file_size(step + "/" + name, error);
     if (error) {
-      problems.push_back(fmt::format("{}: {}", name, error.message()));
-    } else if (actual != expected) {
-      problems.push_back(
-          fmt::format("{} has {} bytes, expected {}; was it cut off or exchanged for another "
-                      "checkpoint's?",
-                      name, actual, expected));
+      problems.add("{}: {}", name, error.message());
+      continue;
     }
+    if (actual != bytes)
+      problems.add(
+          "{} has {} bytes, expected {}; was it cut off or exchanged for another checkpoint's?",
+          name, actual, bytes);
+    if (!inventory.digests.contains(name)) problems.add("{} is not in COMMIT", name);
   }
+  for (const auto& [name, digest] : inventory.digests)
+    if (name != kManifestFile && !inventory.files.contains(name))
+      problems.add("{} is in COMMIT, but not in the manifest", name);
 }
 
-void check_step(const std::string& path, const Manifest& manifest,
-                std::vector<std::string>& problems) {
+void check_name(const std::string& path, int64_t step, Problems& problems) {
   const auto named = parse_step_name(fs::path(path).filename().string());
-  if (named && named->step != manifest.state.step) {
-    problems.push_back(fmt::format("the folder's name says step {}, its manifest step {}",
-                                   named->step, manifest.state.step));
-  }
+  if (named && named->step != step)
+    problems.add("the folder's name says step {}, its manifest step {}", named->step, step);
 }
 
 bool is_intact(const std::string& path) {
   try {
-    read_manifest(path, /*weights_only=*/false);
+    (void)read_step(path, /*weights_only=*/false);
     return true;
   } catch (const Error&) {
     return false;
@@ -180,37 +156,26 @@ std::vector<StepFolder> committed_steps(const std::string& folder) {
   return steps;
 }
 
-std::string read_config_text(const std::string& path) {
-  return read_if_there(path + "/" + kConfigFile, kMaxConfigBytes);
-}
-
-Manifest read_manifest(const std::string& path, bool weights_only) {
+SavedStep read_step(const std::string& path, bool weights_only) {
+  const std::string commit = path + "/" + kCommitFile;
   std::error_code ignored;
-  if (!fs::is_regular_file(path + "/" + kCommitFile, ignored)) {
+  if (!fs::is_regular_file(commit, ignored))
     throw CheckpointError(
-        fmt::format("{}: not a committed checkpoint: it holds no file {}", path, kCommitFile));
-  }
-  const std::string commit_path = path + "/" + kCommitFile;
-  const auto digests = parse_commit(read_if_there(commit_path, kMaxManifestBytes), commit_path);
-  const auto listed = digests.find(kManifestFile);
-  if (listed == digests.end()) {
-    throw CheckpointError(fmt::format("{}: {} is not listed", commit_path, kManifestFile));
-  }
-  const std::string manifest_path = path + "/" + kManifestFile;
-  const std::string text = read_if_there(manifest_path, kMaxManifestBytes);
-  expect_digest(manifest_path, listed->second, text);
-  Manifest manifest = parse_manifest(text, manifest_path);
-  manifest.inventory.digests = digests;
-
-  std::vector<std::string> problems;
-  check_step(path, manifest, problems);
-  check_lists_agree(digests, manifest.inventory, problems);
-  check_sizes(path, manifest.inventory, weights_only, problems);
-  if (!problems.empty()) {
-    throw CheckpointError(fmt::format("{}: {}", path, fmt::join(problems, "\n  ")));
-  }
-  expect_digest(path + "/" + kConfigFile, digests.at(kConfigFile), read_config_text(path));
-  return manifest;
+        fs::exists(path, ignored)
+            ? fmt::format("{}: not a committed checkpoint: it holds no file {}", path, kCommitFile)
+            : fmt::format("{}: there is no checkpoint: no such folder", path));
+  auto digests = parse_commit(read_text_file(commit, kMaxManifestBytes), commit);
+  SavedStep step{parse_manifest(read_small_file(path, kManifestFile, kMaxManifestBytes, digests),
+                                path + "/" + kManifestFile),
+                 {}};
+  Inventory& inventory = step.manifest.inventory;
+  inventory.digests = std::move(digests);
+  Problems problems(path);
+  check_name(path, step.manifest.state.step, problems);
+  check_files(path, inventory, weights_only, problems);
+  problems.throw_if_any();
+  step.config = read_small_file(path, kConfigFile, kMaxConfigBytes, inventory.digests);
+  return step;
 }
 
 void write_latest(const FileSystem& files, const std::string& folder, int64_t step) {

@@ -30,13 +30,16 @@ std::string step_path(const std::string& folder, int64_t step);
 // Newest first. Empty if `folder` does not exist; StorageError if that cannot be told.
 std::vector<StepFolder> committed_steps(const std::string& folder);
 
-// Reads the manifest of a step folder and holds it against COMMIT and the files: their digests
-// where the files are small, the sizes of all. Of shards, only those that hold weights if
-// `weights_only`. Throws CheckpointError that lists every problem.
-Manifest read_manifest(const std::string& path, bool weights_only);
+// What the small files of a step's folder hold.
+struct SavedStep {
+  Manifest manifest;
+  std::string config;  // the text of config.textproto
+};
 
-// Text of config.textproto.
-std::string read_config_text(const std::string& path);
+// Reads the small files, and holds the folder against COMMIT and the manifest: the digests of the
+// small files, the sizes of all. `weights_only` leaves out shards that hold no weights. Throws
+// CheckpointError that lists every problem.
+SavedStep read_step(const std::string& path, bool weights_only);
 
 void write_latest(const FileSystem& files, const std::string& folder, int64_t step);
 

@@ -1,9 +1,6 @@
 #include "trainer/checkpoint/manifest.h"
 
 #include <algorithm>
-#include <charconv>
-#include <limits>
-#include <optional>
 #include <set>
 #include <utility>
 
@@ -12,7 +9,6 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/plain_name.h"
-#include "core/io/bytes.h"
 #include "core/io/json.h"
 
 namespace switchyard::trainer {
@@ -21,6 +17,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr const char* kFormat = "switchyard checkpoint";
+constexpr const char* kHexadecimal = "0123456789abcdef";
 // About 200 bytes per tensor; the largest models have some 10^5.
 constexpr JsonLimits kLimits{.max_bytes = uint64_t{512} << 20, .max_depth = 6};
 
@@ -38,19 +35,17 @@ class Field {
 
   Field member(const std::string& name) const {
     expect(value_.is_object(), "an object");
-    const auto found = value_.find(name);
-    if (found == value_.end()) fail(fmt::format("\"{}\" is missing", name));
-    return Field(*found, where_, path_.empty() ? name : path_ + "." + name);
+    if (!value_.contains(name)) fail(fmt::format("\"{}\" is missing", name));
+    return Field(value_[name], where_, path_.empty() ? name : path_ + "." + name);
   }
 
-  bool has(const char* name) const { return value_.is_object() && value_.contains(name); }
+  bool has(const char* name) const { return value_.contains(name); }
 
   void has_only(const std::vector<std::string_view>& names) const {
     for_each_member([&](const std::string& name, const Field&) {
-      if (std::ranges::find(names, name) == names.end()) {
+      if (std::ranges::find(names, name) == names.end())
         fail(fmt::format("unexpected member {}, expected {}", json_quoted(name),
                          fmt::join(names, ", ")));
-      }
     });
   }
 
@@ -58,31 +53,25 @@ class Field {
   template <typename Visit>
   void for_each_member(Visit visit) const {
     expect(value_.is_object(), "an object");
-    for (const auto& [name, value] : value_.items()) {
+    for (const auto& [name, value] : value_.items())
       visit(name, Field(value, where_, path_ + "." + json_quoted(name)));
-    }
   }
 
   template <typename Read>
   auto list(Read read) const {
     expect(value_.is_array(), "an array");
     std::vector<decltype(read(*this))> out;
-    for (size_t i = 0; i < value_.size(); ++i) {
+    for (size_t i = 0; i < value_.size(); ++i)
       out.push_back(read(Field(value_[i], where_, fmt::format("{}[{}]", path_, i))));
-    }
     return out;
   }
 
-  int64_t integer(int64_t minimum, int64_t maximum = std::numeric_limits<int64_t>::max()) const {
-    const bool fits = value_.is_number_integer() &&
-                      (!value_.is_number_unsigned() || value_.get<uint64_t>() <= INT64_MAX) &&
+  // Requires: minimum >= 0.
+  int64_t integer(int64_t minimum, int64_t maximum = INT64_MAX) const {
+    const bool fits = value_.is_number_unsigned() && value_.get<uint64_t>() <= INT64_MAX &&
                       value_.get<int64_t>() >= minimum && value_.get<int64_t>() <= maximum;
     expect(fits, fmt::format("an integer from {} to {}", minimum, maximum));
     return value_.get<int64_t>();
-  }
-
-  int32_t int32(int32_t minimum) const {
-    return static_cast<int32_t>(integer(minimum, std::numeric_limits<int32_t>::max()));
   }
 
   double number() const {
@@ -95,23 +84,19 @@ class Field {
     return value_.get_ref<const std::string&>();
   }
 
-  // Lower-case hexadecimal of exactly so many digits.
+  // A number written as exactly so many lower-case hexadecimal digits.
   uint64_t hexadecimal(size_t digits) const {
-    uint64_t number = 0;
-    const std::string& string = text();
-    const bool is_hex = string.size() == digits &&
-                        string.find_first_not_of("0123456789abcdef") == std::string::npos;
+    const bool is_hex =
+        text().size() == digits && text().find_first_not_of(kHexadecimal) == std::string::npos;
     expect(is_hex, fmt::format("{} lower-case hexadecimal digits", digits));
-    std::from_chars(string.data(), string.data() + string.size(), number, 16);
-    return number;
+    return std::stoull(text(), nullptr, 16);
   }
 
  private:
   void expect(bool condition, const std::string& expected) const {
-    if (!condition) {
-      const std::string got = value_.dump(-1, ' ', true, Json::error_handler_t::replace);
-      fail(fmt::format("expected {}, got {}", expected, json_quoted(got)));
-    }
+    if (condition) return;
+    const std::string got = value_.dump(-1, ' ', true, Json::error_handler_t::replace);
+    fail(fmt::format("expected {}, got {}", expected, json_quoted(got)));
   }
 
   const Json& value_;
@@ -124,8 +109,8 @@ DType dtype_of(const Field& field) {
   field.fail(fmt::format("unknown dtype {}", json_quoted(field.text())));
 }
 
-std::vector<int64_t> integers(const Field& field, int64_t minimum) {
-  return field.list([&](const Field& item) { return item.integer(minimum); });
+std::vector<int64_t> counts_of(const Field& field, int64_t most = INT64_MAX) {
+  return field.list([&](const Field& item) { return item.integer(0, most); });
 }
 
 // ---- Files and tensors -----------------------------------------------------------------------
@@ -140,13 +125,12 @@ Json tensors_json(const Inventory& inventory) {
   Json json = Json::object();
   for (const auto& [name, tensor] : inventory.tensors) {
     Json pieces = Json::array();
-    for (const PieceRecord& piece : tensor.pieces) {
+    for (const PieceRecord& piece : tensor.pieces)
       pieces.push_back({{"file", piece.file},
                         {"entry", piece.entry},
                         {"offset", piece.box.offset},
                         {"extent", piece.box.extent},
                         {"crc32c", fmt::format("{:08x}", piece.crc32c)}});
-    }
     json[name] = {{"dtype", name_of(tensor.dtype)}, {"shape", tensor.shape}, {"pieces", pieces}};
   }
   return json;
@@ -155,19 +139,19 @@ Json tensors_json(const Inventory& inventory) {
 void read_files(const Field& files, Inventory& out) {
   files.for_each_member([&](const std::string& name, const Field& file) {
     if (!is_plain_name(name)) file.fail(fmt::format("a file name must have {}", kPlainName));
+    if (name == kManifestFile || name == kCommitFile)
+      file.fail("the manifest lists the others, not itself and COMMIT");
     file.has_only({"bytes"});
     out.files[name] = static_cast<uint64_t>(file.member("bytes").integer(0));
   });
 }
 
 std::vector<int64_t> read_shape(const Field& field) {
-  const std::vector<int64_t> shape = integers(field, 0);
-  std::optional<uint64_t> elements = 1;  // with zeros left out, so that no part overflows either
-  for (const int64_t size : shape)
-    if (elements)
-      elements = checked_mul(*elements, static_cast<uint64_t>(std::max<int64_t>(size, 1)));
-  if (!elements || *elements > INT64_MAX / sizeof(double))
-    field.fail(fmt::format("[{}] has too many elements", fmt::join(shape, ", ")));
+  const std::vector<int64_t> shape = counts_of(field);
+  int64_t left =
+      INT64_MAX / sizeof(double);  // zeros are left out, so that no part overflows either
+  for (const int64_t size : shape) left /= std::max<int64_t>(size, 1);
+  if (left == 0) field.fail(fmt::format("[{}] has too many elements", fmt::join(shape, ", ")));
   return shape;
 }
 
@@ -175,18 +159,16 @@ PieceRecord read_piece(const Field& json, const Inventory& inventory,
                        const std::vector<int64_t>& shape) {
   json.has_only({"file", "entry", "offset", "extent", "crc32c"});
   const Field file = json.member("file");
-  if (!inventory.files.contains(file.text())) {
+  if (!inventory.files.contains(file.text()))
     file.fail(fmt::format("{} is not one of the files", json_quoted(file.text())));
-  }
   PieceRecord piece{file.text(),
                     json.member("entry").text(),
-                    {integers(json.member("offset"), 0), integers(json.member("extent"), 0)},
+                    {counts_of(json.member("offset")), counts_of(json.member("extent"))},
                     static_cast<uint32_t>(json.member("crc32c").hexadecimal(8))};
-  if (!lies_within(piece.box, shape)) {
+  if (!lies_within(piece.box, shape))
     json.fail(fmt::format("offset [{}] and extent [{}] do not lie within shape [{}]",
                           fmt::join(piece.box.offset, ", "), fmt::join(piece.box.extent, ", "),
                           fmt::join(shape, ", ")));
-  }
   return piece;
 }
 
@@ -229,63 +211,66 @@ Json state_json(const TrainingState& state) {
 // Far above any count of a run, and far enough below 2^63 that a run can go on counting.
 constexpr int64_t kMostCounted = int64_t{1} << 60;
 
-LossWindow read_losses(const Field& json) {
+LossWindow read_losses(const Field& json, int64_t steps) {
   json.has_only({"mean", "variance", "steps"});
-  LossWindow losses;
-  losses.mean = json.member("mean").number();
-  losses.variance = json.member("variance").number();
-  losses.steps = json.member("steps").integer(0, kMostCounted);
+  const LossWindow losses{json.member("mean").number(), json.member("variance").number(),
+                          json.member("steps").integer(0, steps)};
   if (losses.variance < 0)
     json.member("variance").fail(fmt::format("expected at least 0, got {}", losses.variance));
   return losses;
+}
+
+Cursor read_cursor(const Field& json) {
+  const Cursor cursor{json.member("data_sequence").integer(0, kMostCounted),
+                      counts_of(json.member("data_draws"))};
+  int64_t left = cursor.sequence;
+  for (const int64_t draws : cursor.draws) left = draws > left ? -1 : left - draws;
+  if (left != 0)
+    json.member("data_draws")
+        .fail(fmt::format("expected numbers that add up to data_sequence, {}", cursor.sequence));
+  return cursor;
 }
 
 TrainingState read_state(const Field& json) {
   json.has_only({"step", "tokens", "optimizer_steps", "skipped_in_a_row", "skipped_steps", "losses",
                  "data_sequence", "data_draws", "data_fingerprint", "tokenizer_fingerprint",
                  "processor", "last_active"});
+  const auto count = [&](const char* name, int64_t most = kMostCounted) {
+    return json.member(name).integer(0, most);
+  };
   TrainingState state;
-  state.step = json.member("step").integer(0, kMostCounted);
-  state.tokens = json.member("tokens").integer(0, kMostCounted);
-  state.optimizer_steps = json.member("optimizer_steps").integer(0, kMostCounted);
-  state.skipped_in_a_row = json.member("skipped_in_a_row").int32(0);
-  state.skipped_steps = json.member("skipped_steps").integer(0, kMostCounted);
-  if (json.has("losses")) state.losses = read_losses(json.member("losses"));
-  state.data.sequence = json.member("data_sequence").integer(0, kMostCounted);
-  state.data.draws = integers(json.member("data_draws"), 0);
-  int64_t left = state.data.sequence;
-  for (const int64_t draws : state.data.draws) left = draws > left ? -1 : left - draws;
-  if (left != 0)
-    json.member("data_draws")
-        .fail(
-            fmt::format("expected numbers that add up to data_sequence, {}", state.data.sequence));
+  state.step = count("step");
+  state.tokens = count("tokens");
+  state.skipped_steps = count("skipped_steps", state.step);
+  state.skipped_in_a_row = static_cast<int32_t>(
+      count("skipped_in_a_row", std::min<int64_t>(state.skipped_steps, INT32_MAX)));
+  state.optimizer_steps = count("optimizer_steps");
+  if (state.optimizer_steps != state.step - state.skipped_steps)
+    json.member("optimizer_steps")
+        .fail(fmt::format("expected step less skipped_steps, {}, got {}",
+                          state.step - state.skipped_steps, state.optimizer_steps));
+  if (json.has("losses")) state.losses = read_losses(json.member("losses"), state.step);
+  state.data = read_cursor(json);
   state.data_fingerprint = json.member("data_fingerprint").hexadecimal(16);
   state.tokenizer_fingerprint = json.member("tokenizer_fingerprint").hexadecimal(16);
   if (json.has("processor")) state.processor = json.member("processor").text();
-  state.last_active = json.member("last_active").list([](const Field& layer) {
-    return integers(layer, std::numeric_limits<int64_t>::min());
+  state.last_active = json.member("last_active").list([&](const Field& router) {
+    return counts_of(router, state.step);
   });
   return state;
 }
 
 void check_version(const Field& root) {
-  if (root.member("format").text() != kFormat) {
-    root.member("format").fail(fmt::format("expected \"{}\"", kFormat));
-  }
-  const Field version = root.member("format_version");
+  const Field format = root.member("format"), version = root.member("format_version");
+  if (format.text() != kFormat) format.fail(fmt::format("expected \"{}\"", kFormat));
   const int64_t number = version.integer(1);
-  if (number > kCheckpointVersion) {
-    version.fail<NewerVersionError>(
-        fmt::format("needs version {} of the checkpoint format, and this program knows versions up "
-                    "to {}; use a newer one",
-                    number, kCheckpointVersion));
-  }
-  if (number < kCheckpointVersion) {
-    version.fail(
-        fmt::format("is version {} of the checkpoint format, which this program reads no "
-                    "longer; use the one that saved it, or begin anew",
-                    number));
-  }
+  if (number != kCheckpointVersion)
+    version.fail<OtherVersionError>(fmt::format(
+        "is version {} of the checkpoint format, {} than version {}, the only one that this "
+        "program reads; {}",
+        number, number > kCheckpointVersion ? "newer" : "older", kCheckpointVersion,
+        number > kCheckpointVersion ? "use a newer program"
+                                    : "use the program that saved it, or begin anew"));
 }
 
 }  // namespace
@@ -311,9 +296,10 @@ Manifest parse_manifest(std::string_view text, const std::string& where) {
   check_version(root);
   root.has_only({"format", "format_version", "num_ranks", "mesh", "files", "tensors", "state"});
   Manifest manifest;
-  manifest.num_ranks = root.member("num_ranks").int32(1);
-  root.member("mesh").for_each_member(
-      [&](const std::string& axis, const Field& degree) { manifest.mesh[axis] = degree.int32(1); });
+  manifest.num_ranks = static_cast<int>(root.member("num_ranks").integer(1, INT32_MAX));
+  root.member("mesh").for_each_member([&](const std::string& axis, const Field& degree) {
+    manifest.mesh[axis] = static_cast<int32_t>(degree.integer(1, INT32_MAX));
+  });
   read_files(root.member("files"), manifest.inventory);
   root.member("files").member(kConfigFile);  // must be there
   const Field tensors = root.member("tensors");
@@ -359,25 +345,21 @@ std::string commit_text(const std::map<std::string, std::string>& digests) {
 }
 
 std::map<std::string, std::string> parse_commit(std::string_view text, const std::string& where) {
-  constexpr size_t kDigits = 64;
+  constexpr size_t kDigits = 64, kName = kDigits + 2;
   std::map<std::string, std::string> digests;
-  for (int line_number = 1; !text.empty(); ++line_number) {
+  for (int number = 1; !text.empty(); ++number) {
+    const auto fail = [&](const std::string& problem) {
+      throw CheckpointError(fmt::format("{}:{}: {}", where, number, problem));
+    };
     const size_t end = text.find('\n');
-    const std::string_view line = text.substr(0, end);
-    const bool is_valid = end != std::string_view::npos && line.size() > kDigits + 2 &&
-                          line.find_first_not_of("0123456789abcdef") == kDigits &&
-                          line.substr(kDigits, 2) == "  " &&
-                          is_plain_name(line.substr(kDigits + 2));
-    if (!is_valid) {
-      throw CheckpointError(
-          fmt::format("{}:{}: expected \"<64 hexadecimal digits>  <file name>\", "
-                      "got {}",
-                      where, line_number, json_quoted(line)));
-    }
-    const std::string name(line.substr(kDigits + 2));
-    if (!digests.emplace(name, line.substr(0, kDigits)).second) {
-      throw CheckpointError(fmt::format("{}:{}: {} is listed twice", where, line_number, name));
-    }
+    const std::string line(text.substr(0, end));
+    const bool is_valid = end != std::string_view::npos && line.size() > kName &&
+                          line.find_first_not_of(kHexadecimal) == kDigits &&
+                          line.compare(kDigits, 2, "  ") == 0 && is_plain_name(line.substr(kName));
+    if (!is_valid)
+      fail("expected \"<64 hexadecimal digits>  <file name>\", got " + json_quoted(line));
+    if (!digests.emplace(line.substr(kName), line.substr(0, kDigits)).second)
+      fail(line.substr(kName) + " is listed twice");
     text.remove_prefix(end + 1);
   }
   return digests;

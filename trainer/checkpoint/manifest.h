@@ -20,8 +20,9 @@ inline constexpr const char* kManifestFile = "manifest.json";
 inline constexpr const char* kConfigFile = "config.textproto";
 inline constexpr const char* kCommitFile = "COMMIT";
 
-// Not damaged, but written by a newer program: falling back to an older step would be wrong.
-class NewerVersionError : public CheckpointError {
+// Thrown for a step that is not damaged, but of another version of the format: to fall back to the
+// step before would be wrong.
+class OtherVersionError : public CheckpointError {
  public:
   using CheckpointError::CheckpointError;
 };
@@ -37,11 +38,11 @@ struct PieceRecord {
 struct TensorRecord {
   DType dtype = DType::kFloat32;
   std::vector<int64_t> shape;       // of the whole tensor
-  std::vector<PieceRecord> pieces;  // of a checkpoint: each element is in exactly one
+  std::vector<PieceRecord> pieces;  // in a whole checkpoint each element is in exactly one
   bool operator==(const TensorRecord&) const = default;
 };
 
-// Of one rank, or of the whole checkpoint.
+// What one rank wrote, or what the whole checkpoint holds.
 struct Inventory {
   std::map<std::string, uint64_t> files;        // name -> bytes
   std::map<std::string, TensorRecord> tensors;  // global name -> what and where
@@ -56,19 +57,21 @@ struct Manifest {
   TrainingState state;
 };
 
-// Whether it is the name of a tensor of the optimizer's state: weights have no slash in theirs.
+// Whether the name is that of a tensor of the optimizer's state: those of weights have no slash.
 bool is_optimizer_state(std::string_view tensor);
 
-// Without the digests.
+// The text leaves out the digests, which are COMMIT's.
 std::string manifest_text(const Manifest& manifest);
-// Believes nothing: throws CheckpointError that names `where` and the field, NewerVersionError for
-// a version beyond ours. Every element of a tensor is in exactly one of its pieces.
+// Believes nothing: throws CheckpointError that names `where` and the field, OtherVersionError for
+// another version than ours. Every element of a tensor is in exactly one of its pieces, and the
+// numbers of the state agree with each other.
 Manifest parse_manifest(std::string_view text, const std::string& where);
 
 // What keeps the pieces of a tensor from being all of it, with its name; "" if nothing does.
 std::string pieces_problem(const std::string& name, const TensorRecord& tensor);
 
-// What a rank tells rank 0 about the files it wrote; with the digests. Our own text on both sides.
+// What a rank tells rank 0 about the files it wrote, digests included. This program writes and
+// reads it: what is wrong with it is a CheckError.
 std::string inventory_text(const Inventory& inventory);
 Inventory parse_inventory(std::string_view text);
 

@@ -15,12 +15,15 @@ namespace switchyard::trainer {
 
 class Problems {
  public:
+  // `where` begins the message.
   explicit Problems(std::string where) : where_(std::move(where)) {}
 
-  void add(std::string problem) {
-    if (std::ranges::find(problems_, problem) == problems_.end() && ++count_ <= kMostShown) {
+  // One that was added before counts once.
+  template <typename... Args>
+  void add(fmt::format_string<Args...> format, Args&&... args) {
+    std::string problem = fmt::format(format, std::forward<Args>(args)...);
+    if (std::ranges::find(problems_, problem) == problems_.end() && ++count_ <= kMostShown)
       problems_.push_back(std::move(problem));
-    }
   }
 
   void throw_if_any() const {

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <map>
+#include <sstream>
 #include <utility>
 
 #include <fmt/format.h>
@@ -9,6 +10,7 @@
 #include "core/base/errors.h"
 #include "core/base/log.h"
 #include "core/config/defaults.h"
+#include "core/config/layers.h"
 #include "core/config/text_reader.h"
 #include "core/config/unused_fields.h"
 #include "core/config/validate.h"
@@ -36,22 +38,20 @@ void check_names(const std::vector<StoredTensor>& expected, bool of_optimizer,
     const TensorSource::Description is = source.describe(name);
     const auto found = by_name.find(name);
     if (found == by_name.end()) {
-      problems.add(fmt::format("unexpected tensor {} {}: the model has none of this name",
-                               json_quoted(name), text_of(is)));
+      problems.add("unexpected tensor {} {}: the model has none of this name", json_quoted(name),
+                   text_of(is));
       continue;
     }
     const StoredTensor& tensor = *found->second;
     by_name.erase(found);
     const bool fits = of_optimizer ? is.dtype == tensor.dtype : can_convert(is.dtype, tensor.dtype);
-    if (!fits || is.shape != tensor.shape) {
-      problems.add(fmt::format("tensor {} is {}, the model needs {}", json_quoted(name),
-                               text_of(is), text_of({tensor.dtype, tensor.shape})));
-    }
+    if (!fits || is.shape != tensor.shape)
+      problems.add("tensor {} is {}, the model needs {}", json_quoted(name), text_of(is),
+                   text_of({tensor.dtype, tensor.shape}));
   }
-  for (const auto& [name, tensor] : by_name) {
-    problems.add(fmt::format("missing tensor {} {}", json_quoted(name),
-                             text_of({tensor->dtype, tensor->shape})));
-  }
+  for (const auto& [name, tensor] : by_name)
+    problems.add("missing tensor {} {}", json_quoted(name),
+                 text_of({tensor->dtype, tensor->shape}));
 }
 
 // Reads this rank's boxes of the tensor. Returns how many values are NaN or infinite.
@@ -78,25 +78,23 @@ void fill_all(const std::string& path, const Inventory& inventory,
       if (const int64_t count = fill(tensor, source); count > 0)
         warn("{}: tensor {} holds {} values that are NaN or infinite", path, tensor.name, count);
     } catch (const CheckpointError& error) {
-      problems.add(error.what());
+      problems.add("{}", error.what());
     }
   }
   problems.throw_if_any();
 }
 
-// What a program older than a field left unset is what the field's default does; what it set and
-// nothing reads is left out.
-config::RunConfig parse_config(const std::string& path) {
-  const std::string text = read_config_text(path);
+// A field that the program that saved the step did not know yet gets its default; one that it set
+// and nothing reads any more is left out.
+config::RunConfig parse_config(const std::string& path, const std::string& text) {
   config::RunConfig config;
   auto problems = config::read_text({text, path + "/" + kConfigFile, ""}, config).problems;
   config::drop_unused_fields(config);
   config::apply_defaults(config);
   if (problems.empty()) problems = config::problems(config, /*num_ranks=*/0);
-  if (!problems.empty()) {
+  if (!problems.empty())
     throw CheckpointError(fmt::format("{}/{} is not a valid config:\n  {}", path, kConfigFile,
                                       fmt::join(problems, "\n  ")));
-  }
   return config;
 }
 
@@ -105,43 +103,50 @@ void check_latest(const std::string& folder, const std::vector<StepFolder>& step
   const std::string path = folder + "/" + kLatestFile;
   std::error_code ignored;
   if (steps.empty() || !std::filesystem::exists(path, ignored)) return;
-  std::string name;
   try {
     require_regular_or_absent(path);
     constexpr uint64_t kMaxBytes = 256;
-    name = read_text_file(path, kMaxBytes);
+    std::string name = read_text_file(path, kMaxBytes);
     if (name.ends_with('\n')) name.pop_back();
+    if (std::ranges::find(steps, folder + "/" + name, &StepFolder::path) == steps.end())
+      warn("{} names {}, which is not a committed step; going by the folders", path,
+           json_quoted(name));
   } catch (const StorageError& error) {
     warn("{}; going by the folders", error.what());
-    return;
-  }
-  const bool is_known = std::ranges::any_of(
-      steps, [&](const StepFolder& step) { return step.path == folder + "/" + name; });
-  if (!is_known) {
-    warn("{} names {}, which is not a committed step; going by the folders", path,
-         json_quoted(name));
   }
 }
 
-// The paths of committed steps as rank 0 sees them, newest first.
+// **Collective.** The paths of committed steps as rank 0 sees them, newest first.
 std::vector<std::string> candidates(const std::string& folder, parallel::Communicator& world) {
-  const auto lists = parallel::agree(world, "list checkpoints", [&] {
+  std::istringstream lines(parallel::agree(world, "list checkpoints", [&] {
     std::string list;
     if (world.rank() != 0) return list;
     const auto steps = committed_steps(folder);
     check_latest(folder, steps);
     for (const auto& step : steps) list += step.path + '\n';
     return list;
-  });
+  })[0]);
   std::vector<std::string> paths;
-  for (size_t begin = 0, end; (end = lists[0].find('\n', begin)) != std::string::npos;
-       begin = end + 1) {
-    paths.push_back(lists[0].substr(begin, end - begin));
-  }
+  for (std::string path; std::getline(lines, path);) paths.push_back(path);
   return paths;
 }
 
-// **Collective.** NewerVersionError and CheckpointError are the same on all ranks.
+// Holds the state against the config: each router has a number for each of its experts.
+void check_activity(const std::string& path, const TrainingState& state,
+                    const config::Model& model) {
+  const int experts = model.moe().num_experts(), routers = config::num_routers(model);
+  const bool fits = std::ssize(state.last_active) == routers &&
+                    std::ranges::all_of(state.last_active, [&](const auto& router) {
+                      return std::ssize(router) == experts;
+                    });
+  if (!fits)
+    throw CheckpointError(
+        fmt::format("{}/{}: state.last_active: expected a list for each of {} router(s) with a "
+                    "number for each of {} experts, as the config says",
+                    path, kManifestFile, routers, experts));
+}
+
+// **Collective.** An OtherVersionError or another CheckpointError comes to all ranks alike.
 CheckpointReader open_and_verify(const std::string& path, parallel::Communicator& world) {
   std::optional<CheckpointReader> reader;
   const auto refusals = parallel::agree(world, "check checkpoint", [&]() -> std::string {
@@ -149,13 +154,12 @@ CheckpointReader open_and_verify(const std::string& path, parallel::Communicator
       reader.emplace(path);
       reader->verify(world.rank(), world.size());
       return "";
-    } catch (const NewerVersionError& error) {  // not a damage: it must not look like one
+    } catch (const OtherVersionError& error) {  // agree() would make it look like damage
       return error.what();
     }
   });
-  for (const auto& refusal : refusals) {
-    if (!refusal.empty()) throw NewerVersionError(refusal);
-  }
+  for (const auto& refusal : refusals)
+    if (!refusal.empty()) throw OtherVersionError(refusal);
   return std::move(*reader);
 }
 
@@ -169,17 +173,12 @@ std::optional<std::string> latest_checkpoint(const std::string& folder) {
 }
 
 CheckpointReader::CheckpointReader(std::string path, Contents contents)
-    : path_(std::move(path)),
-      contents_(contents),
-      manifest_(
-          std::make_unique<const Manifest>(read_manifest(path_, contents == Contents::kWeights))),
-      config_(parse_config(path_)) {}
-
-CheckpointReader::CheckpointReader(CheckpointReader&&) noexcept = default;
-CheckpointReader& CheckpointReader::operator=(CheckpointReader&&) noexcept = default;
-CheckpointReader::~CheckpointReader() = default;
-
-const TrainingState& CheckpointReader::state() const { return manifest_->state; }
+    : path_(std::move(path)), contents_(contents) {
+  SavedStep step = read_step(path_, contents == Contents::kWeights);
+  config_ = parse_config(path_, step.config);
+  manifest_ = std::move(step.manifest);
+  check_activity(path_, state(), config_.model());
+}
 
 void CheckpointReader::warn_if_earlier_build() const {
   if (state().processor.empty())  // which earlier builds did not note
@@ -189,28 +188,28 @@ void CheckpointReader::warn_if_earlier_build() const {
 
 void CheckpointReader::load_weights(ParameterTable& table) const {
   const at::NoGradGuard no_grad;
-  fill_all(path_, manifest_->inventory, stored_weights(table), /*of_optimizer=*/false);
+  fill_all(path_, manifest_.inventory, stored_weights(table), /*of_optimizer=*/false);
   for (ParameterGroup& group : table.groups()) group.refresh_value();
 }
 
 void CheckpointReader::load_optimizer(optim::Optimizer& optimizer) const {
   SY_CHECK(contents_ == Contents::kAll, "{} was opened for its weights only", path_);
-  fill_all(path_, manifest_->inventory, stored_state(optimizer), /*of_optimizer=*/true);
-  optimizer.set_num_steps(manifest_->state.optimizer_steps);
+  fill_all(path_, manifest_.inventory, stored_state(optimizer), /*of_optimizer=*/true);
+  optimizer.set_num_steps(manifest_.state.optimizer_steps);
 }
 
 void CheckpointReader::verify(int part, int parts) const {
   Problems problems(path_);
-  StepSource source(path_, manifest_->inventory);
+  StepSource source(path_, manifest_.inventory);
   int64_t number = 0;
-  for (const auto& [name, record] : manifest_->inventory.tensors) {
+  for (const auto& [name, record] : manifest_.inventory.tensors) {
     if (contents_ == Contents::kWeights && is_optimizer_state(name)) continue;
     for (const PieceRecord& piece : record.pieces) {
       if (number++ % parts != part) continue;
       try {
         (void)source.bytes_of(piece);
       } catch (const CheckpointError& error) {
-        problems.add(error.what());
+        problems.add("{}", error.what());
       }
     }
   }
@@ -223,7 +222,7 @@ std::optional<CheckpointReader> open_newest_valid(const std::string& folder,
   for (const auto& path : paths) {
     try {
       return open_and_verify(path, world);
-    } catch (const NewerVersionError&) {
+    } catch (const OtherVersionError&) {
       throw;
     } catch (const CheckpointError& error) {
       if (world.rank() == 0) warn("passing over a damaged checkpoint: {}", error.what());

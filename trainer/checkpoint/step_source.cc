@@ -30,11 +30,10 @@ void StepSource::read(const std::string& name, const Box& box, DType dtype,
 std::span<const std::byte> StepSource::bytes_of(const PieceRecord& piece) {
   const SafetensorsFile& file = open(piece.file);
   const auto bytes = file.bytes(*file.find(piece.entry));
-  if (const uint32_t actual = crc32c(bytes); actual != piece.crc32c) {
+  if (const uint32_t actual = crc32c(bytes); actual != piece.crc32c)
     throw CheckpointError(
         fmt::format("tensor {} is damaged: expected CRC-32C {:08x}, its bytes in {} have {:08x}",
                     json_quoted(piece.entry), piece.crc32c, piece.file, actual));
-  }
   return bytes;
 }
 
@@ -62,18 +61,17 @@ void StepSource::check(const std::string& name, const SafetensorsFile& file) con
   for (const SafetensorsEntry& entry : file.entries()) {
     const auto found = expected.find(entry.name);
     if (found == expected.end()) {
-      problems.add(fmt::format("holds tensor {}, which the manifest does not place there",
-                               json_quoted(entry.name)));
+      problems.add("holds tensor {}, which the manifest does not place there",
+                   json_quoted(entry.name));
       continue;
     }
-    if (const std::string is = text_of({entry.dtype, entry.shape}); is != found->second) {
-      problems.add(fmt::format("tensor {} is {}, the manifest says {}", json_quoted(entry.name), is,
-                               found->second));
-    }
+    if (const std::string is = text_of({entry.dtype, entry.shape}); is != found->second)
+      problems.add("tensor {} is {}, the manifest says {}", json_quoted(entry.name), is,
+                   found->second);
     expected.erase(found);
   }
   for (const auto& [entry, description] : expected)
-    problems.add(fmt::format("lacks tensor {}", json_quoted(entry)));
+    problems.add("lacks tensor {}", json_quoted(entry));
   problems.throw_if_any();
 }
 

@@ -13,7 +13,8 @@
 
 namespace switchyard::trainer {
 
-// Maps the shards as they are needed. What it gives has matched its checksum.
+// Maps the shards as they are needed. Each number that it gives was in a piece that matched its
+// checksum.
 class StepSource : public TensorSource {
  public:
   // The inventory must outlive it.
@@ -25,8 +26,8 @@ class StepSource : public TensorSource {
   void read(const std::string& name, const Box& box, DType dtype,
             std::span<std::byte> out) override;
 
-  // Those of a piece, which match its checksum; valid while this object lives. Throws
-  // CheckpointError.
+  // The bytes of a piece, valid while this object lives. Throws CheckpointError where they do not
+  // match its checksum.
   std::span<const std::byte> bytes_of(const PieceRecord& piece);
 
  private:
@@ -36,7 +37,7 @@ class StepSource : public TensorSource {
   std::string folder_;
   const Inventory& inventory_;
   std::map<std::string, SafetensorsFile> open_;
-  std::map<std::string, std::string> refused_;  // with the reason: not parsed once per piece
+  std::map<std::string, std::string> refused_;  // file -> reason, so that each is parsed once
 };
 
 }  // namespace switchyard::trainer

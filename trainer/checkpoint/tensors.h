@@ -28,11 +28,11 @@ struct StoredTensor {
   std::vector<int64_t> shape;
   std::vector<StoredBox> boxes;  // that this rank holds
   bool by_expert = false;        // whether dimension 0 counts experts, each of which is a piece
-  Place holder;                  // this rank's among those that hold the same boxes
-  int64_t index = 0;             // among all of its kind, the same on all ranks
+  Place holder;                  // this rank's place among those that hold the same boxes
+  int64_t index = 0;             // this tensor's among all weights or all state, alike on all ranks
 };
 
-// Of the whole model. Requires: an allocated table, on the CPU.
+// The weights of the whole model. Requires: an allocated table, on the CPU.
 std::vector<StoredTensor> stored_weights(ParameterTable& table);
 // The optimizer's state: the weights' names behind the kind of state and a slash, such as
 // "first_moment/".
@@ -42,7 +42,7 @@ std::vector<StoredTensor> stored_state(optim::Optimizer& optimizer);
 // they take turns.
 std::vector<StoredBox> pieces_to_write(const StoredTensor& tensor);
 
-// Those of a contiguous tensor.
+// The memory of a contiguous tensor, for reading and writing.
 std::span<std::byte> bytes_of(const at::Tensor& tensor);
 
 }  // namespace switchyard::trainer

@@ -10,7 +10,7 @@
 
 namespace switchyard::trainer {
 
-// The same on all ranks.
+// Alike on all ranks when it is saved.
 struct TrainingState {
   int64_t step = 0;    // steps done
   int64_t tokens = 0;  // tokens trained on
@@ -18,10 +18,9 @@ struct TrainingState {
   int32_t skipped_in_a_row = 0;
   int64_t skipped_steps = 0;
   Cursor data;
-  LossWindow losses;  // of the steps done
+  LossWindow losses;  // those of the steps done
   uint64_t data_fingerprint = 0, tokenizer_fingerprint = 0;
-  std::string
-      processor;  // processors_of() when this was saved: bits depend on it; empty: not known
+  std::string processor;  // processors_of() at the save, as bits depend on it; empty: not known
   std::vector<std::vector<int64_t>> last_active;  // [router][expert]: step of its last token
   bool operator==(const TrainingState&) const = default;
 };

@@ -65,13 +65,11 @@ void write_text(const FileSystem& files, const std::string& folder, const std::s
   file.write(as_byte_span(text));
   file.sync();
   file.close();
-  Sha256 hash;
-  hash.update(as_byte_span(text));
   inventory.files[name] = text.size();
-  inventory.digests[name] = to_hex(hash.finish());
+  inventory.digests[name] = sha256_hex(as_byte_span(text));
 }
 
-// This rank's share of the files.
+// Writes this rank's share of the files.
 Inventory write_share(const FileSystem& files, const std::string& folder,
                       const CheckpointContent& content, const parallel::Mesh& mesh) {
   Inventory inventory;
@@ -79,9 +77,8 @@ Inventory write_share(const FileSystem& files, const std::string& folder,
               inventory);
   write_shard(files, folder, shard_name("optimizer", mesh.control()),
               stored_state(content.optimizer), inventory);
-  if (mesh.control().rank() == 0) {
+  if (mesh.control().rank() == 0)
     write_text(files, folder, kConfigFile, config::to_text(content.config), inventory);
-  }
   return inventory;
 }
 
@@ -105,7 +102,7 @@ Inventory merge(const std::vector<std::string>& reports) {
   return all;
 }
 
-// Every number of the model must have found its writer.
+// Every number of the model must be in exactly one piece that some rank wrote.
 void check_complete(const Inventory& all, const CheckpointContent& content) {
   auto expected = stored_weights(content.table);
   for (auto& tensor : stored_state(content.optimizer)) expected.push_back(std::move(tensor));
@@ -123,16 +120,15 @@ void check_visible(const std::string& folder, const Inventory& all) {
   for (const auto& [name, bytes] : all.files) {
     std::error_code error;
     const uint64_t actual = std::filesystem::file_size(folder + "/" + name, error);
-    if (error || actual != bytes) {
+    if (error || actual != bytes)
       throw StorageError(fmt::format(
           "{}/{}: a rank wrote {} bytes, but rank 0 sees {}; the run's folder must lie on a file "
           "system that all ranks share",
           folder, name, bytes, error ? error.message() : fmt::format("{} bytes", actual)));
-    }
   }
 }
 
-// From here on the step exists or does not: the rename decides.
+// Puts the step under its name: before the rename it does not exist, after it it does.
 void commit(const FileSystem& files, const std::string& temporary, const std::string& target,
             Manifest& manifest) {
   Inventory& all = manifest.inventory;
@@ -179,26 +175,18 @@ void write_and_commit(const FileSystem& files, const std::string& temporary,
                       const parallel::Mesh& mesh) {
   parallel::Communicator& world = mesh.control();
   const bool is_first = world.rank() == 0;
-  parallel::agree(world, "checkpoint folder", [&] {
+  parallel::do_on_all(world, "checkpoint folder", [&] {
     if (is_first) files.create_directory(temporary);
-    return std::string();
   });
   const auto reports = parallel::agree(world, "checkpoint shards", [&] {
     return inventory_text(write_share(files, temporary, content, mesh));
   });
-  parallel::agree(world, "checkpoint commit", [&] {
-    if (is_first) {
-      const Layout layout = mesh.layout();
-      Manifest manifest{world.size(),
-                        {{"data", layout[Axis::kData].size},
-                         {"expert", layout[Axis::kExpert].size},
-                         {"expert_data", layout[Axis::kExpertData].size}},
-                        merge(reports),
-                        content.state};
-      check_complete(manifest.inventory, content);
-      commit(files, temporary, target, manifest);
-    }
-    return std::string();
+  parallel::do_on_all(world, "checkpoint commit", [&] {
+    if (!is_first) return;
+    Manifest manifest{world.size(), {}, merge(reports), content.state};
+    for (const Axis axis : kAllAxes) manifest.mesh[name_of(axis)] = mesh.layout()[axis].size;
+    check_complete(manifest.inventory, content);
+    commit(files, temporary, target, manifest);
   });
 }
 

@@ -16,11 +16,7 @@ class EveryCode : public testing::TestWithParam<ChecksumCode> {
   uint32_t crc(std::string_view text) const { return crc32c(as_byte_span(text), 0, GetParam()); }
 };
 
-std::string sha(std::string_view text) {
-  Sha256 hash;
-  hash.update(as_byte_span(text));
-  return to_hex(hash.finish());
-}
+std::string sha(std::string_view text) { return sha256_hex(as_byte_span(text)); }
 
 // RFC 3720, appendix B.4, and the check value of the CRC catalogue.
 TEST_P(EveryCode, Crc32cGivesThePublishedValues) {
