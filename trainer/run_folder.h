@@ -7,11 +7,12 @@
 
 namespace switchyard::trainer {
 
-// <output_dir>/<name>; the paths of what it holds.
+// The folder <output_dir>/<name> and the paths of what it holds.
 struct RunFolder {
   std::string path;
 
-  explicit RunFolder(const config::RunConfig& config);
+  explicit RunFolder(const config::RunConfig& config)
+      : path(config.output_dir() + "/" + config.name()) {}
 
   std::string config() const { return path + "/config.textproto"; }
   std::string log() const { return path + "/log.txt"; }
@@ -22,8 +23,5 @@ struct RunFolder {
   std::string tokenizer() const { return path + "/tokenizer.model"; }
   std::string crash(int rank) const { return path + "/crash-rank" + std::to_string(rank) + ".txt"; }
 };
-
-// The folder of the run that a checkpoint folder belongs to: <run>/checkpoints/step_N -> <run>.
-std::string run_of_checkpoint(const std::string& checkpoint);
 
 }  // namespace switchyard::trainer

@@ -1,5 +1,6 @@
 // switchyard eval and switchyard generate: a checkpoint on the ranks at hand.
 
+#include <filesystem>
 #include <fstream>
 
 #include <fmt/format.h>
@@ -15,7 +16,6 @@
 #include "trainer/evaluate.h"
 #include "trainer/log/step_record.h"
 #include "trainer/model_instance.h"
-#include "trainer/run_folder.h"
 
 namespace switchyard::commands {
 namespace {
@@ -52,7 +52,14 @@ config::RunConfig config_of(const trainer::CheckpointReader& reader,
   return config;
 }
 
-// Checkpoints of a run without a tokenizer have 0.
+// The copy of its tokenizer that a run keeps: <run>/checkpoints/step_N -> <run>/tokenizer.model.
+std::string kept_tokenizer(const std::string& checkpoint) {
+  auto folder = std::filesystem::absolute(checkpoint).lexically_normal();
+  if (!folder.has_filename()) folder = folder.parent_path();  // written with a slash at its end
+  return folder.parent_path().parent_path() / "tokenizer.model";
+}
+
+// Throws unless it is the run's. A checkpoint of a run without a tokenizer has the fingerprint 0.
 void check_tokenizer(const Tokenizer& tokenizer, const trainer::CheckpointReader& checkpoint) {
   const uint64_t expected = checkpoint.state().tokenizer_fingerprint;
   if (expected == 0 || expected == tokenizer.fingerprint()) return;
@@ -69,8 +76,7 @@ Loaded load(parallel::World& world, const CheckpointOptions& options) {
   if (world.communicator->rank() == 0) reader.warn_if_earlier_build();
   start_runtime(world, reader.config().runtime(), loaded.config);
   if (trainer::reads_text(loaded.config)) {
-    // The run keeps its own copy; data.tokenizer is where it came from.
-    const std::string copy = trainer::run_of_checkpoint(folder) + "/tokenizer.model";
+    const std::string copy = kept_tokenizer(folder);  // of what was at data.tokenizer
     const bool has_copy = std::ifstream(copy).good();
     loaded.tokenizer = load_tokenizer(has_copy ? copy : loaded.config.data().tokenizer());
     check_tokenizer(*loaded.tokenizer, reader);
@@ -80,7 +86,7 @@ Loaded load(parallel::World& world, const CheckpointOptions& options) {
   return loaded;
 }
 
-// What to evaluate on: the run's own validation sources, or these token files.
+// What to evaluate on: the run's own validation sources, or these token files in their place.
 trainer::RunData data_for(const Loaded& loaded, const std::vector<std::string>& prefixes) {
   config::RunConfig config = loaded.config;
   config.mutable_data()->clear_train();
@@ -112,9 +118,8 @@ nlohmann::ordered_json to_json(const std::vector<trainer::SourceResult>& results
     for (const auto& layer : result.layers) entry["expert_load"].push_back(layer.load);
   }
   const size_t layers = results.empty() ? 0 : results[0].layers.size();
-  for (size_t layer = 0; layer < layers; ++layer) {
+  for (size_t layer = 0; layer < layers; ++layer)
     json["mutual_information_bits"].push_back(trainer::mutual_information(results, layer));
-  }
   return json;
 }
 
@@ -133,11 +138,10 @@ ExitCode eval(const EvalOptions& options) {
           "eval: the run has no validation sources; name token files with --data PREFIX");
     const auto results = trainer::evaluate(loaded.config, *loaded.instance, data,
                                            loaded.tokenizer.get(), options.sequences);
-    if (world.communicator->rank() == 0) {
+    if (world.communicator->rank() == 0)
       print(options.json
                 ? to_json(results, trainer::loss_suffix(loaded.config.data())).dump(2) + "\n"
                 : trainer::loss_table(results) + trainer::expert_table(results));
-    }
     return ExitCode::kDone;
   });
 }

@@ -50,6 +50,8 @@ const std::vector<std::vector<std::string_view>>& floors() {
       {"models/inspect"},
       {"models/catalog"},
       {"trainer/machine"},
+      {"trainer/log"},
+      {"trainer/checkpoint"},
       {"trainer"}};
   return lowest_first;
 }

@@ -60,6 +60,10 @@ TEST(CheckIncludes, KeepsTheFloorsOfSubFolders) {
   EXPECT_THAT(includes("models/decoder.cc", "#include \"models/inspect/cost.h\""), SizeIs(1));
   EXPECT_THAT(includes("core/io/a.cc", "#include \"core/tensor/b.h\""), SizeIs(1));
   EXPECT_THAT(includes("core/tensor/a.cc", "#include \"core/config/b.h\""), SizeIs(1));
+  EXPECT_THAT(includes("trainer/log/a.cc", "#include \"trainer/b.h\""), SizeIs(1));
+  EXPECT_THAT(includes("trainer/log/a.cc", "#include \"trainer/checkpoint/b.h\""), SizeIs(1));
+  EXPECT_THAT(includes("trainer/checkpoint/a.cc", "#include \"trainer/b.h\""), SizeIs(1));
+  EXPECT_THAT(includes("trainer/checkpoint/a.cc", "#include \"trainer/log/b.h\""), IsEmpty());
   EXPECT_THAT(includes("parallel/mpi/a.h", "#include \"parallel/b.h\""), IsEmpty());
 }
 

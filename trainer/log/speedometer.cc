@@ -6,16 +6,10 @@
 
 #include "core/base/seconds.h"
 #include "models/inspect/cost.h"
+#include "models/model.h"
 #include "trainer/machine/peak_rate.h"
-#include "trainer/model_instance.h"
 
 namespace switchyard::trainer {
-namespace {
-
-using Clock = std::chrono::steady_clock;
-
-}  // namespace
-
 double peak_memory_bytes() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
@@ -30,7 +24,7 @@ Speedometer::Speedometer(const config::RunConfig& config, const parallel::Mesh& 
 }
 
 void Speedometer::restart() {
-  start_ = Clock::now();
+  start_ = std::chrono::steady_clock::now();
   exchange_seconds_at_start_ = mesh_->expert().traffic().exchange_seconds;
   steps_ = tokens_ = 0;
 }

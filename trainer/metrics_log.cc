@@ -1,4 +1,4 @@
-#include "trainer/log/metrics_log.h"
+#include "trainer/metrics_log.h"
 
 #include <fmt/format.h>
 
@@ -47,10 +47,9 @@ void MetricsLog::log_evaluation(int64_t step, const std::vector<SourceResult>& r
       record.emplace_back("eval/" + result.name + "/" + metric_name(name, suffix), sum.mean());
   }
   const size_t num_layers = results.empty() ? 0 : results[0].layers.size();
-  for (size_t layer = 0; layer < num_layers; ++layer) {
+  for (size_t layer = 0; layer < num_layers; ++layer)
     record.emplace_back(fmt::format("eval/moe/{}/mutual_information", layer),
                         mutual_information(results, layer));
-  }
   say(fmt::format("eval: step {}  loss: {:.4f}", step, mean_loss(results)));
   write(*metrics_, step, record);
 }
