@@ -52,13 +52,13 @@ void Trainer::update(const StepOutcome& outcome) {
   say(fmt::format("step {} skipped: loss {}, gradient norm {}", step(), outcome.loss,
                   outcome.gradient_norm));
   const int32_t skipped = training_.state.skipped_in_a_row;
-  if (skipped > config_.train().max_skipped_steps()) {
-    throw NumericsError(fmt::format(
-        "{} steps in a row had a non-finite loss or gradient, the last at step {} "
-        "(train.max_skipped_steps is {}); "
-        "lower optimizer.lr or resume from an earlier checkpoint in {}",
-        skipped, step(), config_.train().max_skipped_steps(), storage_.folder().checkpoints()));
-  }
+  if (skipped <= config_.train().max_skipped_steps()) return;
+  const std::string saved = storage_.folder().checkpoints();
+  throw NumericsError(fmt::format(
+      "{} steps in a row had a non-finite loss or gradient, the last at step {} "
+      "(train.max_skipped_steps is {}); lower optimizer.lr{}",
+      skipped, step(), config_.train().max_skipped_steps(),
+      latest_checkpoint(saved) ? " or resume from an earlier checkpoint in " + saved : ""));
 }
 
 std::optional<double> Trainer::find_spike(double loss) {

@@ -96,6 +96,9 @@ void forward_backward(ModelInstance& instance, const StepInput& input, const Ste
   outcome.stats = models::numbers_of(routing_sums);
 }
 
+// The sign of a NaN means nothing and differs between processors; it would be printed.
+double without_sign_of_nan(double value) { return std::isnan(value) ? std::abs(value) : value; }
+
 }  // namespace
 
 bool StepOutcome::is_finite() const { return std::isfinite(loss) && std::isfinite(gradient_norm); }
@@ -111,10 +114,10 @@ StepOutcome compute_step(ModelInstance& instance, const StepInput& input) {
     const ProfiledPart part("sy::reduction and wait");
     const auto groups = instance.parameters.trained_groups();
     parallel::reduce_gradients(groups, mesh);
-    outcome.gradient_norm = parallel::gradient_norm(groups, mesh);
+    outcome.gradient_norm = without_sign_of_nan(parallel::gradient_norm(groups, mesh));
   }
   parallel::all_reduce(outcome.sums, mesh.data(), "step loss");
-  outcome.loss = take(outcome.sums, "loss").total;
+  outcome.loss = without_sign_of_nan(take(outcome.sums, "loss").total);
   return outcome;
 }
 

@@ -90,12 +90,12 @@ Loaded load(parallel::World& world, const CheckpointOptions& options) {
 trainer::RunData data_for(const Loaded& loaded, const std::vector<std::string>& prefixes) {
   config::RunConfig config = loaded.config;
   config.mutable_data()->clear_train();
-  if (!prefixes.empty()) {
-    if (config.data().has_table())
-      throw ConfigError("eval: --data names token files, and this run was trained on a table");
-    config.mutable_data()->clear_validation();
-  }
+  if (prefixes.empty()) return trainer::open_data(config, loaded.tokenizer.get());
+  if (config.data().has_table())
+    throw ConfigError("eval: --data names token files, and this run was trained on a table");
+  config.mutable_data()->clear_validation();
   trainer::RunData data = trainer::open_data(config, loaded.tokenizer.get());
+  data.validation.clear();  // generated text too
   for (const std::string& prefix : prefixes) {
     const std::string name = prefix.substr(prefix.find_last_of('/') + 1);
     data.validation.push_back({name, trainer::open_source(config, loaded.tokenizer.get(), prefix)});

@@ -93,6 +93,19 @@ TEST_F(Report, ReadsARunThatGoesOn) {
   EXPECT_THROW(report_page(folder + "/none"), ConfigError);
 }
 
+TEST_F(Report, RefusesWhatNoRunWrites) {
+  for (const char* line : {"{\"loss\":5}", "{\"step\":\"1\"}", "{\"step\":-1}", "{\"step\":1.5}",
+                           "{\"step\":18446744073709551615}", "{\"step\":2,\"loss\":\"5\"}",
+                           "{\"step\":2,\"loss\":true}", "{\"step\":2,\"loss\":[5]}",
+                           "{\"step\":2,\"step\":3}", "{\"step\":2,\"moe/0/expert_load\":1}",
+                           "{\"step\":2,\"moe/0/expert_load\":[\"a\"]}", "[]"}) {
+    put("metrics.jsonl", "{\"step\":1,\"loss\":5}\n" + std::string(line) + "\n");
+    EXPECT_THAT([&] { report_page(folder); },
+                ::testing::ThrowsMessage<DataError>(HasSubstr("metrics.jsonl:2: ")))
+        << line;
+  }
+}
+
 // The y axis has a tick at 5 and one at 4.
 TEST(LineChartOf, PutsTicksAtRoundNumbersAndBreaksWhereAValueIsMissing) {
   const double nan = std::numeric_limits<double>::quiet_NaN();

@@ -196,5 +196,12 @@ TEST_F(CommandLine, RefusesToGenerateFromARunWithoutText) {
   EXPECT_THAT(call({"eval", file("none")}), EndsWithCode(4, file("none")));
 }
 
+TEST_F(CommandLine, EvaluatesOnTheNamedFilesAlone) {
+  expect_trained({.run = "run", .set = {"train.steps=2"}});
+  const Outcome outcome = call({"eval", file("run"), "--json", "--data", tokenize_documents()});
+  ASSERT_THAT(outcome, EndsWithCode(0, "documents"));
+  EXPECT_EQ(nlohmann::json::parse(outcome.output)["sources"].size(), 1);
+}
+
 }  // namespace
 }  // namespace switchyard::testing

@@ -134,6 +134,8 @@ TEST_F(Training, GivesUpOnLossesThatAreNoNumbers) {
       train({.run = "nan",
              .set = {"optimizer.lr=1e30", "optimizer.clip_norm=0", "train.max_skipped_steps=2"}});
   EXPECT_THAT(outcome, EndsWithCode(6, "3 steps in a row had a non-finite loss"));
+  for (const char* absent : {"-nan", "checkpoint in"})  // none was saved
+    EXPECT_EQ(outcome.output.find(absent), std::string::npos) << outcome.output;
 }
 
 // The rate ruins the weights in step 6, which is saved; every step after it is skipped.
@@ -144,6 +146,7 @@ TEST_F(Training, KeepsTheCheckpointsBeforeAStreakOfSkippedSteps) {
                      "train.max_skipped_steps=4", "schedule[0].field=optimizer.lr",
                      "schedule[0].point[0].step=5", "schedule[0].point[0].value=1e30"}});
   EXPECT_THAT(outcome, EndsWithCode(6, "5 steps in a row had a non-finite loss"));
+  EXPECT_NE(outcome.output.find("resume from an earlier checkpoint in"), std::string::npos);
   EXPECT_NE(outcome.output.find("not saved: the last 4 step(s) were skipped"), std::string::npos);
   EXPECT_TRUE(std::filesystem::exists(file("nan/checkpoints/step_5/COMMIT")));
   EXPECT_THAT(train({.run = "nan",

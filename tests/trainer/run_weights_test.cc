@@ -44,7 +44,8 @@ TEST_F(Weights, StartANewRunThatTakesNothingElse) {
   EXPECT_THAT(train(call), EndsWithCode(0, "resumed at step 1"));
   call.extra.insert(call.extra.end(), {"--resume", "never"});
   EXPECT_THAT(train(call), EndsWithCode(4, "already holds a checkpoint of step 1"));
-  EXPECT_THAT(train(from_base("other")), EndsWithCode(4, file("base")));
+  EXPECT_THAT(train(from_base("other")),
+              EndsWithCode(4, file("base") + ": there is no checkpoint"));
 }
 
 TEST_F(Weights, OfAnotherModelAreRefusedTensorByTensor) {

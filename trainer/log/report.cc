@@ -4,6 +4,7 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <limits>
 #include <span>
 
@@ -13,6 +14,7 @@
 #include "core/base/errors.h"
 #include "core/base/grouped.h"
 #include "core/io/file_system.h"
+#include "core/io/json.h"
 #include "trainer/log/svg_chart.h"
 
 namespace switchyard::trainer {
@@ -21,36 +23,58 @@ namespace {
 using Json = nlohmann::json;
 using Records = std::vector<Json>;
 
-// Objects with a step, one per line.
+// "moe/3/drop" -> 3; -1 for other keys.
+int router_of(const std::string& key, const std::string& name) {
+  if (!key.starts_with("moe/") || !key.ends_with("/" + name)) return -1;
+  const std::string number = key.substr(4, key.size() - 5 - name.size());
+  const bool is_number = !number.empty() && number.size() < 6 &&
+                         number.find_first_not_of("0123456789") == std::string::npos;
+  return is_number ? std::stoi(number) : -1;
+}
+
+bool is_load(const std::string& key) { return router_of(key, "expert_load") >= 0; }
+
+// What the run writes: a step from 0, and by name a number, or a list of them for the load of
+// experts. Null stands for NaN and infinity.
+void check(const Json& record, const std::string& where) {
+  const auto expect = [&](bool condition, const std::string& what) {
+    if (!condition)
+      throw DataError(fmt::format("{}: expected {}; restore the line or delete it", where, what));
+  };
+  const auto is_value = [](const Json& value) { return value.is_number() || value.is_null(); };
+  const auto step = record.find("step");
+  expect(step != record.end() && step->is_number_unsigned() && step->get<uint64_t>() <= INT64_MAX,
+         "a JSON object with a \"step\", an integer from 0");
+  for (const auto& [key, value] : record.items())
+    if (is_load(key))
+      expect(value.is_array() && std::all_of(value.begin(), value.end(), is_value),
+             json_quoted(key) + " to be a list of numbers");
+    else
+      expect(is_value(value), json_quoted(key) + " to be a number");
+}
+
+// The file's lines; a last one without its end is still being written.
 Records read_records(const std::string& path) {
   require_regular_or_absent(path);
   Records records;
   std::ifstream file(path);
   int number = 0;
-  for (std::string line; std::getline(file, line);) {
-    ++number;
-    Json record = Json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (record.is_object()) {
-      if (record.contains("step") && record["step"].is_number()) records.push_back(record);
-    } else if (!file.eof()) {  // a line without its end is still being written
-      throw DataError(fmt::format("{}:{}: expected a JSON object; restore the line or delete it",
-                                  path, number));
-    }
+  for (std::string line; std::getline(file, line) && !file.eof();) {
+    const std::string where = fmt::format("{}:{}", path, ++number);
+    check(records.emplace_back(parse_json(line, where, raise<DataError>)), where);
   }
   return records;
 }
 
-// Null stands for NaN and infinity.
-double number_at(const Json& record, const std::string& key) {
-  return record[key].is_number() ? record[key].get<double>()
-                                 : std::numeric_limits<double>::quiet_NaN();
+double number_of(const Json& value) {
+  return value.is_number() ? value.get<double>() : std::numeric_limits<double>::quiet_NaN();
 }
 
 Curve curve(const Records& records, const std::string& key, const std::string& label) {
   Curve result{label};
   for (const Json& record : records)
-    if (record.contains(key) && !record[key].is_array())
-      result.points.emplace_back(record["step"].get<double>(), number_at(record, key));
+    if (record.contains(key))
+      result.points.emplace_back(record["step"].get<double>(), number_of(record[key]));
   return result;
 }
 
@@ -77,12 +101,13 @@ std::string loss_key(const Records& records) {
   return keys.empty() ? "loss" : keys.front();
 }
 
-// Where a step was marked as one, with its loss.
+// The losses of the steps that were marked as spikes.
 Curve spikes(const Records& records, const std::string& loss) {
-  Curve result{"spike", {}, /*dots_only=*/true};
-  for (const Json& record : records)
-    if (record.contains("spike") && record.contains(loss))
-      result.points.emplace_back(record["step"].get<double>(), number_at(record, loss));
+  Records marked;
+  std::ranges::copy_if(records, std::back_inserter(marked),
+                       [](const Json& record) { return record.contains("spike"); });
+  Curve result = curve(marked, loss, "spike");
+  result.dots_only = true;
   return result;
 }
 
@@ -101,15 +126,6 @@ std::string loss_charts(const Records& records) {
   return all + chart_of("Held-out loss by source, nats per token", std::move(sources));
 }
 
-// "moe/3/drop" -> 3; -1 for other keys.
-int router_of(const std::string& key, const std::string& name) {
-  if (!key.starts_with("moe/") || !key.ends_with("/" + name)) return -1;
-  const std::string number = key.substr(4, key.size() - 5 - name.size());
-  const bool is_number = !number.empty() && number.size() < 6 &&
-                         number.find_first_not_of("0123456789") == std::string::npos;
-  return is_number ? std::stoi(number) : -1;
-}
-
 // One curve per router.
 std::string router_chart(const Records& records, const std::string& title, const std::string& name,
                          bool from_zero) {
@@ -121,20 +137,16 @@ std::string router_chart(const Records& records, const std::string& title, const
 }
 
 std::string load_maps(const Records& records) {
-  constexpr char kLoads[] = "expert_load";
   std::string maps;
-  for (const std::string& key :
-       keys_where(records, [&](const std::string& k) { return router_of(k, kLoads) >= 0; })) {
+  for (const std::string& key : keys_where(records, is_load)) {
     HeatMap map{fmt::format("Router {}: load of each expert; the stronger, the more tokens",
-                            router_of(key, kLoads)),
+                            router_of(key, "expert_load")),
                 "step"};
     for (const Json& record : records) {
-      if (!record.contains(key) || !record[key].is_array()) continue;
-      std::vector<double> column;
-      for (const Json& load : record[key])
-        column.push_back(load.is_number() ? load.get<double>() : 0);
+      if (!record.contains(key)) continue;
       map.x.push_back(record["step"]);
-      map.columns.push_back(std::move(column));
+      map.columns.emplace_back();
+      for (const Json& load : record[key]) map.columns.back().push_back(number_of(load));
     }
     maps += render(map);
   }
@@ -153,19 +165,19 @@ std::string expert_charts(const Records& records) {
   return charts.empty() ? "" : "<h2>Experts</h2>\n<div class=\"grid2\">\n" + charts + "</div>\n";
 }
 
-// The last value of a key, formatted; empty without one.
+// The last number of a key with its name; "" without one.
 std::string last_value(const Records& records, const std::string& key, const std::string& name) {
-  for (auto record = records.rbegin(); record != records.rend(); ++record)
-    if (record->contains(key) && (*record)[key].is_number())
-      return fmt::format("<div><b>{}</b>{}</div>\n", short_number((*record)[key].get<double>()),
-                         name);
-  return "";
+  const auto record = std::find_if(records.rbegin(), records.rend(), [&](const Json& r) {
+    return r.contains(key) && r[key].is_number();
+  });
+  if (record == records.rend()) return "";
+  return fmt::format("<div><b>{}</b>{}</div>\n", short_number((*record)[key]), name);
 }
 
 std::string numbers(const Records& records, const Records& timing) {
-  const auto last = records.back()["step"].get<int64_t>();
   const std::string loss = loss_key(records);
-  return fmt::format("<div class=\"numbers\"><div><b>{}</b>steps</div>\n", grouped(last)) +
+  return fmt::format("<div class=\"numbers\"><div><b>{}</b>steps</div>\n",
+                     grouped(records.back()["step"])) +
          last_value(records, "tokens", "tokens") + last_value(records, loss, "training loss") +
          last_value(records, "eval/" + loss, "held-out loss") +
          last_value(records, "skipped_steps", "skipped steps") +
@@ -184,11 +196,10 @@ constexpr char kStyle[] =
 std::string report_page(const std::string& folder) {
   const std::string path = folder + "/metrics.jsonl";
   const Records records = read_records(path);
-  if (records.empty()) {
+  if (records.empty())
     throw ConfigError(fmt::format(
         "{}: expected the numbers of a run, found none; name a run's folder, such as runs/debug",
         path));
-  }
   const Records timing = read_records(folder + "/timing.jsonl");
   const std::string name =
       escaped(std::filesystem::absolute(folder + "/").lexically_normal().parent_path().filename());
