@@ -22,6 +22,13 @@ int micro_batch(const Train& train) {
   return divides ? train.global_batch() / train.accumulation() : 0;
 }
 
+// Among how many ranks a micro-batch is shared out; 1 while that is not known.
+int num_data_ranks(const RunConfig& config, int num_ranks) {
+  const bool is_known =
+      num_ranks > 0 && mesh_problems(config.mesh(), config.model(), num_ranks).empty();
+  return is_known ? mesh_shape(config.mesh(), config.model(), num_ranks).size(Axis::kData) : 1;
+}
+
 void check_batch(const RunConfig& config, int num_ranks, Findings& findings) {
   const Train& train = config.train();
   const int sequences = micro_batch(train);
@@ -29,11 +36,11 @@ void check_batch(const RunConfig& config, int num_ranks, Findings& findings) {
     findings.add("train.accumulation ({}) must divide train.global_batch ({}); change one of them",
                  train.accumulation(), train.global_batch());
   if (sequences == 0) return;
-  const int ranks = std::max(1, num_ranks);
+  const int ranks = num_data_ranks(config, num_ranks);
   if (sequences % ranks != 0) {
     findings.add(
         "train.global_batch ({}) / train.accumulation ({}) = {} must be divisible by the "
-        "number of ranks ({}); change the batch or the number of ranks",
+        "number of data ranks ({}); change the batch or the number of ranks",
         train.global_batch(), train.accumulation(), sequences, ranks);
     return;
   }
@@ -41,7 +48,7 @@ void check_batch(const RunConfig& config, int num_ranks, Findings& findings) {
   if (config.model().has_moe() && group > 0 && sequences / ranks % group != 0)
     findings.add(
         "model.moe.capacity.group_sequences ({}) must divide the {} sequence(s) of a "
-        "rank's micro-batch (global_batch {} / accumulation {} / ranks {}); change one of "
+        "rank's micro-batch (global_batch {} / accumulation {} / data ranks {}); change one of "
         "them",
         group, sequences / ranks, train.global_batch(), train.accumulation(), ranks);
 }

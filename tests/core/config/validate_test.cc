@@ -83,7 +83,7 @@ TEST_F(Validate, ChecksTheBatchAgainstTheRanks) {
               HasSubstr("train.accumulation (3) must divide train.global_batch (8)"));
   EXPECT_THAT(broken({"train.accumulation=2"}, 8),
               HasSubstr("train.global_batch (8) / train.accumulation (2) = 4 must be divisible by "
-                        "the number of ranks (8)"));
+                        "the number of data ranks (8)"));
   EXPECT_THAT(broken({"model.moe.capacity.group_sequences=4"}, 4),
               HasSubstr("group_sequences (4) must divide the 2 sequence(s)"));
 }
