@@ -6,6 +6,7 @@
 #include <exception>
 #include <functional>
 #include <limits>
+#include <memory>
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
@@ -34,6 +35,13 @@ CLI::Validator within(Number low, Number high) {
   return CLI::Validator(problem, fmt::format("in [{}, {}]", low, high));
 }
 
+// Has the subcommand, if it is called, leave what is to be run with its options.
+template <typename Options>
+void on_call(CLI::App& sub, Command& command, const std::shared_ptr<Options>& options,
+             ExitCode (*run)(const Options&)) {
+  sub.callback([&command, options, run] { command = [options, run] { return run(*options); }; });
+}
+
 void add_overrides(CLI::App& app, std::vector<std::string>& overrides) {
   app.add_option("--set", overrides, "Overrides a field: --set model.moe.top_k=1")
       ->allow_extra_args(false);
@@ -60,7 +68,7 @@ void add_train(CLI::App& app, Command& command) {
   sub.add_option("--init-from,--init_from", options->init_from,
                  "A checkpoint or a run's folder whose weights a new run starts from")
       ->check([](const std::string& path) { return path.empty() ? "a path is missing" : ""; });
-  sub.callback([&command, options] { command = [options] { return commands::train(*options); }; });
+  on_call(sub, command, options, commands::train);
 }
 
 void add_eval(CLI::App& app, Command& command) {
@@ -72,7 +80,7 @@ void add_eval(CLI::App& app, Command& command) {
   sub.add_option("--sequences", options->sequences, "At most so many per source; 0 is all")
       ->check(within<int64_t>(0, std::numeric_limits<int64_t>::max()));
   sub.add_flag("--json", options->json, "For programs");
-  sub.callback([&command, options] { command = [options] { return commands::eval(*options); }; });
+  on_call(sub, command, options, commands::eval);
 }
 
 void add_generate(CLI::App& app, Command& command) {
@@ -92,8 +100,7 @@ void add_generate(CLI::App& app, Command& command) {
   sub.add_option("--seed", options->sampling.seed)
       ->check(within<uint64_t>(0, std::numeric_limits<uint64_t>::max()))
       ->capture_default_str();
-  sub.callback(
-      [&command, options] { command = [options] { return commands::generate(*options); }; });
+  on_call(sub, command, options, commands::generate);
 }
 
 void add_tokenize(CLI::App& app, Command& command) {
@@ -117,8 +124,7 @@ void add_tokenize(CLI::App& app, Command& command) {
   sub.add_option("--format", options->format,
                  "lines, paragraphs or jsonl; default: by the file's name");
   sub.add_option("--threads", options->threads, "0 is all cores")->check(within(0, 4096));
-  sub.callback(
-      [&command, options] { command = [options] { return commands::tokenize(*options); }; });
+  on_call(sub, command, options, commands::tokenize);
 }
 
 void add_inspect_routing(CLI::App& inspect, Command& command) {
@@ -153,8 +159,7 @@ void add_inspect_routing(CLI::App& inspect, Command& command) {
       ->check(within<int64_t>(0, std::numeric_limits<int64_t>::max()));
   sub.add_flag("--evaluation", options->evaluation, "Without draws, evaluation capacity");
   sub.add_flag("--json", options->json, "For programs");
-  sub.callback(
-      [&command, options] { command = [options] { return commands::inspect_routing(*options); }; });
+  on_call(sub, command, options, commands::inspect_routing);
 }
 
 void add_inspect(CLI::App& app, Command& command) {
@@ -183,7 +188,7 @@ void add_report(CLI::App& app, Command& command) {
       "report", "Draws a run's losses, learning rate, load and drops: RUN/report.html");
   const auto folder = std::make_shared<std::string>();
   sub.add_option("run", *folder, "A run's folder, of a run that goes on or is over")->required();
-  sub.callback([&command, folder] { command = [folder] { return commands::report(*folder); }; });
+  on_call(sub, command, folder, commands::report);
 }
 
 void add_doctor(CLI::App& app, Command& command) {
@@ -192,7 +197,7 @@ void add_doctor(CLI::App& app, Command& command) {
   const auto options = std::make_shared<commands::DoctorOptions>();
   sub.add_option("--folder", options->folder, "Where runs will be written")->capture_default_str();
   sub.add_flag("--json", options->json, "For programs");
-  sub.callback([&command, options] { command = [options] { return commands::doctor(*options); }; });
+  on_call(sub, command, options, commands::doctor);
 }
 
 void add_bench(CLI::App& app, Command& command) {
@@ -206,8 +211,7 @@ void add_bench(CLI::App& app, Command& command) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   sub.add_flag("--json", options->json, "For programs");
-  sub.callback(
-      [&command, options] { command = [options] { return commands::bench_step(*options); }; });
+  on_call(sub, command, options, commands::bench_step);
 }
 
 int run(int argc, char** argv) {

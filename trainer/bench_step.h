@@ -13,14 +13,13 @@ namespace switchyard::trainer {
 struct StepBench {
   int ranks = 0, threads_per_rank = 0, steps = 0;
   double tokens_per_second = 0;     // median over steps
-  double slowest = 0, fastest = 0;  // the same, over single steps
+  double slowest = 0, fastest = 0;  // tokens per second of single steps
   double machine_flops = 0;  // best plain matrix product in the compute type, summed over ranks
   double mfu = 0;            // model FLOP/s over machine_flops
-  std::map<std::string, double>
-      parts;                // share of the step's time on rank 0; "other" is what no part names
+  // Shares of the step's time on rank 0; "other" is what no part names.
+  std::map<std::string, double> parts;
   double memory_bytes = 0;  // this process's growth from the model's construction on, at its peak
-  double memory_formula_bytes =
-      0;  // parameters and what training keeps with them, plus activations
+  double memory_formula_bytes = 0;  // parameters, what training keeps with them, and activations
 };
 
 // **Collective.** Trains `steps` steps after a warm-up on the config's own data, and writes

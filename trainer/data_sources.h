@@ -25,8 +25,8 @@ struct RunData {
   std::shared_ptr<const Tokenizer> tokenizer = {};  // null unless open_training_data() found one
 };
 
-// With data.tokenizer, if it is unset: as the first training file names it. DataError if the file
-// does not.
+// The config with data.tokenizer set: where it was not, to the one that the first training file
+// names. DataError if the file names none.
 config::RunConfig with_tokenizer(config::RunConfig config);
 
 // Whether the run learns from text, so that there is a tokenizer. Requires: data.tokenizer is set
@@ -38,9 +38,9 @@ bool reads_text(const config::RunConfig& config);
 // tokenizer.
 RunData open_data(const config::RunConfig& config, const Tokenizer* tokenizer);
 
-// **Collective.** The same for a run, which opens its tokenizer too; where one rank fails, all
-// throw its error. ConfigError also where the tokenizer has more tokens than the model. Requires:
-// data.tokenizer is set if anything reads it.
+// **Collective.** Opens a run's tokenizer and, as open_data() does, all its sources; where one rank
+// fails, all throw its error. ConfigError also where the tokenizer has more tokens than the model.
+// Requires: data.tokenizer is set if anything reads it.
 RunData open_training_data(const config::RunConfig& config, parallel::Communicator& world);
 
 // A token file as this run's model would be evaluated on it. tokenizer: null where reads_text() is

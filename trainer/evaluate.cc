@@ -87,9 +87,8 @@ std::vector<SourceResult> evaluate(const config::RunConfig& config, ModelInstanc
                          ranks.size(),
                          data.maker};
   std::vector<SourceResult> results;
-  for (const NamedSource& source : data.validation) {
+  for (const NamedSource& source : data.validation)
     results.push_back(evaluate_source(config, instance, source, rows, tokenizer));
-  }
   return results;
 }
 

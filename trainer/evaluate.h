@@ -16,7 +16,7 @@ namespace switchyard::trainer {
 
 struct SourceResult {
   std::string name;
-  double loss = 0;  // mean over targets, nats
+  double loss = 0;  // mean over targets, in nats
   int64_t targets = 0;
   int64_t text_bytes = 0;                    // of the targets' text; 0 without a tokenizer
   std::vector<models::RoutingStats> layers;  // per router, over all ranks
@@ -33,7 +33,7 @@ std::vector<SourceResult> evaluate(const config::RunConfig& config, ModelInstanc
                                    const RunData& data, const Tokenizer* tokenizer,
                                    int64_t max_sequences);
 
-// All sources as one, weighted by targets.
+// The mean loss of all sources together, weighted by targets, in nats.
 double mean_loss(const std::vector<SourceResult>& results);
 
 // I(source; expert) in bits for one layer, sources weighted equally: how much an expert says about

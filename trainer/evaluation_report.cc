@@ -21,10 +21,9 @@ size_t name_width(const std::vector<SourceResult>& results) {
 std::string case_table(const std::vector<SourceResult>& results, size_t width) {
   std::string text = fmt::format("{:<{}}  {:>8}  {:>8}  {:>8}  {:>6}\n", "source", width, "loss",
                                  "error", "accuracy", "cases");
-  for (const SourceResult& r : results) {
+  for (const SourceResult& r : results)
     text += fmt::format("{:<{}}  {:>8.4f}  {:>8.4f}  {:>8.4f}  {:>6}\n", r.name, width, r.loss,
                         r.sums.at("error").mean(), r.sums.at("accuracy").mean(), r.targets);
-  }
   return text;
 }
 
@@ -49,9 +48,8 @@ double mutual_information(const std::vector<SourceResult>& results, size_t layer
 }
 
 std::string loss_table(const std::vector<SourceResult>& results) {
-  if (!results.empty() && results[0].sums.contains("error")) {
+  if (!results.empty() && results[0].sums.contains("error"))
     return case_table(results, name_width(results));
-  }
   const size_t width = name_width(results);
   std::string text = fmt::format("{:<{}}  {:>8}  {:>10}  {:>9}  {:>8}\n", "source", width, "loss",
                                  "perplexity", "bits/byte", "targets");

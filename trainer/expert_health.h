@@ -15,11 +15,12 @@ namespace switchyard::trainer {
 // until agree_on_activity().
 using ExpertActivity = std::vector<std::vector<int64_t>>;
 
-// stats: of the step number `step` on this rank, one per router.
+// Notes which experts had tokens. stats: what this rank's routers counted in step number `step`,
+// one per router.
 void track_experts(const std::vector<models::RoutingStats>& stats, int64_t step,
                    ExpertActivity& activity);
 
-// **Collective.** The latest step over all of `ranks` at which each expert had a token.
+// **Collective.** Sets each expert's step to the latest that any of `ranks` has noted.
 void agree_on_activity(ExpertActivity& activity, parallel::Communicator& ranks);
 
 // A router's experts that had no token in the last `patience` steps.
@@ -27,7 +28,7 @@ std::vector<int64_t> dead_experts(const std::vector<int64_t>& last_active, int64
                                   int64_t patience);
 
 // **Collective** over the mesh with a moe.dead_expert_action other than LEAVE; else does nothing.
-// Acts on the experts without a token for log.dead_after_steps steps and counts them as active from
+// Revives the experts without a token for log.dead_after_steps steps and counts them as active from
 // here on. Returns a line of text for each. stats and step: as in track_experts().
 std::vector<std::string> revive_experts(const config::RunConfig& config, ModelInstance& instance,
                                         const std::vector<models::RoutingStats>& stats,

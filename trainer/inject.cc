@@ -4,11 +4,11 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <csignal>
 #include <filesystem>
 #include <iterator>
 #include <limits>
+#include <regex>
 #include <stdexcept>
 #include <string_view>
 
@@ -24,23 +24,14 @@ namespace {
 constexpr std::string_view kNames[] = {"die", "segfault",  "hang",       "throw",
                                        "nan", "disk_full", "short_write"};
 
-// The whole text as a number of at least `least`; -1 otherwise.
-int64_t parse_number(std::string_view text, int64_t least) {
-  int64_t value = -1;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return error == std::errc() && end == text.data() + text.size() && value >= least ? value : -1;
-}
-
 Fault parse_fault(const std::string& text, int num_ranks) {
-  const size_t at = text.find('@'), colon = text.find(':', at == text.npos ? 0 : at);
-  if (at != text.npos && colon != text.npos) {
-    const std::string_view whole = text;
-    const auto kind = std::ranges::find(kNames, whole.substr(0, at));
-    const int64_t step = parse_number(whole.substr(at + 1, colon - at - 1), 1);
-    const int64_t rank = parse_number(whole.substr(colon + 1), 0);
-    if (kind != std::end(kNames) && step > 0 && rank >= 0 && rank < num_ranks) {
-      return {static_cast<FaultKind>(kind - std::begin(kNames)), step, static_cast<int>(rank)};
-    }
+  static const std::regex pattern("([a-z_]+)@([0-9]{1,18}):([0-9]{1,9})");
+  if (std::smatch part; std::regex_match(text, part, pattern)) {
+    const auto kind = std::ranges::find(kNames, part[1].str());
+    const int64_t step = std::stoll(part[2]);
+    const int rank = std::stoi(part[3]);
+    if (kind != std::end(kNames) && step > 0 && rank < num_ranks)
+      return {static_cast<FaultKind>(kind - std::begin(kNames)), step, rank};
   }
   throw ConfigError(fmt::format(
       "--inject: expected KIND@STEP:RANK with a KIND of {}, a STEP from 1 and a RANK below {}, "

@@ -22,7 +22,7 @@ struct Option {
   const char* name;
 };
 
-// One of the two fields.
+// What there is to know of one of the two fields.
 struct Choice {
   const char* field;
   Option wide;      // needs AVX-512
@@ -32,7 +32,7 @@ struct Choice {
   int asked, kept;  // 0: unset
 };
 
-// **Collective.** The number of the option for all ranks.
+// **Collective.** Returns the number of the option that all ranks take.
 int settle(const Choice& choice, parallel::Communicator& world) {
   const bool is_everywhere =
       world.all_reduce(choice.is_here ? 1.0 : 0.0, parallel::ReduceOp::kMin, "products") > 0;

@@ -8,8 +8,8 @@
 
 namespace switchyard::trainer {
 
-// `runtime` with what it leaves unset of the two products as suits this processor best. Nothing is
-// switched to them.
+// `runtime` with both products set: what it leaves unset becomes what suits this processor best.
+// This process goes on with the products that it has.
 config::Runtime with_best_products(config::Runtime runtime);
 
 // **Collective.** `asked` with float32_products and bfloat16_products set, and this process's

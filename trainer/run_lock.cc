@@ -25,22 +25,6 @@ std::string holder_of(const std::string& path) {
   return text.empty() ? "unknown holder" : json_quoted(text);
 }
 
-FileDescriptor open_lock(const std::string& path) {
-  require_regular_or_absent(path);
-  // A link could make two runs share a lock, or have a file outside the run overwritten.
-  constexpr int kFlags = O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW;
-  FileDescriptor file(::open(path.c_str(), kFlags, 0644));
-  if (file.get() < 0 && errno == ELOOP)
-    throw StorageError(fmt::format("{} is a symbolic link, expected a file; remove it", path));
-  if (file.get() < 0) throw_storage_error(fmt::format("open {}", path), path, errno);
-  if (::flock(file.get(), LOCK_EX | LOCK_NB) == 0) return file;
-  if (errno != EWOULDBLOCK) throw_storage_error(fmt::format("lock {}", path), path, errno);
-  throw CheckpointError(
-      fmt::format("{}: another job is using this run's folder: {}; wait for it, end it, or give "
-                  "this run another name",
-                  path, holder_of(path)));
-}
-
 // For the message of whoever comes second.
 void write_holder(const FileDescriptor& file, const std::string& path) {
   const std::string holder = fmt::format("host {}, process {}\n", host_name(), ::getpid());
@@ -50,15 +34,28 @@ void write_holder(const FileDescriptor& file, const std::string& path) {
   if (!written) throw_storage_error(fmt::format("write {}", path), path, errno);
 }
 
+FileDescriptor take(const std::string& path) {
+  require_regular_or_absent(path);
+  // A link could make two runs share a lock, or have a file outside the run overwritten.
+  constexpr int kFlags = O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW;
+  FileDescriptor file(::open(path.c_str(), kFlags, 0644));
+  if (file.get() < 0 && errno == ELOOP)
+    throw StorageError(fmt::format("{} is a symbolic link, expected a file; remove it", path));
+  if (file.get() < 0) throw_storage_error(fmt::format("open {}", path), path, errno);
+  if (::flock(file.get(), LOCK_EX | LOCK_NB) == 0) {
+    write_holder(file, path);
+    return file;
+  }
+  if (errno != EWOULDBLOCK) throw_storage_error(fmt::format("lock {}", path), path, errno);
+  throw CheckpointError(
+      fmt::format("{}: another job is using this run's folder: {}; wait for it, end it, or give "
+                  "this run another name",
+                  path, holder_of(path)));
+}
+
 std::string lock_in(const std::string& folder) {
   FileSystem().create_directory(folder);
   return folder + "/run.lock";
-}
-
-FileDescriptor take(const std::string& path) {
-  FileDescriptor file = open_lock(path);
-  write_holder(file, path);
-  return file;
 }
 
 }  // namespace

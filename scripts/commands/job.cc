@@ -96,12 +96,11 @@ void start_runtime(const parallel::World& world, const config::Runtime& kept,
   configure_tensor_runtime(asked > 0 ? asked : fair);
   *config.mutable_runtime() =
       trainer::agree_on_products(config.runtime(), kept, *world.communicator);
-  if (asked > fair) {
+  if (asked > fair)
     warn(
         "runtime.threads ({}) are more than this rank's part of the cores, with {} rank(s) on this "
         "machine; this is far slower than {}",
         asked, world.local_size, fair);
-  }
 }
 
 std::string find_checkpoint(const std::string& path) {

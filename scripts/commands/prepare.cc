@@ -55,15 +55,13 @@ void encode(const TokenizeCommand& options) {
   bar.clear();
   print(fmt::format("tokenize: {}: {} documents, {} bytes, {} tokens\n", options.out,
                     result.text.documents, result.text.bytes, result.tokens));
-  if (options.holdout > 0) {
+  if (options.holdout > 0)
     print(fmt::format("tokenize: {}: {} of these documents, {} tokens\n",
                       held_out_prefix(options.out), result.held_out_documents,
                       result.held_out_tokens));
-  }
-  if (result.text.invalid_utf8_bytes > 0) {
+  if (result.text.invalid_utf8_bytes > 0)
     warn("{} bytes in {} documents were not UTF-8 and became byte tokens",
          result.text.invalid_utf8_bytes, result.text.invalid_utf8_documents);
-  }
   if (result.text.skipped_records > 0)
     warn("{} JSON lines had no text and were skipped", result.text.skipped_records);
 }
@@ -73,11 +71,10 @@ void encode(const TokenizeCommand& options) {
 ExitCode tokenize(const TokenizeCommand& options) {
   if (options.vocab_size > 0) train_vocabulary(options);
   if (!options.out.empty()) encode(options);
-  if (options.vocab_size == 0 && options.out.empty()) {
+  if (options.vocab_size == 0 && options.out.empty())
     throw ConfigError(
         "tokenize: nothing to do: give --out PREFIX for token files, --vocab-size N to train a "
         "vocabulary, or both");
-  }
   return ExitCode::kDone;
 }
 

@@ -31,10 +31,9 @@ at::Tensor read_csv(const std::string& path) {
 // A further file, which must hold rows x columns numbers in any shape.
 at::Tensor read_sized(const std::string& path, int64_t rows, int64_t columns) {
   const at::Tensor values = read_csv(path);
-  if (values.defined() && values.numel() != rows * columns) {
+  if (values.defined() && values.numel() != rows * columns)
     throw DataError(fmt::format("{}: holds {} numbers, expected {} ({} x {})", path, values.numel(),
                                 rows * columns, rows, columns));
-  }
   return values.defined() ? values.view({rows, columns}) : values;
 }
 
@@ -46,10 +45,9 @@ at::Tensor as_drawn(const at::Tensor& values) {
 // The config with as many experts as the logits. Any rule may be looked at, whatever model could
 // use it.
 config::RunConfig load_router(const RoutingOptions& options, int64_t num_experts) {
-  if (!load_run_or_model({options.router, {}}, 1).model().has_moe()) {
+  if (!load_run_or_model({options.router, {}}, 1).model().has_moe())
     throw ConfigError(fmt::format(
         "--router {}: a model without experts has no router; choose another", options.router));
-  }
   std::vector<std::string> overrides = {fmt::format("model.moe.num_experts={}", num_experts),
                                         "model.moe.allow_future=true"};
   for (const std::string& set : options.overrides)
@@ -83,9 +81,8 @@ void read_extras(const RoutingOptions& options, const config::Moe& moe,
 at::Tensor read_flags(const std::string& path, int64_t tokens) {
   const at::Tensor values = read_sized(path, tokens, 1);
   if (!values.defined()) return {};
-  if (values.ne(0).logical_and(values.ne(1)).any().item<bool>()) {
+  if (values.ne(0).logical_and(values.ne(1)).any().item<bool>())
     throw DataError(fmt::format("{}: must hold 0 and 1 alone, one a token", path));
-  }
   return values.ne(0);
 }
 
@@ -110,14 +107,12 @@ ExitCode inspect_routing(const RoutingOptions& options) {
   input.training = !options.evaluation;
   input.router.logits_TE = logits;
   input.router.context.group_tokens = options.group_tokens > 0 ? options.group_tokens : tokens;
-  if (tokens % input.router.context.group_tokens != 0) {
+  if (tokens % input.router.context.group_tokens != 0)
     throw ConfigError(fmt::format("--group-tokens ({}) must divide the {} rows of {}",
                                   options.group_tokens, tokens, options.logits));
-  }
   input.router.noise_logits_TE = read_sized(options.noise_logits, tokens, experts);
-  if (!input.router.noise_logits_TE.defined()) {
+  if (!input.router.noise_logits_TE.defined())
     input.router.noise_logits_TE = at::zeros_like(logits);
-  }
   const at::Tensor bias = read_sized(options.biases, 1, experts);
   if (bias.defined()) input.router.bias_E = bias.flatten();
   const at::Tensor ids = read_sized(options.token_ids, tokens, 1);

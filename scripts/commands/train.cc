@@ -32,12 +32,11 @@ Restarts restarts_of_job() {
 // A restart goes on from the run's newest checkpoint, and no fault is injected twice.
 TrainOptions after_restarts(TrainOptions options) {
   const Restarts restarts = restarts_of_job();
-  if (restarts.are_allowed && options.resume != "auto" && options.resume != "never") {
+  if (restarts.are_allowed && options.resume != "auto" && options.resume != "never")
     throw ConfigError(fmt::format(
         "--resume {} with scripts/launch --max-restarts: each restart would go back to that "
         "checkpoint; begin without --max-restarts, and add it when the run has saved a step",
         options.resume));
-  }
   if (restarts.so_far > 0) {
     options.resume = "auto";
     options.faults.clear();

@@ -100,12 +100,11 @@ std::string console_line(const StepRecord& r) {
       "  grad_norm: {:>6.3f}  lr: {:.2e}  tokens: {}  tok/s: {}  mfu: {:.1f}%  mem: {:.1f}GiB",
       r.grad_norm, r.lr, format_count(static_cast<double>(r.tokens)),
       grouped(std::llrint(r.tokens_per_second)), 100 * r.mfu, r.memory_bytes / (1 << 30));
-  if (has_experts) {
+  if (has_experts)
     line += fmt::format(
         "  drop: {:.1f}%  load(max/mean): {:.2f}  entropy: {:.2f}  dead: {}  a2a: {:.1f}%",
         100 * moe.drop_share, moe.load_max_mean, moe.load_entropy, moe.dead_experts,
         100 * r.exchange_share);
-  }
   if (r.skipped_steps > 0) line += fmt::format("  skipped: {}", r.skipped_steps);
   return line + "  eta: " + format_duration(r.eta_seconds);
 }

@@ -14,7 +14,7 @@
 
 namespace switchyard::trainer {
 
-// Routing of one router over all ranks.
+// How one router routes, over all ranks.
 struct LayerHealth {
   // Values without their coefficients, in the order of the table of losses: those that are always
   // reported, and those that are on.
@@ -26,18 +26,18 @@ struct LayerHealth {
   double load_entropy = 0;    // of the experts' shares, over ln(num_experts): 1 is even
   double router_entropy = 0;  // mean over tokens, nats: how undecided the router is
   int64_t dead_experts = 0;   // without a token for log.dead_after_steps steps
-  // Of each expert, of all slots; empty where the record is not to have it.
+  // Each expert's share of all slots; empty where the record is not to have it.
   std::vector<double> expert_load;
 };
 
-// `stats` summed over the step and all ranks; moe: with the coefficients in force.
+// Requires: `stats` are sums over the step and all ranks, and `moe` has the coefficients in force.
 LayerHealth health_of(const models::RoutingStats& stats, const config::Moe& moe);
 
 // Share of a router's slots that each expert got; zeros without slots.
 std::vector<double> expert_shares(const models::RoutingStats& stats);
 
 struct StepRecord {
-  // The same for every run of the same config and layout.
+  // These fields are alike in every run of the same config and layout.
   int64_t step = 0, num_steps = 0;
   double loss = 0;          // language-model loss alone, mean over the step's targets
   std::string loss_suffix;  // see loss_suffix()
@@ -50,7 +50,7 @@ struct StepRecord {
   parallel::NamedSums sums;
   std::optional<double> spike;  // the loss above the steps before, in their standard deviations
 
-  // Of this process on this machine.
+  // These fields depend on this process and this machine.
   double seconds = 0;  // of the step, mean since the last record
   double tokens_per_second = 0;
   double mfu = 0;             // model FLOP/s over peak_rate(), at most 1
@@ -72,10 +72,10 @@ std::string metric_name(const std::string& sum, const std::string& suffix);
 // "step:    120/5000  loss:  3.2145  ..."; fields without experts are left out for a dense model.
 std::string console_line(const StepRecord& record);
 
-// Reproducible values only, so that a resumed run's file equals an uninterrupted run's byte for
-// byte.
+// The reproducible values of the record, so that a resumed run's file equals an uninterrupted run's
+// byte for byte.
 JsonLinesRecord metrics_of(const StepRecord& record);
-// Values of the record that depend on the machine and its load.
+// The values of the record that depend on the machine and its load.
 JsonLinesRecord timing_of(const StepRecord& record);
 
 std::string format_duration(double seconds);  // "1h12m", "3m05s", "42s"

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <string_view>
 
 #include <fmt/format.h>
 
@@ -12,13 +13,13 @@ namespace {
 
 using Points = std::vector<std::pair<double, double>>;
 
-// Of the drawing and of the plotted area within it.
+// The edges of the drawing and of the plotted area within it, in pixels.
 constexpr double kWidth = 720, kHeight = 280;
 constexpr double kLeft = 64, kRight = 708, kTop = 12, kBottom = 236;
 constexpr size_t kMostPoints = 400, kMostColumns = 160;
 constexpr size_t kColors = 8;
 
-// Numbers onto pixels, with ticks at round numbers.
+// Puts numbers onto pixels, with ticks at round numbers.
 class Axis {
  public:
   Axis(double low, double high, double begin, double end) : begin_(begin), end_(end) {
@@ -37,15 +38,13 @@ class Axis {
   double at(double value) const {
     return begin_ + (end_ - begin_) * (value - low_) / (high_ - low_);
   }
-  std::vector<double> ticks() const {
-    std::vector<double> ticks;
-    for (int i = 0; low_ + i * step_ <= high_ + step_ / 1000; ++i)
-      ticks.push_back(low_ + i * step_);
+  // Each tick's pixel with its label.
+  std::vector<std::pair<double, std::string>> ticks() const {
+    std::vector<std::pair<double, std::string>> ticks;
+    const double tiny = step_ / 1000;
+    for (double tick; (tick = low_ + static_cast<double>(ticks.size()) * step_) <= high_ + tiny;)
+      ticks.emplace_back(at(tick), std::abs(tick) < tiny ? "0" : short_number(tick));
     return ticks;
-  }
-  std::string label(double tick) const {
-    if (std::abs(tick) < step_ / 1000) return "0";
-    return short_number(tick);
   }
 
  private:
@@ -59,8 +58,7 @@ std::string text(double x, double y, const char* anchor, const std::string& cont
 
 std::string x_axis(const Axis& axis, const std::string& label) {
   std::string svg;
-  for (const double tick : axis.ticks())
-    svg += text(axis.at(tick), kBottom + 18, "middle", axis.label(tick));
+  for (const auto& [x, tick] : axis.ticks()) svg += text(x, kBottom + 18, "middle", tick);
   return svg + text((kLeft + kRight) / 2, kBottom + 38, "middle", label);
 }
 
@@ -71,17 +69,22 @@ std::string figure(const std::string& title, const std::string& legend, const st
       escaped(title), legend, kWidth, kHeight, escaped(title), body);
 }
 
-// Means of neighbours, each over as many points.
+// Calls visit(begin, end) for at most `most` stretches of neighbours that together are all `size`.
+template <typename Visit>
+void for_each_stretch(size_t size, size_t most, Visit visit) {
+  const size_t each = (size + most - 1) / most;
+  for (size_t i = 0; i < size; i += each) visit(i, std::min(size, i + each));
+}
+
+// At most kMostPoints points: of more, means of neighbours.
 Points thinned(const Points& points) {
-  if (points.size() <= kMostPoints) return points;
-  const size_t each = (points.size() + kMostPoints - 1) / kMostPoints;
   Points means;
-  for (size_t i = 0; i < points.size(); i += each) {
-    const size_t end = std::min(points.size(), i + each);
+  for_each_stretch(points.size(), kMostPoints, [&](size_t begin, size_t end) {
     double x = 0, y = 0;
-    for (size_t j = i; j < end; ++j) x += points[j].first, y += points[j].second;
-    means.emplace_back(x / static_cast<double>(end - i), y / static_cast<double>(end - i));
-  }
+    for (size_t i = begin; i < end; ++i) x += points[i].first, y += points[i].second;
+    const auto count = static_cast<double>(end - begin);
+    means.emplace_back(x / count, y / count);
+  });
   return means;
 }
 
@@ -116,19 +119,17 @@ std::string legend_of(const std::vector<Curve>& curves) {
   return legend + "</span>";
 }
 
-// Columns of at most kMostColumns stretches of time, each the mean of the columns in it.
+// At most kMostColumns columns: of more, sums of neighbours, since only ratios are drawn.
 HeatMap thinned(const HeatMap& map) {
-  const size_t each = (map.columns.size() + kMostColumns - 1) / kMostColumns;
   HeatMap result{map.title, map.x_label};
-  for (size_t i = 0; i < map.columns.size(); i += each) {
-    const size_t end = std::min(map.columns.size(), i + each);
-    std::vector<double> sum(map.columns[i].size());
-    for (size_t j = i; j < end; ++j)
-      for (size_t row = 0; row < sum.size() && row < map.columns[j].size(); ++row)
-        sum[row] += map.columns[j][row];
+  for_each_stretch(map.columns.size(), kMostColumns, [&](size_t begin, size_t end) {
+    std::vector<double> sum(map.columns[begin].size());
+    for (size_t i = begin; i < end; ++i)
+      for (size_t row = 0; row < std::min(sum.size(), map.columns[i].size()); ++row)
+        sum[row] += map.columns[i][row];
     result.x.push_back(map.x[end - 1]);
     result.columns.push_back(std::move(sum));
-  }
+  });
   return result;
 }
 
@@ -149,9 +150,9 @@ std::string render(const LineChart& chart) {
   x.end_at(last);
   const Axis y(chart.from_zero ? std::min(0.0, low) : low, high, kBottom, kTop);
   std::string body;
-  for (const double tick : y.ticks()) {
-    body += fmt::format("<path class=\"grid\" d=\"M{} {:.1f}H{}\"/>", kLeft, y.at(tick), kRight);
-    body += text(kLeft - 8, y.at(tick) + 4, "end", y.label(tick));
+  for (const auto& [at, tick] : y.ticks()) {
+    body += fmt::format("<path class=\"grid\" d=\"M{} {:.1f}H{}\"/>", kLeft, at, kRight);
+    body += text(kLeft - 8, at + 4, "end", tick);
   }
   body += x_axis(x, chart.x_label);
   for (size_t i = 0; i < chart.curves.size(); ++i)
@@ -189,62 +190,41 @@ std::string render(const HeatMap& all) {
 }
 
 std::string chart_style() {
-  static const char* kLight[kColors] = {"#2563a8", "#c2571a", "#2f8543", "#a03070",
-                                        "#6b4fa8", "#8a6d1f", "#147d8a", "#6b6b6b"};
-  static const char* kDark[kColors] = {"#6aa9ec", "#f0935a", "#6cc784", "#e27fb4",
-                                       "#ab93e8", "#d6b655", "#5cc4d1", "#b0b0b0"};
-  std::string light, dark, rules;
-  for (size_t i = 0; i < kColors; ++i) {
-    light += fmt::format("--c{}:{};", i, kLight[i]);
-    dark += fmt::format("--c{}:{};", i, kDark[i]);
-    rules += fmt::format(".curve.c{0}{{stroke:var(--c{0})}}.dot.c{0}{{fill:var(--c{0})}}\n", i);
-  }
-  return fmt::format(
-      ":root{{color-scheme:light dark;--ground:#fff;--text:#1c1c1c;--grid:#e2e2e2;{}}}\n"
-      "@media(prefers-color-scheme:dark){{:root{{--ground:#16181b;--text:#e4e4e4;--grid:#33373c;{}"
-      "}}}}\n"
-      "figure{{margin:0}}figcaption{{font-weight:600}}\n"
-      "figure>svg{{width:100%;height:auto;font:12px sans-serif;fill:var(--text)}}\n"
-      ".legend{{font-weight:400;font-size:.85em;margin-left:1em}}.legend "
-      "span{{margin-right:1em;white-space:nowrap}}\n"
-      ".legend svg{{width:14px;height:10px;margin-right:4px}}\n"
-      ".grid{{stroke:var(--grid);fill:none}}.cell{{fill:var(--c0)}}\n"
-      ".curve{{fill:none;stroke-width:1.6;stroke-linejoin:round}}\n{}",
-      light, dark, rules);
+  std::string style = R"(:root{color-scheme:light dark;--ground:#fff;--text:#1c1c1c;--grid:#e2e2e2;
+--c0:#2563a8;--c1:#c2571a;--c2:#2f8543;--c3:#a03070;--c4:#6b4fa8;--c5:#8a6d1f;--c6:#147d8a;--c7:#6b6b6b}
+@media(prefers-color-scheme:dark){:root{--ground:#16181b;--text:#e4e4e4;--grid:#33373c;
+--c0:#6aa9ec;--c1:#f0935a;--c2:#6cc784;--c3:#e27fb4;--c4:#ab93e8;--c5:#d6b655;--c6:#5cc4d1;--c7:#b0b0b0}}
+figure{margin:0}figcaption{font-weight:600}
+figure>svg{width:100%;height:auto;font:12px sans-serif;fill:var(--text)}
+.legend{font-weight:400;font-size:.85em;margin-left:1em}.legend span{margin-right:1em;white-space:nowrap}
+.legend svg{width:14px;height:10px;margin-right:4px}
+.grid{stroke:var(--grid);fill:none}.cell{fill:var(--c0)}
+.curve{fill:none;stroke-width:1.6;stroke-linejoin:round}
+)";
+  for (size_t i = 0; i < kColors; ++i)
+    style += fmt::format(".curve.c{0}{{stroke:var(--c{0})}}.dot.c{0}{{fill:var(--c{0})}}\n", i);
+  return style;
 }
 
 std::string short_number(double value) {
   constexpr double kLongest = 10'000;  // in full
-  const char* unit = "";
-  if (std::abs(value) >= kLongest) {
+  std::string unit;
+  if (std::abs(value) >= kLongest)
     for (const char* next : {"k", "M", "G", "T"}) {
       if (std::abs(value) < 1000) break;
       value /= 1000;
       unit = next;
     }
-  }
   return fmt::format("{:.4g}{}", value, unit);
 }
 
 std::string escaped(const std::string& text) {
+  constexpr std::string_view kSpecial = "&<>\"";
+  constexpr const char* kEntities[] = {"&amp;", "&lt;", "&gt;", "&quot;"};
   std::string out;
   for (const char c : text) {
-    switch (c) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&quot;";
-        break;
-      default:
-        out += c;
-    }
+    const size_t at = kSpecial.find(c);
+    out += at == kSpecial.npos ? std::string(1, c) : kEntities[at];
   }
   return out;
 }

@@ -38,7 +38,7 @@ std::string render(const HeatMap& map);
 // The rules of CSS that the figures need, readable on light and on dark ground.
 std::string chart_style();
 
-// For people: "1.5", "0.003", from 10,000 on with a unit: "12.5k", "31.5M".
+// A number for people: "1.5", "0.003", from 10,000 on with a unit: "12.5k", "31.5M".
 std::string short_number(double value);
 
 // Text for HTML: &, <, > and quotes replaced.

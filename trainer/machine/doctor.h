@@ -18,14 +18,14 @@ struct Check {
   std::string advice = {};  // what to do; empty when all is well
 };
 
-// Judges the facts; the same facts, the same checks, in a fixed order.
+// Judges the facts: the same checks whatever the facts are, in a fixed order.
 std::vector<Check> judge(const Machine& machine, const ComputeFacts& compute);
 
 // Gathers the facts and judges them: about two seconds. Requires that this process has not
 // initialised MPI.
 std::vector<Check> run_doctor(const std::string& output_folder);
 
-// The worst of all.
+// The worst of all verdicts. Requires: a check.
 Verdict overall(const std::vector<Check>& checks);
 
 // One line per check with a line of advice below where there is one; the last line sums up.

@@ -8,7 +8,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <memory>
+#include <iterator>
 #include <sstream>
 
 #include <fmt/format.h>
@@ -103,9 +103,7 @@ std::vector<std::string> parse_cpu_flags(std::string_view cpuinfo) {
   if (at == cpuinfo.npos) return {};
   const std::string_view line = cpuinfo.substr(at + 1, cpuinfo.find('\n', at + 1) - at - 1);
   std::istringstream words(std::string(line.substr(std::min(line.find(':') + 1, line.size()))));
-  std::vector<std::string> flags;
-  for (std::string word; words >> word;) flags.push_back(word);
-  return flags;
+  return {std::istream_iterator<std::string>(words), {}};
 }
 
 Machine look_at_machine(const std::string& output_folder, const std::string& launcher) {

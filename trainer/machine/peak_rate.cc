@@ -1,8 +1,10 @@
 #include "trainer/machine/peak_rate.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdlib>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <span>
@@ -28,53 +30,49 @@ constexpr double kLong = 0.8, kShort = 0.08;  // seconds of a measurement
 constexpr int64_t kFreshSeconds = 600;
 constexpr double kImpossible = 1e20;  // FLOP/s that no job has
 
-// Everything that the rate depends on.
+// Names a rate by everything that it depends on.
 std::string key_of(at::ScalarType type, int ranks, int threads = at::get_num_threads()) {
   const GemmPaths& paths = gemm_paths();
   const GemmPath path = type == at::kFloat      ? paths.float32
                         : type == at::kBFloat16 ? paths.bfloat16
                                                 : GemmPath::kAten;
-  const char* name = path == GemmPath::kAten     ? "ATen"
-                     : path == GemmPath::kOneDnn ? "oneDNN"
-                                                 : "float32";
+  constexpr const char* kNames[] = {"ATen", "oneDNN", "float32"};  // in the order of GemmPath
   return fmt::format("{}; {} cores; {} by {}; {} x {} threads", processor_name(), available_cores(),
-                     at::toString(type), name, ranks, threads);
+                     at::toString(type), kNames[static_cast<int>(path)], ranks, threads);
 }
 
-// The best of many: what the machine can do, not what its neighbours leave.
-double measure(at::ScalarType type, int64_t m, int64_t k, int64_t n, double seconds) {
-  const at::Tensor a = at::ones({m, k}, type), b = at::ones({k, n}, type),
-                   out = at::empty({m, n}, type);
-  matmul(a, b, out);  // builds the kernel
+// FLOP/s: the best of many products, which is what the machine can do, not what its neighbours
+// leave.
+double measure(at::ScalarType type, double seconds) {
   double best = 0;
-  for (const auto start = Clock::now(); seconds_since(start) < seconds;) {
-    const auto begin = Clock::now();
-    matmul(a, b, out);
-    best = std::max(best, 2.0 * static_cast<double>(m * k * n) / seconds_since(begin));
+  for (const auto& [m, k, n] : {std::array{512, 512, 2048}, std::array{1024, 1024, 1024}}) {
+    const at::Tensor a = at::ones({m, k}, type), b = at::ones({k, n}, type),
+                     out = at::empty({m, n}, type);
+    matmul(a, b, out);  // builds the kernel
+    for (const auto start = Clock::now(); seconds_since(start) < seconds / 2;) {
+      const auto begin = Clock::now();
+      matmul(a, b, out);
+      best = std::max(best, 2.0 * m * k * n / seconds_since(begin));
+    }
   }
   return best;
 }
 
-double measure(at::ScalarType type, double seconds) {
-  return std::max(measure(type, 512, 512, 2048, seconds / 2),
-                  measure(type, 1024, 1024, 1024, seconds / 2));
-}
-
-int64_t now() { return std::chrono::system_clock::to_time_t(std::chrono::system_clock::now()); }
-
 struct Peak {
   double rate = 0;   // FLOP/s; 0: not known
-  int64_t time = 0;  // of the last measurement, seconds since 1970
+  int64_t time = 0;  // when it was last measured, seconds since 1970
 
-  bool is_fresh() const { return rate > 0 && time <= now() && time > now() - kFreshSeconds; }
+  bool is_fresh() const {
+    const int64_t age = std::time(nullptr) - time;
+    return rate > 0 && age >= 0 && age < kFreshSeconds;
+  }
 };
 
 // An object of {"flops_per_second", "measured_at"} by key; whatever cannot be read counts as empty.
 Json read_peaks() {
   std::error_code ignored;
   if (!std::filesystem::is_regular_file(peak_file(), ignored)) return Json::object();
-  std::ifstream file(peak_file());
-  Json peaks = Json::parse(file, nullptr, /*allow_exceptions=*/false);
+  Json peaks = Json::parse(std::ifstream(peak_file()), nullptr, /*allow_exceptions=*/false);
   return peaks.is_object() ? peaks : Json::object();
 }
 
@@ -95,7 +93,7 @@ void keep_peak(const std::string& key, double rate) {
   if (path.empty()) return;
   try {
     Json peaks = read_peaks();
-    peaks[key] = {{"flops_per_second", rate}, {"measured_at", now()}};
+    peaks[key] = {{"flops_per_second", rate}, {"measured_at", std::time(nullptr)}};
     const std::string text = peaks.dump(2) + "\n";
     std::filesystem::create_directories(std::filesystem::path(path).parent_path());
     write_file_atomically(FileSystem(), path, std::as_bytes(std::span(text)));
