@@ -13,24 +13,21 @@
 
 namespace switchyard::models {
 
-// Words drawn with replacement from P(w) = ln((w + 2) / (w + 1)) / ln(V + 1), which falls with the
-// id as word frequencies do where ids are sorted by frequency. The same for the whole step on every
-// rank.
-struct Candidates {
-  at::Tensor word_N;  // int64
-  int64_t vocabulary = 0;
-};
-Candidates draw_candidates(int64_t vocabulary, int64_t count, const StepContext& context);
+// Words [N] int64, drawn with replacement from P(w) = ln((w + 2) / (w + 1)) / ln(V + 1), which
+// falls with the id as word frequencies do where ids are sorted by frequency. They are the same for
+// the whole step on every rank.
+at::Tensor draw_candidates(int64_t vocabulary, int64_t count, const StepContext& context);
 
 // `scale` * sum over targets >= 0 of -log of the target's share among itself and the candidates,
 // each logit lowered by the logarithm of how often its word is expected among the candidates. A
 // candidate that is a row's target does not compete in that row. hidden [T, D]; weight [V, D];
 // targets [T] int64, -1: no loss.
 at::Tensor sampled_softmax(const at::Tensor& hidden_TD, Parameter& weight,
-                           const at::Tensor& targets_T, const Candidates& candidates, double scale);
+                           const at::Tensor& targets_T, const at::Tensor& candidates_N,
+                           double scale);
 
-// The same as an objective, with the signature of next_token_loss(): model.lstm says how many
-// candidates there are.
+// sampled_softmax() as an objective, with the signature of next_token_loss(): model.lstm says how
+// many candidates there are.
 at::Tensor sampled_softmax_loss(const TextModel& model, const at::Tensor& x_TD,
                                 const TokenBatch& batch, const Pass& pass, double scale);
 

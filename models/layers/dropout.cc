@@ -1,7 +1,5 @@
 #include "models/layers/dropout.h"
 
-#include <algorithm>
-
 #include "core/base/random.h"
 #include "core/tensor/aten.h"
 #include "models/pass/draws.h"
@@ -40,24 +38,10 @@ at::Tensor InnerDropout::hidden_factors(int64_t num_tokens, int64_t width) const
 at::Tensor InnerDropout::drop_weights(const at::Tensor& weight_BHSS) const {
   if (rate == 0) return weight_BHSS;
   const Random random = key.random(Stream::kAttentionDropout, layer);
-  const int64_t heads = weight_BHSS.size(1), queries = weight_BHSS.size(2),
-                keys = weight_BHSS.size(3);
-  const at::Tensor factor_BHSS = at::empty(weight_BHSS.sizes(), at::kFloat);
-  float* factor = factor_BHSS.mutable_data_ptr<float>();
-  const auto kept = static_cast<float>(1 / (1 - rate));
-  at::parallel_for(0, factor_BHSS.numel() / std::max<int64_t>(1, keys), 16,
-                   [&](int64_t begin, int64_t end) {
-                     for (int64_t row = begin; row < end; ++row) {  // (b * heads + h) * queries + s
-                       const int64_t sequence = row / (heads * queries),
-                                     head = row / queries % heads, query = row % queries;
-                       const int64_t token = tokens.global(sequence * queries + query);
-                       const int64_t first = (token * heads + head) * keys;
-                       for (int64_t i = 0; i < keys; ++i) {
-                         factor[row * keys + i] = random.uniform(first + i) < rate ? 0 : kept;
-                       }
-                     }
-                   });
-  return multiplied(weight_BHSS, factor_BHSS);
+  const int64_t sequences = weight_BHSS.size(0), heads = weight_BHSS.size(1),
+                queries = weight_BHSS.size(2), keys = weight_BHSS.size(3);
+  const at::Tensor factor_TN = factors_of(random, rate, tokens, sequences * queries, heads * keys);
+  return multiplied(weight_BHSS, factor_TN.view({sequences, queries, heads, keys}).transpose(1, 2));
 }
 
 InnerDropout inner_dropout(double rate, const StepContext& context, uint32_t layer) {

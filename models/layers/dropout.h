@@ -23,10 +23,10 @@ struct InnerDropout {
   TokenMap tokens = {};
 
   // Factors for the hidden layer of a dense FFN, after its activation, [num_tokens, width] float32,
-  // drawn by feature; undefined where nothing is dropped.
+  // which are drawn by feature; undefined where nothing is dropped.
   at::Tensor hidden_factors(int64_t num_tokens, int64_t width) const;
-  // Of attention's weights after the softmax, [B, H, S, S'] of B sequences of S queries, by head
-  // and key; the token is the query's.
+  // Drops attention's weights after the softmax, [B, H, S, S'] of B sequences of S queries. They
+  // are drawn by head and key; the token is the query's.
   at::Tensor drop_weights(const at::Tensor& weight_BHSS) const;
 };
 // `layer` names the one dense FFN, or the one attention, among those of the model. None outside of

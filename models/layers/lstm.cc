@@ -2,13 +2,13 @@
 
 #include <vector>
 
+#include <ATen/OpMathType.h>
+
 #include "core/tensor/aten.h"
 #include "core/tensor/profiled_part.h"
 
 namespace switchyard::models {
 namespace {
-
-at::ScalarType exact(at::ScalarType type) { return type == at::kDouble ? at::kDouble : at::kFloat; }
 
 // 1 where a position goes on with the document of the one before it, [B, S] of `type`; the first
 // position goes on with whatever state there is.
@@ -60,10 +60,10 @@ at::Tensor Lstm::forward(const at::Tensor& x_TD, int64_t sequences, const at::Te
   LstmState now = state ? *state : LstmState{};
   if (!now.hidden_BO.defined()) {
     now = {at::zeros({sequences, sizes_.output()}, x_TD.options()),
-           at::zeros({sequences, sizes_.hidden}, x_TD.options().dtype(exact(type)))};
+           at::zeros({sequences, sizes_.hidden}, x_TD.options().dtype(at::toOpMathType(type)))};
   }
   const at::Tensor keep_BS =
-      documents_BS.defined() ? goes_on(documents_BS, exact(type)) : at::Tensor();
+      documents_BS.defined() ? goes_on(documents_BS, at::toOpMathType(type)) : at::Tensor();
   std::vector<at::Tensor> outputs;
   outputs.reserve(length);
   for (int64_t t = 0; t < length; ++t) {
