@@ -2,16 +2,16 @@
 
 #include <cmath>
 
-#include "core/config/layers.h"
 #include "core/tensor/aten.h"
 #include "core/tensor/ops.h"
 #include "core/tensor/profiled_part.h"
-#include "models/layers/ffn.h"
+#include "models/layers/init.h"
 
 namespace switchyard::models {
 namespace {
 
-// Queries, keys and values. Queries start narrower where scores are not scaled (T5, GLaM).
+// The rows of queries, keys and values. Queries start narrower where scores are not scaled (T5,
+// GLaM).
 std::vector<Part> qkv_parts(const config::Attention& attention, const Init& init) {
   const int64_t keys = int64_t{1} * attention.num_kv_heads() * attention.head_dim();
   Init query = init;
@@ -23,8 +23,7 @@ std::vector<Part> qkv_parts(const config::Attention& attention, const Init& init
 }
 
 Dense joint_projection(const Scope& scope, const config::Model& model) {
-  const Init init{Init::kNormal, config::declared_init_std(model)};
-  return {scope, "qkv", qkv_parts(model.attention(), init), model.d_model()};
+  return {scope, "qkv", qkv_parts(model.attention(), normal_init(model)), model.d_model()};
 }
 
 }  // namespace
@@ -42,7 +41,7 @@ Parameter& register_relative_bias(const Scope& scope, const config::Model& model
   Parameter& bias =
       scope.as(Role::kAttention)
           .table("relative_bias", {attention.relative_bias().num_buckets(), attention.num_heads()},
-                 {Init::kNormal, config::declared_init_std(model)});
+                 normal_init(model));
   bias.decay = false;
   return bias;
 }
@@ -58,8 +57,7 @@ Attention::Attention(const Scope& scope, const config::Model& model, Parameter* 
       num_kv_heads_(options_.num_kv_heads()),
       head_dim_(options_.head_dim()),
       qkv_(projected ? std::nullopt : std::optional(joint_projection(scope, model))),
-      out_(scope, "out", model.d_model(), num_heads_ * head_dim_,
-           {Init::kNormal, residual_init_std(model)}),
+      out_(scope, "out", model.d_model(), num_heads_ * head_dim_, residual_init(model)),
       relative_bias_(shared_bias) {
   if (options_.qkv_bias()) {
     qkv_bias_ = &scope.vector("qkv_bias", qkv_parts(options_, {Init::kConstant, 0}), Use::kShift);

@@ -1,10 +1,8 @@
 #include "models/layers/ffn.h"
 
-#include <cmath>
-
 #include "core/base/errors.h"
-#include "core/config/layers.h"
 #include "core/tensor/profiled_part.h"
+#include "models/layers/init.h"
 
 namespace switchyard::models {
 namespace {
@@ -35,12 +33,11 @@ Activation activation_of(config::Ffn kind) {
 FfnWeights register_weights(const Scope& scope, const config::Model& model, Activation activation,
                             int64_t d_ff) {
   const int64_t d_model = model.d_model();
-  const Init init{Init::kNormal, config::declared_init_std(model)};
+  const Init init = normal_init(model);
   Parameter& in = is_gated(activation)
                       ? scope.matrix("w13", {{"w1", d_ff, init}, {"w3", d_ff, init}}, d_model)
                       : scope.matrix("w1", {d_ff, d_model}, init);
-  FfnWeights weights{
-      &in, &scope.matrix("w2", {d_model, d_ff}, {Init::kNormal, residual_init_std(model)})};
+  FfnWeights weights{&in, &scope.matrix("w2", {d_model, d_ff}, residual_init(model))};
   if (model.ffn_bias() == config::MULTIPLICATIVE)
     weights.scale = &scope.vector("scale", {d_ff}, Use::kScale, {Init::kConstant, 1});
   if (model.ffn_bias() == config::ADDITIVE)
@@ -49,12 +46,6 @@ FfnWeights register_weights(const Scope& scope, const config::Model& model, Acti
 }
 
 }  // namespace
-
-double residual_init_std(const config::Model& model) {
-  return model.scale_init_by_depth()
-             ? config::declared_init_std(model) / std::sqrt(2.0 * model.num_layers())
-             : config::declared_init_std(model);
-}
 
 DenseFfn::DenseFfn(const Scope& scope, const config::Model& model, config::Ffn kind, int64_t d_ff)
     : activation_(activation_of(kind)),

@@ -13,11 +13,6 @@
 
 namespace switchyard::models {
 
-// Standard deviation for a matrix whose output is added to the residual stream: init_std / sqrt(2
-// num_layers), which keeps the stream's variance independent of depth (GPT-2), where the config
-// asks for it.
-double residual_init_std(const config::Model& model);
-
 // y = (act(x w1^T) [* (x w3^T)]) w2^T, with the hidden layer times `scale` or plus `shift` where
 // the model has an ffn_bias. Registers <scope>.w13 [2F, D] (its parts w1 above w3) or, without a
 // gate, <scope>.w1 [F, D]; <scope>.w2 [D, F]; and <scope>.scale or <scope>.shift [F].
@@ -32,7 +27,7 @@ class DenseFfn {
   FfnWeights weights_;
 };
 
-// The same for the model's routed experts; all shapes begin with the number of experts.
+// The FFNs of the model's routed experts, each as a DenseFfn; all shapes begin with their number.
 class ExpertFfn {
  public:
   ExpertFfn(const Scope& scope, const config::Model& model);

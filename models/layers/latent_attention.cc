@@ -1,10 +1,9 @@
 #include "models/layers/latent_attention.h"
 
-#include "core/config/layers.h"
 #include "core/tensor/aten.h"
 #include "core/tensor/ops.h"
 #include "core/tensor/profiled_part.h"
-#include "models/layers/ffn.h"
+#include "models/layers/init.h"
 
 namespace switchyard::models {
 namespace {
@@ -16,10 +15,6 @@ at::Tensor rope_neighbours(const at::Tensor& x_BSHd, const RotaryTables& tables)
   return rope(halves, tables.cos_Sd, tables.sin_Sd);
 }
 
-Init init_of(const config::Model& model) {
-  return {Init::kNormal, config::declared_init_std(model)};
-}
-
 }  // namespace
 
 LatentAttention::LatentAttention(const Scope& scope, const config::Model& model)
@@ -28,16 +23,15 @@ LatentAttention::LatentAttention(const Scope& scope, const config::Model& model)
       scale_(model.attention().scale()),
       q_(scope, sizes_.q_rank() > 0 ? "q_up" : "q",
          num_heads_ * (sizes_.nope_dim() + sizes_.rope_dim()),
-         sizes_.q_rank() > 0 ? sizes_.q_rank() : model.d_model(), init_of(model)),
+         sizes_.q_rank() > 0 ? sizes_.q_rank() : model.d_model(), normal_init(model)),
       kv_down_(scope, "kv_down", sizes_.kv_rank() + sizes_.rope_dim(), model.d_model(),
-               init_of(model)),
+               normal_init(model)),
       kv_norm_(scope, "kv_norm", rms_norm_options(model), sizes_.kv_rank()),
       kv_up_(scope, "kv_up", num_heads_ * (sizes_.nope_dim() + sizes_.value_dim()),
-             sizes_.kv_rank(), init_of(model)),
-      out_(scope, "out", model.d_model(), num_heads_ * sizes_.value_dim(),
-           {Init::kNormal, residual_init_std(model)}) {
+             sizes_.kv_rank(), normal_init(model)),
+      out_(scope, "out", model.d_model(), num_heads_ * sizes_.value_dim(), residual_init(model)) {
   if (sizes_.q_rank() == 0) return;
-  q_down_.emplace(scope, "q_down", sizes_.q_rank(), model.d_model(), init_of(model));
+  q_down_.emplace(scope, "q_down", sizes_.q_rank(), model.d_model(), normal_init(model));
   q_norm_.emplace(scope, "q_norm", rms_norm_options(model), sizes_.q_rank());
 }
 

@@ -24,7 +24,7 @@ class LatentAttention {
   // q_up [H (n + p), q_rank].
   LatentAttention(const Scope& scope, const config::Model& model);
 
-  // As Attention::forward().
+  // Takes and returns what Attention::forward() does.
   at::Tensor forward(const at::Tensor& x_TD, const AttentionInput& input, KvCache* cache,
                      const InnerDropout& dropout = {}) const;
 

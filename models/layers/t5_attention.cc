@@ -2,9 +2,8 @@
 
 #include <cmath>
 
-#include "core/config/layers.h"
 #include "core/tensor/aten.h"
-#include "models/layers/ffn.h"
+#include "models/layers/init.h"
 
 namespace switchyard::models {
 
@@ -13,10 +12,9 @@ T5Attention::T5Attention(const Scope& scope, const config::Model& model, Kind ki
       num_kv_heads_(model.attention().num_kv_heads()),
       head_dim_(model.attention().head_dim()),
       scores_{model.attention().scale(), model.attention().logit_cap()},
-      out_(scope, "out", model.d_model(), num_heads_ * head_dim_,
-           {Init::kNormal, residual_init_std(model)}) {
+      out_(scope, "out", model.d_model(), num_heads_ * head_dim_, residual_init(model)) {
   if (kind == Kind::kProjected) return;
-  const Init init{Init::kNormal, config::declared_init_std(model)};
+  const Init init = normal_init(model);
   const Init narrow{Init::kNormal, init.value / std::sqrt(static_cast<double>(head_dim_))};
   const int64_t keys = num_kv_heads_ * head_dim_;
   const std::vector<Part> parts = {{"key", keys, init}, {"value", keys, init}};

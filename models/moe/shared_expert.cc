@@ -1,7 +1,7 @@
 #include "models/moe/shared_expert.h"
 
-#include "core/config/layers.h"
 #include "core/tensor/aten.h"
+#include "models/layers/init.h"
 
 namespace switchyard::models {
 
@@ -9,8 +9,7 @@ SharedExpert::SharedExpert(const Scope& scope, const config::Model& model)
     : ffn_(scope, model, model.moe().shared_expert().ffn(),
            int64_t{model.moe().shared_expert().count()} * model.moe().shared_expert().d_ff()) {
   if (model.moe().shared_expert().sigmoid_gate())
-    gate_.emplace(scope, "gate", 1, model.d_model(),
-                  Init{Init::kNormal, config::declared_init_std(model)});
+    gate_.emplace(scope, "gate", 1, model.d_model(), normal_init(model));
 }
 
 at::Tensor SharedExpert::forward(const at::Tensor& x_TD) const {

@@ -1,9 +1,8 @@
 #include "models/moe/rules/deep_experts.h"
 
-#include "core/config/layers.h"
 #include "core/tensor/aten.h"
 #include "core/tensor/profiled_part.h"
-#include "models/layers/ffn.h"
+#include "models/layers/init.h"
 
 namespace switchyard::models {
 
@@ -13,10 +12,9 @@ DeepExperts::DeepExperts(const Scope& scope, const config::Model& model) {
   matrices_.reserve(static_cast<size_t>(hidden_layers) + 1);
   for (int i = 0; i <= hidden_layers; ++i) {
     const bool first = i == 0, last = i == hidden_layers;
-    const ExpertLinear::Sizes sizes{
-        moe.num_experts(), last ? model.d_model() : moe.d_ff(),
-        first ? model.d_model() : moe.d_ff(),
-        last ? residual_init_std(model) : config::declared_init_std(model)};
+    const ExpertLinear::Sizes sizes{moe.num_experts(), last ? model.d_model() : moe.d_ff(),
+                                    first ? model.d_model() : moe.d_ff(),
+                                    (last ? residual_init(model) : normal_init(model)).value};
     matrices_.emplace_back(scope / "layers" / i, sizes);
   }
 }
