@@ -2,7 +2,6 @@
 
 #include "core/base/errors.h"
 #include "core/tensor/aten.h"
-#include "models/case_errors.h"
 #include "models/decoder.h"
 #include "models/encoder_decoder.h"
 #include "models/initializers.h"
@@ -49,7 +48,7 @@ Model::Model(const Scope& root, const config::Model& model, const parallel::Mesh
 
 at::Tensor Model::loss(const TokenBatch& batch, const StepContext& context, double scale,
                        bool recompute) const {
-  if (local_experts_) return case_errors(*local_experts_, batch, context).sum() * scale;
+  if (local_experts_) return local_experts_->case_errors(batch, context).sum() * scale;
   const Pass pass = text_->begin(batch, context, recompute);
   const at::Tensor x_TD =
       text_->run({0, text_->num_layers()}, text_->embed(batch.tokens_BS, pass), pass);
@@ -60,7 +59,7 @@ at::Tensor Model::loss(const TokenBatch& batch, const StepContext& context, doub
 
 at::Tensor Model::losses(const TokenBatch& batch, const StepContext& context) const {
   const at::NoGradGuard no_grad;
-  return local_experts_ ? case_errors(*local_experts_, batch, context)
+  return local_experts_ ? local_experts_->case_errors(batch, context)
                         : next_token_losses(*text_, batch, context);
 }
 

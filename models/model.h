@@ -1,6 +1,7 @@
 #pragma once
 // Any of the architectures behind one interface; model.architecture chooses. What a step minimises
-// is an objective, a function of parts of a model: next_token.h, sampled_softmax.h, case_errors.h.
+// is an objective, a function of parts of a model: next_token.h, sampled_softmax.h; for local
+// experts their case_errors().
 
 #include <memory>
 #include <optional>

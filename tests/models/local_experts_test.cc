@@ -1,4 +1,4 @@
-#include "models/case_errors.h"
+#include "models/local_experts.h"
 
 #include <cmath>
 #include <vector>
@@ -23,7 +23,7 @@ struct Example {
   at::Tensor target = row({1, 0}).unsqueeze(0);
 
   double error(config::ExpertError kind) {
-    const at::Tensor error_T = expert_error(logits, outputs, target, kind);
+    const at::Tensor error_T = expert_error({logits, outputs}, target, kind);
     error_T.sum().backward();
     return error_T.item<double>();
   }
@@ -65,7 +65,7 @@ TEST(ExpertError, MixtureIsTheLikelihoodWithThePosteriorAsGradient) {
 
 TEST(ExpertError, OfAMixtureDoesNotUnderflowFarFromTheTarget) {
   const at::Tensor far = at::full({1, 2, 1}, 100.0, at::kDouble);
-  const at::Tensor error = expert_error(at::zeros({1, 2}, at::kDouble), far,
+  const at::Tensor error = expert_error({at::zeros({1, 2}, at::kDouble), far},
                                         at::zeros({1, 1}, at::kDouble), config::MIXTURE);
   EXPECT_NEAR(error.item<double>(), 5000, 1e-9);
 }
@@ -75,7 +75,7 @@ TEST(ExpertError, OfAMixtureDoesNotUnderflowFarFromTheTarget) {
 std::vector<double> speeds(const std::vector<double>& distances, config::ExpertError kind) {
   const auto count = static_cast<int64_t>(distances.size());
   const at::Tensor outputs = row(distances).view({1, count, 1}).contiguous().requires_grad_();
-  expert_error(at::zeros({1, count}, at::kDouble), outputs, at::zeros({1, 1}, at::kDouble), kind)
+  expert_error({at::zeros({1, count}, at::kDouble), outputs}, at::zeros({1, 1}, at::kDouble), kind)
       .sum()
       .backward();
   std::vector<double> result;
@@ -125,7 +125,7 @@ struct Instance {
                      at::tensor({0, 1, 1, -1}, at::kLong).view({4, 1}),
                      at::zeros({4, 1}, at::kInt)};
     batch.features_BD = (at::arange(12, at::kFloat) * 0.37).sin().view({4, 3});
-    return case_errors(experts, batch, context).sum() * 0.5;
+    return experts.case_errors(batch, context).sum() * 0.5;
   }
   ParameterTable table;
   LocalExperts experts;
