@@ -5,7 +5,7 @@
 
 namespace switchyard::models {
 
-// targets: next token, -1 where there is no loss; documents: which document of its row.
+// A target is the next token, -1 where there is no loss; documents number those of a row.
 struct TokenBatch {
   at::Tensor tokens_BS;     // int64
   at::Tensor targets_BS;    // int64

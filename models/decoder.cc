@@ -9,56 +9,63 @@
 #include "core/tensor/aten.h"
 #include "core/tensor/ops.h"
 #include "models/decoder_layer.h"
+#include "models/layers/init.h"
 #include "models/moe/losses/balance.h"
 
 namespace switchyard::models {
 namespace {
 
-bool shares_relative_bias(const config::Attention& attention) {
-  return attention.position() == config::RELATIVE_BIAS && attention.relative_bias().shared();
+bool learns_positions(const config::Model& model) {
+  return model.attention().position() == config::LEARNED_POSITIONS;
 }
 
-Parameter* register_positions(const Scope& scope, const config::Model& model) {
-  if (model.attention().position() != config::LEARNED_POSITIONS) return nullptr;
-  return &scope.as(Role::kEmbedding)
-              .table("position_embedding", {model.attention().max_positions(), model.d_model()},
-                     {Init::kNormal, config::declared_init_std(model)});
+Parameter& register_positions(const Scope& scope, const config::Model& model) {
+  return scope.as(Role::kEmbedding)
+      .table("position_embedding", {model.attention().max_positions(), model.d_model()},
+             normal_init(model));
+}
+
+// Null: there is none, or each layer has its own.
+Parameter* register_shared_bias(const Scope& scope, const config::Model& model) {
+  const config::Attention& attention = model.attention();
+  const bool is_shared =
+      attention.position() == config::RELATIVE_BIAS && attention.relative_bias().shared();
+  return is_shared ? &register_relative_bias(scope, model) : nullptr;
 }
 
 }  // namespace
 
-Decoder::Decoder(const Scope& root, const config::Model& model, const parallel::Mesh& mesh)
-    : TextModel(root, model), position_embedding_(register_positions(root, model)) {
-  LayerPlace place{0, 0, nullptr};
-  if (shares_relative_bias(model.attention()))
-    place.relative_bias = &register_relative_bias(root, model);
-  for (; place.layer < model.num_layers(); ++place.layer) {
-    layers_.push_back(
-        std::make_unique<DecoderLayer>(root / "layers" / place.layer, model, mesh, place));
-    if (config::is_moe_layer(model, static_cast<int>(place.layer)))
-      place.moe_index += config::routers_per_moe_layer(model);
-  }
-  const Norm final_norm(root, "final_norm", norm_options(model), model.d_model());
-  if (model.has_mtp()) mtp_.emplace((root / "mtp").training_only(), model, mesh, place);
+Decoder::Decoder(const Scope& root, const config::Model& model, const parallel::Mesh& mesh,
+                 const Slice& held)
+    : TextModel(root, model, held) {
+  if (held.begin == 0 && learns_positions(model))
+    position_embedding_ = &register_positions(root, model);
+  Parameter* bias = register_shared_bias(root, model);
+  for (int64_t i = held.begin; i < held.end; ++i)
+    layers_.push_back(std::make_unique<DecoderLayer>(root / "layers" / i, model, mesh, i, bias));
+  if (!has_head()) return;
+  const Norm final_norm(root, "final_norm", model);
+  if (model.has_mtp()) mtp_.emplace((root / "mtp").training_only(), model, mesh, bias);
   end_with(root, final_norm);
 }
 
 int64_t Decoder::longest_text() const {
-  return position_embedding_ ? position_embedding_->shape[0] : TextModel::longest_text();
+  return learns_positions(config_) ? config_.attention().max_positions()
+                                   : TextModel::longest_text();
 }
 
-at::Tensor Decoder::embed(const at::Tensor& tokens_BS, const Pass& pass) const {
-  const at::Tensor x_TD = embedding_.forward(tokens_BS, pass.context, /*stream=*/0);
+at::Tensor Decoder::embed(const Pass& pass) const {
+  const at::Tensor x_TD = TextModel::embed(pass);
   if (!position_embedding_) return x_TD;
-  const int64_t length = tokens_BS.size(1), end = pass.seen + length;
+  const int64_t length = pass.attention.length, end = pass.seen + length;
   if (end > longest_text()) {
     throw ConfigError(
         fmt::format("the text has {} positions and model.attention.max_positions is {}; shorten "
                     "it, or train a model with more",
                     end, longest_text()));
   }
-  const at::Tensor position_SD =
-      switchyard::embedding(at::arange(pass.seen, end, tokens_BS.options()), *position_embedding_);
+  const at::Tensor position_SD = switchyard::embedding(
+      at::arange(pass.seen, end, pass.context.token_ids_T.options()), *position_embedding_);
   return (x_TD.view({-1, length, config_.d_model()}) + position_SD).flatten(0, 1);
 }
 
@@ -78,8 +85,8 @@ Pass Decoder::pass_at(int64_t seen, const at::Tensor& tokens_BS, const StepConte
 Pass Decoder::begin(const TokenBatch& batch, const StepContext& context, bool recompute) const {
   Pass pass = pass_at(0, batch.tokens_BS, context);
   pass.recompute = recompute;
-  pass.attention.mask_B1SS = document_mask(batch.documents_BS, config_.attention().sliding_window(),
-                                           embedding_.weight().value.scalar_type());
+  pass.attention.mask_B1SS =
+      document_mask(batch.documents_BS, config_.attention().sliding_window(), compute_options());
   if (context.training && config_.moe().layer_aggregation() == config::POOLED_LAYERS) {
     pass.context.routing.pool = std::make_shared<PooledBalance>(config::num_routers(config_));
   }
@@ -89,9 +96,8 @@ Pass Decoder::begin(const TokenBatch& batch, const StepContext& context, bool re
 Pass Decoder::go_on(const at::Tensor& tokens_BS, const StepContext& context,
                     const TextState& state) const {
   Pass pass = pass_at(state.seen, tokens_BS, context);
-  pass.attention.mask_B1SS =
-      continuation_mask(state.seen, pass.attention.length, config_.attention().sliding_window(),
-                        embedding_.weight().value.options());
+  pass.attention.mask_B1SS = continuation_mask(
+      state.seen, pass.attention.length, config_.attention().sliding_window(), compute_options());
   return pass;
 }
 

@@ -16,32 +16,31 @@ at::Tensor residual(const at::Tensor& x_TD, const SubLayerNorms& norms, F&& f) {
 
 SubLayerNorms::SubLayerNorms(const Scope& scope, const std::string& name,
                              const config::Model& model)
-    : before(scope, name + "_norm", norm_options(model), model.d_model()) {
-  if (model.sandwich_norm())
-    after.emplace(scope, name + "_out_norm", norm_options(model), model.d_model());
+    : before(scope, name + "_norm", model) {
+  if (model.sandwich_norm()) after.emplace(scope, name + "_out_norm", model);
 }
 
 DecoderLayer::DecoderLayer(const Scope& scope, const config::Model& model,
-                           const parallel::Mesh& mesh, const LayerPlace& place)
-    : number_(static_cast<uint32_t>(place.layer)),
+                           const parallel::Mesh& mesh, int64_t layer, Parameter* relative_bias)
+    : number_(static_cast<uint32_t>(layer)),
       attention_dropout_(model.attention().dropout()),
       ffn_dropout_(model.ffn_dropout()),
       attention_norms_(scope, "attention", model),
       ffn_norms_(scope, "ffn", model) {
-  const bool is_moe = config::is_moe_layer(model, static_cast<int>(place.layer));
+  const bool is_moe = config::is_moe_layer(model, layer);
   const Scope attention = (scope / "attention").as(Role::kAttention);
-  int64_t moe_index = place.moe_index;
+  int64_t router = config::first_router(model, layer);
   if (is_moe && model.attention().switch_projections()) {
-    projections_.emplace(attention, model, mesh, number_, moe_index);
-    moe_index += SwitchProjections::kCount;
+    projections_.emplace(attention, model, mesh, number_, router);
+    router += SwitchProjections::kCount;
   }
   if (model.attention().has_latent()) {
     latent_.emplace(attention, model);
   } else {
-    attention_.emplace(attention, model, place.relative_bias, projections_.has_value());
+    attention_.emplace(attention, model, relative_bias, projections_.has_value());
   }
   if (is_moe) {
-    moe_.emplace(scope / "moe", model, mesh, number_, moe_index);
+    moe_.emplace(scope / "moe", model, mesh, number_, router);
     stacking_ = model.moe().stacking();
   } else {
     dense_.emplace((scope / "ffn").as(Role::kFfn), model, model.ffn(), model.d_ff());

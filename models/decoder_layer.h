@@ -29,17 +29,11 @@ struct SubLayerNorms {
   std::optional<Norm> after;
 };
 
-// Where a layer stands.
-struct LayerPlace {
-  int64_t layer;      // for the random streams, and for what the config says of single layers
-  int64_t moe_index;  // of its first router; unused by a dense layer
-  Parameter* relative_bias;  // shared by all layers; null: none is
-};
-
 class DecoderLayer : public Layer {
  public:
+  // layer: its number in the model, from 0. relative_bias: what all layers share; null: nothing.
   DecoderLayer(const Scope& scope, const config::Model& model, const parallel::Mesh& mesh,
-               const LayerPlace& place);
+               int64_t layer, Parameter* relative_bias);
 
   at::Tensor forward(const at::Tensor& x_TD, const Pass& pass, RoutingDecision& decision,
                      LayerState* state) const override;

@@ -3,6 +3,8 @@
 #include <memory>
 #include <utility>
 
+#include <ATen/OpMathType.h>
+
 #include "core/config/layers.h"
 #include "core/tensor/aten.h"
 #include "models/layers/dropout.h"
@@ -14,12 +16,6 @@ namespace {
 
 // Random streams of dropout on embeddings, beyond those of the layers.
 constexpr uint32_t kSourceDropout = 1u << 30, kTargetDropout = kSourceDropout + 1;
-
-// Of masks, for rows like `x`: float32, or float64 for float64.
-at::ScalarType mask_type(const at::Tensor& x) {
-  return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-}
-at::TensorOptions mask_options(const at::Tensor& x) { return x.options().dtype(mask_type(x)); }
 
 at::Tensor is_real_source(const TokenBatch& batch) {
   const at::Tensor position =
@@ -56,18 +52,12 @@ config::Model for_decoder(config::Model model) {
   return model;
 }
 
-Norm final_norm(const Scope& stack, const config::Model& model) {
-  return Norm(stack, "final_norm", norm_options(model), model.d_model());
-}
-
 Layers make_layers(const Scope& stack, const config::Model& model, const parallel::Mesh& mesh,
-                   T5Layer::Place place) {
+                   bool is_decoder, Parameter& bias) {
   Layers layers;
-  for (; place.layer < model.num_layers(); ++place.layer, ++place.number) {
-    layers.push_back(std::make_unique<T5Layer>(stack / "layers" / place.layer, model, mesh, place));
-    if (config::is_moe_layer(model, static_cast<int>(place.layer)))
-      place.moe_index += config::routers_per_moe_layer(model);
-  }
+  for (int64_t i = 0; i < model.num_layers(); ++i)
+    layers.push_back(std::make_unique<T5Layer>(stack / "layers" / i, model, mesh,
+                                               T5Layer::Place{is_decoder, i, &bias}));
   return layers;
 }
 
@@ -75,17 +65,20 @@ Layers make_layers(const Scope& stack, const config::Model& model, const paralle
 
 EncoderDecoder::EncoderDecoder(const Scope& root, const config::Model& model,
                                const parallel::Mesh& mesh)
-    : TextModel(root, model),
+    : TextModel(root, model, {0, model.num_layers()}),
       encoder_bias_(register_relative_bias(root / "encoder", model)),
-      encoder_norm_(final_norm(root / "encoder", model)),
-      encoder_(make_layers(root / "encoder", model, mesh, {0, 0, 0, &encoder_bias_, false})),
+      encoder_norm_(root / "encoder", "final_norm", model),
+      encoder_(make_layers(root / "encoder", model, mesh, /*is_decoder=*/false, encoder_bias_)),
       decoder_bias_(register_relative_bias((root / "decoder").of_target(), model)) {
   const Scope decoder = (root / "decoder").of_target();
-  const Norm norm = final_norm(decoder, model);
-  layers_ =
-      make_layers(decoder, for_decoder(model), mesh,
-                  {0, model.num_layers(), config::num_routers(model) / 2, &decoder_bias_, true});
-  end_with(root.of_target(), norm, final_dropout(true));
+  const Norm final_norm(decoder, "final_norm", model);
+  layers_ = make_layers(decoder, for_decoder(model), mesh, /*is_decoder=*/true, decoder_bias_);
+  end_with(root.of_target(), final_norm, final_dropout(true));
+}
+
+at::TensorOptions EncoderDecoder::mask_options() const {
+  const at::TensorOptions options = compute_options();
+  return options.dtype(at::toOpMathType(c10::typeMetaToScalarType(options.dtype())));
 }
 
 HeadDropout EncoderDecoder::final_dropout(bool is_decoder) const {
@@ -93,8 +86,8 @@ HeadDropout EncoderDecoder::final_dropout(bool is_decoder) const {
   return {config_.dropout(), behind_layers + (is_decoder ? 1 : 0)};
 }
 
-at::Tensor EncoderDecoder::embed(const at::Tensor& tokens_BS, const Pass& pass) const {
-  return embedding_.forward(tokens_BS, pass.context, kTargetDropout);
+at::Tensor EncoderDecoder::embed(const Pass& pass) const {
+  return embedding_->forward(pass.context, kTargetDropout);
 }
 
 at::Tensor EncoderDecoder::run_encoder(const at::Tensor& source_BM, const at::Tensor& mask_B11M,
@@ -106,17 +99,17 @@ at::Tensor EncoderDecoder::run_encoder(const at::Tensor& source_BM, const at::Te
   pass.attention.bucket_SS =
       relative_buckets(config_.attention().relative_bias(), 0, length, length, true);
   if (!recompute) pass.bias_BHSS = position_bias(pass.attention, encoder_bias_);
-  const at::Tensor x_TD = embedding_.forward(source_BM, context, kSourceDropout);
+  at::Tensor x_TD = embedding_->forward(pass.context, kSourceDropout);
+  for (const auto& layer : encoder_) x_TD = run_layer(*layer, x_TD, pass);
   const auto [rate, stream] = final_dropout(false);
-  return dropout(encoder_norm_.forward(run_layers(encoder_, x_TD, pass)), rate, context, stream);
+  return dropout(encoder_norm_.forward(x_TD), rate, context, stream);
 }
 
 Pass EncoderDecoder::decoder_pass(int64_t seen, const at::Tensor& tokens_BS,
                                   const StepContext& context) const {
   const int64_t length = tokens_BS.size(1);
   Pass pass = pass_over(tokens_BS, context, seen);
-  pass.attention.mask_B1SS =
-      continuation_mask(seen, length, /*window=*/0, mask_options(embedding_.weight().value));
+  pass.attention.mask_B1SS = continuation_mask(seen, length, /*window=*/0, mask_options());
   pass.attention.bucket_SS =
       relative_buckets(config_.attention().relative_bias(), seen, length, seen + length, false);
   return pass;
@@ -125,7 +118,7 @@ Pass EncoderDecoder::decoder_pass(int64_t seen, const at::Tensor& tokens_BS,
 Pass EncoderDecoder::begin(const TokenBatch& batch, const StepContext& context,
                            bool recompute) const {
   const at::Tensor is_real_BM = is_real_source(batch);
-  const at::Tensor mask = padding_mask(is_real_BM, mask_type(embedding_.weight().value));
+  const at::Tensor mask = padding_mask(is_real_BM, mask_options());
   const StepContext source = for_source(context, is_real_BM, batch.tokens_BS.size(1));
   const at::Tensor memory_TD = run_encoder(batch.source_BM, mask, source, recompute);
   Pass pass = decoder_pass(0, batch.tokens_BS, mark_padding(context, batch.targets_BS >= 0));
@@ -137,8 +130,7 @@ Pass EncoderDecoder::begin(const TokenBatch& batch, const StepContext& context,
 }
 
 TextState EncoderDecoder::encode(const at::Tensor& source_BM, const StepContext& context) const {
-  const at::Tensor mask =
-      at::zeros({1, 1, 1, source_BM.size(1)}, mask_options(embedding_.weight().value));
+  const at::Tensor mask = at::zeros({1, 1, 1, source_BM.size(1)}, mask_options());
   TextState state;
   state.memory_TD = run_encoder(source_BM, mask, context, /*recompute=*/false);
   return state;

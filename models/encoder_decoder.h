@@ -15,7 +15,8 @@
 
 namespace switchyard::models {
 
-// As a TextModel it is the decoder; begin() and encode() run the encoder.
+// As a TextModel it is the decoder, all of whose layers are held; begin() and encode() run the
+// encoder.
 class EncoderDecoder : public TextModel {
  public:
   // num_layers counts the layers of each stack. Registers all parameters below `root`, whose table
@@ -25,7 +26,7 @@ class EncoderDecoder : public TextModel {
   // Tokens of the source behind its count and positions without a target are padding: no expert
   // sees them.
   Pass begin(const TokenBatch& batch, const StepContext& context, bool recompute) const override;
-  at::Tensor embed(const at::Tensor& tokens_BS, const Pass& pass) const override;
+  at::Tensor embed(const Pass& pass) const override;
   bool has_encoder() const override { return true; }
   TextState encode(const at::Tensor& source_BM, const StepContext& context) const override;
 
@@ -37,8 +38,10 @@ class EncoderDecoder : public TextModel {
                          const StepContext& context, bool recompute) const;
   // The decoder's pass over tokens [B, S] at positions seen .. seen + S - 1, without the encoder.
   Pass decoder_pass(int64_t seen, const at::Tensor& tokens_BS, const StepContext& context) const;
-  // Of the final norm of either stack.
+  // Dropout behind the final norm of either stack.
   HeadDropout final_dropout(bool is_decoder) const;
+  // Masks are float32, or float64 where that is the compute type.
+  at::TensorOptions mask_options() const;
 
   Parameter& encoder_bias_;  // of positions, for all layers of the stack
   Norm encoder_norm_;

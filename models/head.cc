@@ -24,7 +24,7 @@ Head Head::with_norm(const Norm& norm) const {
 at::Tensor Head::hidden(const at::Tensor& x_TD, const StepContext& context) const {
   const at::Tensor normed_TD = norm_ ? norm_->forward(x_TD) : x_TD;
   at::Tensor h_TD = dropout(normed_TD, dropout_.rate, context, dropout_.stream);
-  // The logits are linear in it.
+  // The logits are linear in h, so that their factors can be its.
   if (divisor_ != 1) h_TD = h_TD / divisor_;
   return scale_ == 1 ? h_TD : h_TD * scale_;
 }

@@ -26,14 +26,14 @@ class Head {
   Head(const config::Model& model, const std::optional<Norm>& norm, Parameter& weight,
        const HeadDropout& dropout = {});
 
-  // The same matrix behind another norm.
+  // A head with the same matrix behind another norm.
   Head with_norm(const Norm& norm) const;
 
   // Rows of the last layer [T, D] -> what the matrix is multiplied with, [T, D].
   at::Tensor hidden(const at::Tensor& x_TD, const StepContext& context) const;
   // Rows of the last layer [T, D] -> [T, V] float32 (float64). Outside autograd.
   at::Tensor logits(const at::Tensor& x_TD, const StepContext& context) const;
-  // As vocabulary_loss(), of the rows of the last layer [T, D].
+  // What vocabulary_loss() gives for the rows of the last layer [T, D].
   at::Tensor loss(const at::Tensor& x_TD, const StepContext& context, LogitsLoss& loss) const;
 
   Parameter& weight() const { return *weight_; }

@@ -10,12 +10,12 @@ namespace {
 // Standard deviation of a normal of unit scale that is cut at +-2.
 constexpr double kCutDeviation = 0.87962566103423978;
 
-// Of fan_avg: variance 2 / (buckets + heads).
+// Half the range of a uniform of variance 2 / (buckets + heads), the rule "fan_avg".
 double relative_bias_range(const Parameter& parameter) {
   return std::sqrt(6.0 / static_cast<double>(parameter.shape[0] + parameter.shape[1]));
 }
 
-// In place of `own_init`, the rule that the module registered.
+// The rule in place of `own_init`, which the module registered.
 Init init_of(const config::Model& model, const Parameter& parameter, const Init& own_init) {
   if (model.initializer() == config::NORMAL)
     return {Init::kTruncatedNormal, own_init.value, model.init_cut()};

@@ -14,21 +14,16 @@ Pass pass_over(const at::Tensor& tokens_BS, const StepContext& context, int64_t 
   return pass;
 }
 
-at::Tensor run_layer(const Layer& layer, const at::Tensor& x_TD, const Pass& pass) {
+at::Tensor run_layer(const Layer& layer, const at::Tensor& x_TD, const Pass& pass,
+                     LayerState* state) {
   const auto decision = std::make_shared<RoutingDecision>();  // lives until the layer's backward
-  if (!pass.recompute) return layer.forward(x_TD, pass, *decision, nullptr);
+  if (!pass.recompute) return layer.forward(x_TD, pass, *decision, state);
   const auto run = [&layer, pass, decision](const std::vector<at::Tensor>& inputs) {
     Pass again = pass;
     again.memory_TD = inputs[1];
     return layer.forward(inputs[0], again, *decision, nullptr);
   };
   return recompute(run, {x_TD, pass.memory_TD});
-}
-
-at::Tensor run_layers(std::span<const std::unique_ptr<Layer>> layers, at::Tensor x_TD,
-                      const Pass& pass) {
-  for (const auto& layer : layers) x_TD = run_layer(*layer, x_TD, pass);
-  return x_TD;
 }
 
 }  // namespace switchyard::models

@@ -15,10 +15,17 @@
 
 namespace switchyard::models {
 
+// What a layer carries from one pass to the next while text is written. Each kind of layer uses its
+// own part; all are empty at the beginning.
+struct LayerState {
+  KvCache self, cross;
+  LstmState lstm;
+};
+
 // What all layers share in one pass over rows of tokens: a micro-batch, or the next tokens of texts
 // that are being written.
 struct Pass {
-  StepContext context;       // of these tokens
+  StepContext context;       // of these tokens, their ids included
   AttentionInput attention;  // their number and places, and where self-attention may look
   int64_t seen = 0;          // positions of each text that earlier passes have read
   // [B, S] int32: layers with a memory of their own forget it where a document ends. Undefined:
@@ -31,18 +38,14 @@ struct Pass {
   // makes its own.
   at::Tensor bias_BHSS;
   bool recompute = false;  // whether each layer runs again in backward
+  // While text is written: what each of the model's layers held here goes on from. Empty: the rows
+  // are whole texts.
+  std::span<LayerState> states;
 };
 
 // The pass over tokens [B, S] int64 at positions seen .. seen + S - 1 of their texts, without masks
 // and tables of positions.
 Pass pass_over(const at::Tensor& tokens_BS, const StepContext& context, int64_t seen = 0);
-
-// What a layer carries from one pass to the next while text is written. Each kind of layer uses its
-// own part; all are empty at the beginning.
-struct LayerState {
-  KvCache self, cross;
-  LstmState lstm;
-};
 
 class Layer {
  public:
@@ -56,11 +59,9 @@ class Layer {
 };
 using Layers = std::vector<std::unique_ptr<Layer>>;
 
-// The rows after a layer, in training or evaluation. **Collective** as the layer is, once more in
-// backward where the pass recomputes.
-at::Tensor run_layer(const Layer& layer, const at::Tensor& x_TD, const Pass& pass);
-// The same after several, one after another.
-at::Tensor run_layers(std::span<const std::unique_ptr<Layer>> layers, at::Tensor x_TD,
-                      const Pass& pass);
+// The rows after a layer, which runs again in backward where the pass recomputes. **Collective** as
+// the layer is, each time. state: as in Layer::forward(); null where the pass recomputes.
+at::Tensor run_layer(const Layer& layer, const at::Tensor& x_TD, const Pass& pass,
+                     LayerState* state = nullptr);
 
 }  // namespace switchyard::models

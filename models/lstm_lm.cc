@@ -12,8 +12,8 @@
 namespace switchyard::models {
 namespace {
 
-// Names of the random streams: dropout after the embedding, after LSTM layer i, after its mixture.
-constexpr uint32_t kEmbeddingDropout = 0;
+// Names of the random streams of dropout after LSTM layer i and after its mixture; the embedding's
+// is 0.
 uint32_t lstm_dropout(uint32_t i) { return 2 * i + 1; }
 uint32_t moe_dropout(uint32_t i) { return 2 * i + 2; }
 
@@ -25,14 +25,13 @@ LstmSizes sizes_of(const config::Model& model) {
 // An LSTM and, in some layers, the mixture of experts behind it.
 class LstmLayer : public Layer {
  public:
-  LstmLayer(const Scope& scope, const config::Model& model, int64_t layer)
+  LstmLayer(const Scope& scope, const config::Model& model, const parallel::Mesh& mesh,
+            int64_t layer)
       : number_(static_cast<uint32_t>(layer)),
         dropout_(model.dropout()),
         lstm_((scope / "lstm").as(Role::kLstm), sizes_of(model), config::declared_init_std(model)) {
-  }
-  void add_experts(const Scope& scope, const config::Model& model, const parallel::Mesh& mesh,
-                   int64_t moe_index) {
-    moe_.emplace(scope / "moe", model, mesh, number_, moe_index);
+    if (config::is_moe_layer(model, layer))
+      moe_.emplace(scope / "moe", model, mesh, number_, config::first_router(model, layer));
   }
 
   at::Tensor forward(const at::Tensor& x_TD, const Pass& pass, RoutingDecision& decision,
@@ -57,21 +56,12 @@ class LstmLayer : public Layer {
 
 }  // namespace
 
-LstmLm::LstmLm(const Scope& root, const config::Model& model, const parallel::Mesh& mesh)
-    : TextModel(root, model) {
-  int64_t moe_index = 0;
-  for (int64_t i = 0; i < model.num_layers(); ++i) {
-    const Scope scope = root / "layers" / i;
-    auto layer = std::make_unique<LstmLayer>(scope, model, i);
-    if (config::is_moe_layer(model, static_cast<int>(i)))
-      layer->add_experts(scope, model, mesh, moe_index++);
-    layers_.push_back(std::move(layer));
-  }
-  end_with(root, /*final_norm=*/std::nullopt);
-}
-
-at::Tensor LstmLm::embed(const at::Tensor& tokens_BS, const Pass& pass) const {
-  return embedding_.forward(tokens_BS, pass.context, kEmbeddingDropout);
+LstmLm::LstmLm(const Scope& root, const config::Model& model, const parallel::Mesh& mesh,
+               const Slice& held)
+    : TextModel(root, model, held) {
+  for (int64_t i = held.begin; i < held.end; ++i)
+    layers_.push_back(std::make_unique<LstmLayer>(root / "layers" / i, model, mesh, i));
+  if (has_head()) end_with(root, /*final_norm=*/std::nullopt);
 }
 
 Pass LstmLm::begin(const TokenBatch& batch, const StepContext& context, bool recompute) const {

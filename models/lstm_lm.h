@@ -17,12 +17,12 @@ namespace switchyard::models {
 class LstmLm : public TextModel {
  public:
   // num_layers counts LSTM layers; those that are MoE layers by config::is_moe_layer are followed
-  // by a mixture of experts. Registers all parameters below `root`, whose table must outlive the
-  // model, as must the mesh.
-  LstmLm(const Scope& root, const config::Model& model, const parallel::Mesh& mesh);
+  // by a mixture of experts. Registers the parameters of the layers `held` and of what comes with
+  // them below `root`, whose table must outlive the model, as must the mesh.
+  LstmLm(const Scope& root, const config::Model& model, const parallel::Mesh& mesh,
+         const Slice& held);
 
   Pass begin(const TokenBatch& batch, const StepContext& context, bool recompute) const override;
-  at::Tensor embed(const at::Tensor& tokens_BS, const Pass& pass) const override;
 
  private:
   Pass go_on(const at::Tensor& tokens_BS, const StepContext& context,

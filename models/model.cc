@@ -15,15 +15,16 @@ namespace {
 // Null: the architecture is not of text.
 std::unique_ptr<TextModel> make_text_model(const Scope& root, const config::Model& model,
                                            const parallel::Mesh& mesh) {
+  const Slice all_layers{0, model.num_layers()};
   switch (model.architecture()) {
     case config::LOCAL_EXPERTS:
       return nullptr;
     case config::ENCODER_DECODER:
       return std::make_unique<EncoderDecoder>(root, model, mesh);
     case config::LSTM_LM:
-      return std::make_unique<LstmLm>(root, model, mesh);
+      return std::make_unique<LstmLm>(root, model, mesh, all_layers);
     default:
-      return std::make_unique<Decoder>(root, model, mesh);
+      return std::make_unique<Decoder>(root, model, mesh, all_layers);
   }
 }
 
@@ -46,21 +47,25 @@ Model::Model(const Scope& root, const config::Model& model, const parallel::Mesh
   choose_initializers(model, root.parameters());
 }
 
+at::Tensor text_loss(const TextModel& model, const at::Tensor& x_TD, const TokenBatch& batch,
+                     const Pass& pass, double scale) {
+  const bool samples = pass.context.training && model.config().lstm().sampled_softmax() > 0;
+  const auto objective = samples ? sampled_softmax_loss : next_token_loss;
+  return objective(model, x_TD, batch, pass, scale);
+}
+
 at::Tensor Model::loss(const TokenBatch& batch, const StepContext& context, double scale,
                        bool recompute) const {
   if (local_experts_) return local_experts_->case_errors(batch, context).sum() * scale;
   const Pass pass = text_->begin(batch, context, recompute);
-  const at::Tensor x_TD =
-      text_->run({0, text_->num_layers()}, text_->embed(batch.tokens_BS, pass), pass);
-  const bool samples = context.training && text_->config().lstm().sampled_softmax() > 0;
-  const auto objective = samples ? sampled_softmax_loss : next_token_loss;
-  return objective(*text_, x_TD, batch, pass, scale);
+  return text_loss(*text_, text_->advance({}, pass), batch, pass, scale);
 }
 
 at::Tensor Model::losses(const TokenBatch& batch, const StepContext& context) const {
   const at::NoGradGuard no_grad;
-  return local_experts_ ? local_experts_->case_errors(batch, context)
-                        : next_token_losses(*text_, batch, context);
+  if (local_experts_) return local_experts_->case_errors(batch, context);
+  const Pass pass = text_->begin(batch, context, /*recompute=*/false);
+  return next_token_losses(*text_, text_->advance({}, pass), batch, pass);
 }
 
 const TextModel& Model::text() const {

@@ -20,6 +20,12 @@ namespace switchyard::models {
 // The type of activations that runtime.compute asks for.
 at::ScalarType compute_type(const config::RunConfig& config);
 
+// The objective that the config asks of a model of text, from the rows of its last layer:
+// sampled_softmax_loss() in training where it has that, else next_token_loss(), whose contract it
+// has.
+at::Tensor text_loss(const TextModel& model, const at::Tensor& x_TD, const TokenBatch& batch,
+                     const Pass& pass, double scale);
+
 class Model {
  public:
   // Registers all parameters below `root`, with the initialisation that the config asks for. Their

@@ -1,7 +1,7 @@
 #include "models/mtp.h"
 
-#include "core/config/layers.h"
 #include "core/tensor/aten.h"
+#include "models/layers/init.h"
 
 namespace switchyard::models {
 
@@ -19,13 +19,13 @@ NextTokens next_tokens(const TokenBatch& batch) {
 }
 
 MultiTokenPrediction::MultiTokenPrediction(const Scope& scope, const config::Model& model,
-                                           const parallel::Mesh& mesh, const LayerPlace& place)
-    : hidden_norm_(scope, "hidden_norm", norm_options(model), model.d_model()),
-      embedding_norm_(scope, "embedding_norm", norm_options(model), model.d_model()),
+                                           const parallel::Mesh& mesh, Parameter* relative_bias)
+    : hidden_norm_(scope, "hidden_norm", model),
+      embedding_norm_(scope, "embedding_norm", model),
       projection_(scope, "projection", model.d_model(), int64_t{2} * model.d_model(),
-                  {Init::kNormal, config::declared_init_std(model)}),
-      layer_(scope / "layer", model, mesh, place),
-      final_norm_(scope, "final_norm", norm_options(model), model.d_model()) {}
+                  normal_init(model)),
+      layer_(scope / "layer", model, mesh, model.num_layers(), relative_bias),
+      final_norm_(scope, "final_norm", model) {}
 
 at::Tensor MultiTokenPrediction::forward(const Rows& rows, const Pass& pass) const {
   const at::Tensor joined_TD = at::concat(

@@ -28,10 +28,10 @@ NextTokens next_tokens(const TokenBatch& batch);
 class MultiTokenPrediction {
  public:
   // Registers <scope>.hidden_norm, <scope>.embedding_norm, <scope>.projection [D, 2D],
-  // <scope>.layer and <scope>.final_norm. The layer is like the model's layer number
-  // `place.layer` would be.
+  // <scope>.layer and <scope>.final_norm. The layer is like one more of the model's, behind its
+  // last. relative_bias: as DecoderLayer's.
   MultiTokenPrediction(const Scope& scope, const config::Model& model, const parallel::Mesh& mesh,
-                       const LayerPlace& place);
+                       Parameter* relative_bias);
 
   struct Rows {
     at::Tensor hidden_TD;  // of the model's last layer, before its final norm

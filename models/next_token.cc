@@ -13,7 +13,7 @@ at::Tensor mtp_loss(const TextModel& model, const at::Tensor& x_TD, const TokenB
   const NextTokens tokens = next_tokens(batch);
   Pass ahead = pass;
   ahead.context = with_token_ids(pass.context, tokens.next_BS);
-  const at::Tensor next_TD = model.embedding().forward(tokens.next_BS, ahead.context, /*stream=*/0);
+  const at::Tensor next_TD = model.embedding().forward(ahead.context, /*stream=*/0);
   const at::Tensor ahead_TD = model.mtp()->forward({x_TD, next_TD}, ahead);
   const double weight = mtp_coefficient(model.config(), pass.context);
   CrossEntropyLoss after_next(tokens.targets_BS.flatten(), scale * weight);
@@ -37,12 +37,11 @@ at::Tensor next_token_loss(const TextModel& model, const at::Tensor& x_TD, const
   return loss + (ahead - ahead.detach());  // the gradient without the value
 }
 
-at::Tensor next_token_losses(const TextModel& model, const TokenBatch& batch,
-                             const StepContext& context) {
+at::Tensor next_token_losses(const TextModel& model, const at::Tensor& x_TD,
+                             const TokenBatch& batch, const Pass& pass) {
   const at::NoGradGuard no_grad;
-  const at::Tensor x_TD = model.hidden_states(batch, context, model.num_layers());
   CrossEntropyLoss loss(batch.targets_BS.flatten(), /*scale=*/1);
-  model.head().loss(x_TD, context, loss);
+  model.head().loss(x_TD, pass.context, loss);
   return loss.losses();
 }
 

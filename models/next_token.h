@@ -16,9 +16,9 @@ namespace switchyard::models {
 at::Tensor next_token_loss(const TextModel& model, const at::Tensor& x_TD, const TokenBatch& batch,
                            const Pass& pass, double scale);
 
-// -log p(target) of each target, [B*S] float32 (float64), 0 where there is none. Outside autograd;
-// **collective** over the mesh.
-at::Tensor next_token_losses(const TextModel& model, const TokenBatch& batch,
-                             const StepContext& context);
+// -log p(target) of each target, [B*S] float32 (float64), 0 where there is none, from the same
+// rows. Outside autograd.
+at::Tensor next_token_losses(const TextModel& model, const at::Tensor& x_TD,
+                             const TokenBatch& batch, const Pass& pass);
 
 }  // namespace switchyard::models

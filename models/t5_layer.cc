@@ -8,52 +8,45 @@
 namespace switchyard::models {
 namespace {
 
+int64_t first_router(const config::Model& model, const T5Layer::Place& place) {
+  return config::first_router(model, place.layer, /*stack=*/place.is_decoder ? 1 : 0);
+}
+
 std::optional<SwitchProjections> switch_projections(const Scope& scope, const config::Model& model,
-                                                    const parallel::Mesh& mesh,
+                                                    const parallel::Mesh& mesh, uint32_t number,
                                                     const T5Layer::Place& place) {
-  if (!model.attention().switch_projections() ||
-      !config::is_moe_layer(model, static_cast<int>(place.layer)))
+  if (!model.attention().switch_projections() || !config::is_moe_layer(model, place.layer))
     return std::nullopt;
-  return SwitchProjections(scope, model, mesh, static_cast<uint32_t>(place.number),
-                           place.moe_index);
+  return SwitchProjections(scope, model, mesh, number, first_router(model, place));
 }
 
 Scope attention_scope(const Scope& layer) { return (layer / "attention").as(Role::kAttention); }
 
-Norm norm(const Scope& scope, const char* name, const config::Model& model) {
-  return Norm(scope, name, norm_options(model), model.d_model());
-}
-
 }  // namespace
-
-at::Tensor position_bias(const AttentionInput& input, Parameter& table) {
-  const at::Tensor bias_1HSS = relative_bias(input.bucket_SS, table);
-  return input.mask_B1SS.defined() ? bias_1HSS + input.mask_B1SS : bias_1HSS;
-}
 
 T5Layer::T5Layer(const Scope& scope, const config::Model& model, const parallel::Mesh& mesh,
                  const Place& place)
     : model_(model),
-      number_(static_cast<uint32_t>(place.number)),
+      number_(static_cast<uint32_t>(place.layer + (place.is_decoder ? model.num_layers() : 0))),
       relative_bias_(*place.relative_bias),
-      attention_norm_(norm(scope, "attention_norm", model)),
-      projections_(switch_projections(attention_scope(scope), model, mesh, place)),
+      attention_norm_(scope, "attention_norm", model),
+      projections_(switch_projections(attention_scope(scope), model, mesh, number_, place)),
       attention_(attention_scope(scope), model,
                  projections_ ? T5Attention::Kind::kProjected : T5Attention::Kind::kSelf),
-      ffn_norm_(norm(scope, "ffn_norm", model)) {
+      ffn_norm_(scope, "ffn_norm", model) {
   if (place.is_decoder) {
-    cross_norm_.emplace(norm(scope, "cross_attention_norm", model));
+    cross_norm_.emplace(scope, "cross_attention_norm", model);
     cross_.emplace((scope / "cross_attention").as(Role::kAttention), model,
                    T5Attention::Kind::kCross);
   }
-  if (config::is_moe_layer(model, static_cast<int>(place.layer))) {
+  if (config::is_moe_layer(model, place.layer)) {
     const int64_t earlier = projections_ ? SwitchProjections::kCount : 0;
-    moe_.emplace(scope / "moe", model, mesh, number_, place.moe_index + earlier);
+    moe_.emplace(scope / "moe", model, mesh, number_, first_router(model, place) + earlier);
   } else {
     dense_.emplace((scope / "ffn").as(Role::kFfn), model, model.ffn(), model.d_ff());
   }
   if (moe_ && model.moe().stacking() > config::NO_STACKING) {
-    extra_norm_.emplace(norm(scope, "extra_ffn_norm", model));
+    extra_norm_.emplace(scope, "extra_ffn_norm", model);
     extra_.emplace((scope / "extra_ffn").as(Role::kFfn), model, model.ffn(), model.d_ff());
   }
 }

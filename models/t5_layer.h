@@ -20,21 +20,15 @@
 
 namespace switchyard::models {
 
-// The bias of positions from a stack's `table` plus the mask of the self-attention, both of the
-// same `input`; differentiable in the table.
-at::Tensor position_bias(const AttentionInput& input, Parameter& table);
-
 class T5Layer : public Layer {
  public:
   // Random streams of dropout: each layer has so many, from its number times that on.
   enum Part : uint32_t { kSelf = 0, kCross = 1, kFfn = 2, kExtra = 3, kParts = 4 };
 
   struct Place {
-    int64_t layer = 0;      // within its stack
-    int64_t number = 0;     // within both stacks, encoder first, for the random streams
-    int64_t moe_index = 0;  // of its first router, within both stacks
-    Parameter* relative_bias = nullptr;  // of its stack
-    bool is_decoder = false;             // the decoder's layers have a cross-attention
+    bool is_decoder;           // of which stack: the decoder's layers have a cross-attention
+    int64_t layer;             // within the stack
+    Parameter* relative_bias;  // the stack's
   };
   T5Layer(const Scope& scope, const config::Model& model, const parallel::Mesh& mesh,
           const Place& place);
@@ -43,7 +37,7 @@ class T5Layer : public Layer {
                      LayerState* state) const override;
 
  private:
-  // Queries, and keys and values, of the self-attention.
+  // The self-attention's queries [T, H d], and its keys beside values [T, 2 KV d].
   std::pair<at::Tensor, at::Tensor> project(const at::Tensor& normed_TD, const StepContext& context,
                                             RoutingDecision& decision) const;
   at::Tensor attend_to_itself(const at::Tensor& x_TD, const Pass& pass, RoutingDecision& decision,
@@ -56,7 +50,7 @@ class T5Layer : public Layer {
   InnerDropout drop_weights(const StepContext& context, Part part) const;
 
   config::Model model_;
-  uint32_t number_;
+  uint32_t number_;  // within both stacks, encoder first, for the random streams
   Parameter& relative_bias_;
   Norm attention_norm_;
   std::optional<SwitchProjections> projections_;  // in place of the self-attention's own

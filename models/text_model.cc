@@ -5,22 +5,35 @@
 
 namespace switchyard::models {
 
-TextModel::TextModel(const Scope& root, const config::Model& model)
-    : config_(model), embedding_(root, model) {}
+TextModel::TextModel(const Scope& root, const config::Model& model, const Slice& held)
+    : config_(model), held_(held), parameters_(&root.parameters()) {
+  const bool head_embeds = model.tie_embeddings() || model.has_mtp();
+  if (held.begin == 0 || (has_head() && head_embeds)) embedding_.emplace(root, model);
+}
 
 void TextModel::end_with(const Scope& root, const std::optional<Norm>& final_norm,
                          const HeadDropout& dropout) {
-  head_.emplace(config_, final_norm, output_matrix(root, config_, embedding_), dropout);
+  Parameter& weight =
+      config_.tie_embeddings() ? embedding_->weight() : register_output(root, config_);
+  head_.emplace(config_, final_norm, weight, dropout);
 }
 
-at::Tensor TextModel::run(const Slice& layers, const at::Tensor& x_TD, const Pass& pass) const {
-  return run_layers(std::span(layers_).subspan(layers.begin, layers.size()), x_TD, pass);
+at::TensorOptions TextModel::compute_options() const {
+  return parameters_->parameters().front().value.options();
 }
 
-at::Tensor TextModel::hidden_states(const TokenBatch& batch, const StepContext& context,
-                                    int64_t layers) const {
-  const Pass pass = begin(batch, context, /*recompute=*/false);
-  return run({0, layers}, embed(batch.tokens_BS, pass), pass);
+at::Tensor TextModel::embed(const Pass& pass) const {
+  return embedding_->forward(pass.context, /*stream=*/0);
+}
+
+at::Tensor TextModel::run(const Slice& layers, at::Tensor x_TD, const Pass& pass) const {
+  for (int64_t i = layers.begin - held_.begin; i < layers.end - held_.begin; ++i)
+    x_TD = run_layer(*layers_[i], x_TD, pass, pass.states.empty() ? nullptr : &pass.states[i]);
+  return x_TD;
+}
+
+at::Tensor TextModel::advance(const at::Tensor& x_TD, const Pass& pass) const {
+  return run(held_, held_.begin == 0 ? embed(pass) : x_TD, pass);
 }
 
 TextState TextModel::encode(const at::Tensor&, const StepContext&) const {
@@ -29,13 +42,10 @@ TextState TextModel::encode(const at::Tensor&, const StepContext&) const {
 
 at::Tensor TextModel::next_logits(const at::Tensor& tokens_BS, const StepContext& context,
                                   TextState& state) const {
-  const Pass pass = go_on(tokens_BS, context, state);
-  at::Tensor x_TD = embed(tokens_BS, pass);
+  Pass pass = go_on(tokens_BS, context, state);
   state.layers.resize(layers_.size());
-  for (size_t i = 0; i < layers_.size(); ++i) {
-    RoutingDecision decision;
-    x_TD = layers_[i]->forward(x_TD, pass, decision, &state.layers[i]);
-  }
+  pass.states = state.layers;
+  const at::Tensor x_TD = advance({}, pass);
   const int64_t sequences = tokens_BS.size(0), length = tokens_BS.size(1);
   state.seen += length;
   return head_->logits(x_TD.view({sequences, length, -1}).select(1, length - 1), pass.context);

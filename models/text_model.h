@@ -1,7 +1,7 @@
 #pragma once
 // A model of text: an embedding, layers and a head, with joints between them, so that a part of the
-// model can run alone. Decoder, encoder-decoder and LSTM differ in their layers and in what these
-// share during a pass.
+// model can run alone, or be all that a rank holds. Decoder, encoder-decoder and LSTM differ in
+// their layers and in what these share during a pass.
 
 #include <cstdint>
 #include <limits>
@@ -23,11 +23,14 @@ namespace switchyard::models {
 
 // What generation carries from one call to the next; empty at the beginning of a text.
 struct TextState {
-  std::vector<LayerState> layers;
-  int64_t seen = 0;      // positions read so far
-  at::Tensor memory_TD;  // the encoder's output; undefined without an encoder
+  std::vector<LayerState> layers;  // of those held here
+  int64_t seen = 0;                // positions read so far
+  at::Tensor memory_TD;            // the encoder's output; undefined without an encoder
 };
 
+// A micro-batch takes three calls: begin(), advance() and an objective on the rows that come out. A
+// model whose layers lie on several ranks takes advance() on each, and the objective where the head
+// is.
 class TextModel {
  public:
   virtual ~TextModel() = default;
@@ -35,25 +38,29 @@ class TextModel {
   TextModel& operator=(const TextModel&) = delete;
 
   const config::Model& config() const { return config_; }
-  int64_t num_layers() const { return static_cast<int64_t>(layers_.size()); }
-  const TokenEmbedding& embedding() const { return embedding_; }
+  // The layers that are here, of config().num_layers(). The first brings the embedding, the last
+  // the head.
+  const Slice& held() const { return held_; }
+  bool has_head() const { return held_.end == config_.num_layers(); }
+  // Requires: the first layer is held, or the last one in a model whose head or multi-token
+  // prediction reads the table too.
+  const TokenEmbedding& embedding() const { return *embedding_; }
+  // Requires: has_head().
   const Head& head() const { return *head_; }
-  // Null: the model has none.
+  // Null: the model has none, or it is not here.
   const MultiTokenPrediction* mtp() const { return mtp_ ? &*mtp_ : nullptr; }
 
   // What the layers share in a pass over a micro-batch. Runs the encoder, where there is one, and
   // is **collective** over the mesh then.
   virtual Pass begin(const TokenBatch& batch, const StepContext& context, bool recompute) const = 0;
-  // The rows [B*S, D] of tokens [B, S] int64 that the first layer reads.
-  virtual at::Tensor embed(const at::Tensor& tokens_BS, const Pass& pass) const = 0;
-  // Rows [B*S, D] after the layers [begin, end), from those before them. **Collective** over the
-  // mesh.
-  at::Tensor run(const Slice& layers, const at::Tensor& x_TD, const Pass& pass) const;
-
-  // The rows [B*S, D] of a micro-batch after so many layers: 0 gives the embedding, num_layers()
-  // what the head reads. **Collective** over the mesh.
-  at::Tensor hidden_states(const TokenBatch& batch, const StepContext& context,
-                           int64_t layers) const;
+  // The rows [B*S, D] of the pass's tokens that the model's first layer reads.
+  virtual at::Tensor embed(const Pass& pass) const;
+  // Rows [B*S, D] after the layers [begin, end), which are held, from those before them.
+  // **Collective** over the mesh.
+  at::Tensor run(const Slice& layers, at::Tensor x_TD, const Pass& pass) const;
+  // The rows [B*S, D] after all layers held, from those before them; the first layer's are embedded
+  // and `x_TD` is not read. **Collective** over the mesh.
+  at::Tensor advance(const at::Tensor& x_TD, const Pass& pass) const;
 
   // Whether a prompt is read by encode(), and not by next_logits() like what follows it.
   virtual bool has_encoder() const { return false; }
@@ -61,7 +68,7 @@ class TextModel {
   // Requires: has_encoder().
   virtual TextState encode(const at::Tensor& source_BM, const StepContext& context) const;
   // Logits of the last position, [B, V] float32 (float64), of tokens [B, S] int64 that go on from
-  // the state. **Collective** over the mesh's expert group.
+  // the state. **Collective** over the mesh's expert group. Requires: all layers are held.
   at::Tensor next_logits(const at::Tensor& tokens_BS, const StepContext& context,
                          TextState& state) const;
   // The positions of a text that the model can read, prompt and continuation together; the greatest
@@ -69,9 +76,9 @@ class TextModel {
   virtual int64_t longest_text() const { return std::numeric_limits<int64_t>::max(); }
 
  protected:
-  // Registers <root>.embedding; derived classes register their layers in `layers_`, then call
-  // end_with().
-  TextModel(const Scope& root, const config::Model& model);
+  // Registers <root>.embedding, if it is held; derived classes register their layers in `layers_`,
+  // then call end_with() if has_head().
+  TextModel(const Scope& root, const config::Model& model, const Slice& held);
   // Registers the matrix of the logits where it is not the embedding's.
   void end_with(const Scope& root, const std::optional<Norm>& final_norm,
                 const HeadDropout& dropout = {});
@@ -80,12 +87,17 @@ class TextModel {
   virtual Pass go_on(const at::Tensor& tokens_BS, const StepContext& context,
                      const TextState& state) const = 0;
 
+  // The compute type and the device. Requires: the parameters are allocated.
+  at::TensorOptions compute_options() const;
+
   config::Model config_;
-  TokenEmbedding embedding_;
+  Slice held_;
+  std::optional<TokenEmbedding> embedding_;
   Layers layers_;
   std::optional<MultiTokenPrediction> mtp_;
 
  private:
+  const ParameterTable* parameters_;
   std::optional<Head> head_;
 };
 

@@ -1,12 +1,14 @@
 #pragma once
 // Which layers of a model are MoE layers, and what else follows from one group of the config alone.
 
+#include <cstdint>
+
 #include "core/config/run_config.pb.h"
 
 namespace switchyard::config {
 
 // Layers first_layer, first_layer + every_n_layers, ... are MoE; the others are dense.
-inline bool is_moe_layer(const Model& model, int layer) {
+inline bool is_moe_layer(const Model& model, int64_t layer) {
   const Moe& moe = model.moe();
   return model.has_moe() && layer >= moe.first_layer() &&
          (layer - moe.first_layer()) % moe.every_n_layers() == 0;
@@ -22,18 +24,21 @@ inline int num_stack_layers(const Model& model) {
   return model.num_layers() + (model.has_mtp() ? 1 : 0);
 }
 
+// The MoE layers that a stack has before this layer.
+inline int moe_layers_before(const Model& model, int64_t layer) {
+  const Moe& moe = model.moe();
+  if (!model.has_moe() || layer <= moe.first_layer()) return 0;
+  return static_cast<int>((layer - moe.first_layer() - 1) / moe.every_n_layers() + 1);
+}
+
 // Of all stacks, multi-token prediction's layer included.
 inline int num_moe_layers(const Model& model) {
-  const Moe& moe = model.moe();
-  if (!model.has_moe() || moe.first_layer() >= num_stack_layers(model)) return 0;
-  return num_stacks(model) *
-         ((num_stack_layers(model) - moe.first_layer() - 1) / moe.every_n_layers() + 1);
+  return num_stacks(model) * moe_layers_before(model, num_stack_layers(model));
 }
 
 // Those that evaluation and generation run: without multi-token prediction's.
 inline int num_lasting_moe_layers(const Model& model) {
-  const bool mtp = model.has_mtp() && is_moe_layer(model, model.num_layers());
-  return num_moe_layers(model) - (mtp ? 1 : 0);
+  return num_stacks(model) * moe_layers_before(model, model.num_layers());
 }
 
 // A MoE layer's FFN, and its queries, keys and values where those are mixtures too.
@@ -45,6 +50,11 @@ inline int num_routers(const Model& model) {
 }
 inline int num_lasting_routers(const Model& model) {
   return num_lasting_moe_layers(model) * routers_per_moe_layer(model);
+}
+// Routers are counted from 0 through all stacks: the number of the first that a MoE layer has.
+inline int first_router(const Model& model, int64_t layer, int stack = 0) {
+  const int before = stack * moe_layers_before(model, model.num_layers());
+  return (before + moe_layers_before(model, layer)) * routers_per_moe_layer(model);
 }
 
 // Whether tokens compete for experts by their weights, in evaluation too.

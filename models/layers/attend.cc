@@ -15,7 +15,7 @@ at::Tensor repeat_heads(const at::Tensor& x_BHSd, int64_t times) {
       .reshape({sizes[0], sizes[1] * times, sizes[2], sizes[3]});
 }
 
-// What the fused operation does not offer.
+// Attention with a cap or dropout, which the fused operation does not offer.
 at::Tensor attend_plainly(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                           const at::Tensor& mask, const ScoreOptions& options) {
   at::Tensor score = at::matmul(query * options.scale, key.transpose(-1, -2));

@@ -46,8 +46,9 @@ Parameter& register_relative_bias(const Scope& scope, const config::Model& model
   return bias;
 }
 
-at::Tensor relative_bias(const at::Tensor& bucket_SS, Parameter& table) {
-  return embedding(bucket_SS, table).permute({2, 0, 1}).unsqueeze(0);
+at::Tensor position_bias(const AttentionInput& input, Parameter& table) {
+  const at::Tensor bias_1HSS = embedding(input.bucket_SS, table).permute({2, 0, 1}).unsqueeze(0);
+  return input.mask_B1SS.defined() ? bias_1HSS + input.mask_B1SS : bias_1HSS;
 }
 
 Attention::Attention(const Scope& scope, const config::Model& model, Parameter* shared_bias,
@@ -92,12 +93,6 @@ at::Tensor Attention::place(const at::Tensor& qk_BSHd, const AttentionInput& inp
                                              : qk;
 }
 
-at::Tensor Attention::mask(const AttentionInput& input) const {
-  if (!relative_bias_) return input.mask_B1SS;
-  const at::Tensor bias_1HSS = relative_bias(input.bucket_SS, *relative_bias_);
-  return input.mask_B1SS.defined() ? input.mask_B1SS + bias_1HSS : bias_1HSS;
-}
-
 at::Tensor Attention::forward(const at::Tensor& x_TD, const AttentionInput& input, KvCache* cache,
                               const InnerDropout& dropout) const {
   const ProfiledPart part("sy::attention");
@@ -114,8 +109,9 @@ at::Tensor Attention::forward_projected(const at::Tensor& qkv_TD, const Attentio
   const at::Tensor query = qk[0].transpose(1, 2);
   at::Tensor key = qk[1].transpose(1, 2), value = parts[1].transpose(1, 2);
   if (cache) cache->append(key, value);
+  const at::Tensor mask = relative_bias_ ? position_bias(input, *relative_bias_) : input.mask_B1SS;
   const at::Tensor out =
-      attend(query, key, value, mask(input), {options_.scale(), options_.logit_cap(), dropout});
+      attend(query, key, value, mask, {options_.scale(), options_.logit_cap(), dropout});
   return out_.forward(out.transpose(1, 2).reshape({qkv_TD.size(0), num_heads_ * head_dim_}));
 }
 

@@ -37,8 +37,9 @@ struct AttentionInput {
 
 // The bias of every head and distance, [num_buckets, num_heads]. Registers <scope>.relative_bias.
 Parameter& register_relative_bias(const Scope& scope, const config::Model& model);
-// Looked up for buckets [S, S'] -> [1, H, S, S'], differentiable.
-at::Tensor relative_bias(const at::Tensor& bucket_SS, Parameter& table);
+// That bias between the positions of the input plus its mask, [1 or B, H, S, S']; differentiable in
+// the table.
+at::Tensor position_bias(const AttentionInput& input, Parameter& table);
 
 class Attention {
  public:
@@ -53,15 +54,15 @@ class Attention {
   at::Tensor forward(const at::Tensor& x_TD, const AttentionInput& input, KvCache* cache,
                      const InnerDropout& dropout = {}) const;
 
-  // The same from queries, keys and values [B*S, (H + 2 KV) d].
+  // forward() from given queries, keys and values [B*S, (H + 2 KV) d].
   at::Tensor forward_projected(const at::Tensor& qkv_TD, const AttentionInput& input,
                                KvCache* cache, const InnerDropout& dropout = {}) const;
 
  private:
-  at::Tensor refine(at::Tensor qkv) const;  // bias, norm and clip where the config asks
-  // [B, S, H + KV, d], queries and keys: normed by head, rotated.
+  // Queries, keys and values with bias, norm and clip where the config asks.
+  at::Tensor refine(at::Tensor qkv) const;
+  // Queries and keys [B, S, H + KV, d], normed by head and rotated where the config asks.
   at::Tensor place(const at::Tensor& qk_BSHd, const AttentionInput& input) const;
-  at::Tensor mask(const AttentionInput& input) const;
 
   config::Attention options_;
   int64_t num_heads_, num_kv_heads_, head_dim_;

@@ -16,8 +16,8 @@ class Dense {
  public:
   // Registers <scope>.<name> [out, in].
   Dense(const Scope& scope, const std::string& name, int64_t out, int64_t in, const Init& init);
-  // The same of several matrices above each other, whose rows are the parts, so that one product
-  // serves them all. With `bias`, registers <scope>.<bias> [out], which starts at 0, too.
+  // Registers several matrices as one, each a part of the rows, so that one product serves them
+  // all. With `bias`, registers <scope>.<bias> [out], which starts at 0, too.
   Dense(const Scope& scope, const std::string& name, const std::vector<Part>& rows, int64_t in,
         const std::string& bias = {});
 

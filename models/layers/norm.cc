@@ -5,10 +5,6 @@
 
 namespace switchyard::models {
 
-NormOptions norm_options(const config::Model& model) {
-  return {model.norm(), model.norm_cast(), model.norm_eps()};
-}
-
 NormOptions rms_norm_options(const config::Model& model) {
   return {config::RMS_NORM, model.norm_cast(), model.norm_eps()};
 }
@@ -20,6 +16,9 @@ Norm::Norm(const Scope& scope, const std::string& name, const NormOptions& optio
     bias_ =
         &scope.as(Role::kNorm).vector(name + "_bias", {width}, Use::kShift, {Init::kConstant, 0});
 }
+
+Norm::Norm(const Scope& scope, const std::string& name, const config::Model& model)
+    : Norm(scope, name, {model.norm(), model.norm_cast(), model.norm_eps()}, model.d_model()) {}
 
 at::Tensor Norm::forward(const at::Tensor& x) const {
   if (options_.kind == config::RMS_NORM) {

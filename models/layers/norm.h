@@ -17,15 +17,15 @@ struct NormOptions {
   double eps;
 };
 
-// Of the model's sub-layers.
-NormOptions norm_options(const config::Model& model);
-// Of heads and latents, whatever the sub-layers have: RMSNorm.
+// Of heads and latents, whatever norm the model's sub-layers have: RMSNorm.
 NormOptions rms_norm_options(const config::Model& model);
 
 class Norm {
  public:
   // Registers <scope>.<name> [width], starting at 1, and for LAYER_NORM <scope>.<name>_bias.
   Norm(const Scope& scope, const std::string& name, const NormOptions& options, int64_t width);
+  // As the model's sub-layers have it, of width d_model.
+  Norm(const Scope& scope, const std::string& name, const config::Model& model);
 
   // x [..., width] -> the same shape; statistics in float32 (float64 for float64).
   at::Tensor forward(const at::Tensor& x) const;

@@ -78,9 +78,9 @@ at::Tensor relative_buckets(const config::RelativeBias& options, int64_t first_q
   return buckets;
 }
 
-at::Tensor document_mask(const at::Tensor& documents_BS, int64_t window, at::ScalarType type) {
+at::Tensor document_mask(const at::Tensor& documents_BS, int64_t window,
+                         const at::TensorOptions& options) {
   const at::Tensor same = documents_BS.unsqueeze(2) == documents_BS.unsqueeze(1);
-  const at::TensorOptions options = documents_BS.options().dtype(type);
   const at::Tensor earlier = causal(0, documents_BS.size(1), window, options);
   return additive(same.logical_and(earlier), options).unsqueeze(1);
 }
@@ -93,10 +93,10 @@ at::Tensor continuation_mask(int64_t seen, int64_t length, int64_t window,
   return additive(earlier, options).unsqueeze(0).unsqueeze(0);
 }
 
-at::Tensor padding_mask(const at::Tensor& is_real_BS, at::ScalarType type) {
+at::Tensor padding_mask(const at::Tensor& is_real_BS, const at::TensorOptions& options) {
   at::Tensor visible = is_real_BS.clone();
   visible.select(1, 0).fill_(true);
-  return additive(visible, visible.options().dtype(type)).unsqueeze(1).unsqueeze(1);
+  return additive(visible, options).unsqueeze(1).unsqueeze(1);
 }
 
 }  // namespace switchyard::models

@@ -28,15 +28,16 @@ at::Tensor relative_buckets(const config::RelativeBias& options, int64_t first_q
 
 // 0 where a token may look, -inf elsewhere: the same document, not later, and less than `window`
 // positions back (0: any). documents [B, S] int32 -> [B, 1, S, S].
-at::Tensor document_mask(const at::Tensor& documents_BS, int64_t window, at::ScalarType type);
+at::Tensor document_mask(const at::Tensor& documents_BS, int64_t window,
+                         const at::TensorOptions& options);
 
-// The same for positions seen .. seen + length - 1 of one text whose first `seen` positions came
+// Such a mask for positions seen .. seen + length - 1 of one text whose first `seen` positions came
 // before: [1, 1, length, seen + length]; undefined where every position is visible.
 at::Tensor continuation_mask(int64_t seen, int64_t length, int64_t window,
                              const at::TensorOptions& options);
 
 // 0 where is_real [B, S] bool, -inf in padding -> [B, 1, 1, S]. A row without any real position
 // shows its first, so that a softmax has something to share out.
-at::Tensor padding_mask(const at::Tensor& is_real_BS, at::ScalarType type);
+at::Tensor padding_mask(const at::Tensor& is_real_BS, const at::TensorOptions& options);
 
 }  // namespace switchyard::models

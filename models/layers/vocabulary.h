@@ -16,10 +16,9 @@ class TokenEmbedding {
   // Registers <root>.embedding [V, D].
   TokenEmbedding(const Scope& root, const config::Model& model);
 
-  // Tokens [B, S] int64 -> rows [B*S, D]: times model.embedding_scale, and in training with
+  // The rows [T, D] of the context's tokens: times model.embedding_scale, and in training with
   // model.dropout, whose draws `stream` tells from the others of the model.
-  at::Tensor forward(const at::Tensor& tokens_BS, const StepContext& context,
-                     uint32_t stream) const;
+  at::Tensor forward(const StepContext& context, uint32_t stream) const;
 
   Parameter& weight() const { return weight_; }
 
@@ -28,9 +27,7 @@ class TokenEmbedding {
   Parameter& weight_;
 };
 
-// The matrix of the logits, [V, D]: with model.tie_embeddings the embedding's, else it registers
-// <root>.output.
-Parameter& output_matrix(const Scope& root, const config::Model& model,
-                         const TokenEmbedding& embedding);
+// Registers <root>.output [V, D], the matrix of the logits where it is not the embedding's.
+Parameter& register_output(const Scope& root, const config::Model& model);
 
 }  // namespace switchyard::models

@@ -49,7 +49,9 @@ struct DecoderInstance {
   }
   at::Tensor hidden_states(const TokenBatch& batch, int64_t layers) const {
     const at::NoGradGuard no_grad;
-    return model.text().hidden_states(batch, context_of(batch, /*training=*/false), layers);
+    const TextModel& text = model.text();
+    const Pass pass = text.begin(batch, context_of(batch, false), /*recompute=*/false);
+    return text.run({0, layers}, text.embed(pass), pass);
   }
   at::Tensor next_logits(const at::Tensor& tokens_BS, TextState& state) const {
     const at::NoGradGuard no_grad;

@@ -5,7 +5,6 @@
 
 #include "core/base/errors.h"
 #include "core/config/layers.h"
-#include "models/next_token.h"
 #include "models/pass/stats.h"
 #include "tests/models/decoder_fixture.h"
 #include "tests/testing/finite_differences.h"
@@ -250,34 +249,6 @@ TEST(Decoder, HasAnOutputMatrixOfItsOwnOnlyIfUntied) {
     const auto& parameters = instance.table.parameters();
     EXPECT_EQ(std::ranges::count(parameters, "output", &Parameter::name), tied ? 0 : 1);
     EXPECT_EQ(std::ranges::count(parameters, "embedding", &Parameter::name), 1);
-  }
-}
-
-// As a pipeline would: what crosses from stage to stage are rows, and in backward their gradients.
-void train_in_two_stages(const Instance& instance, const TokenBatch& tokens, bool recompute) {
-  const TextModel& model = instance.model.text();
-  const Pass pass = model.begin(tokens, instance.context_of(tokens, true), recompute);
-  const at::Tensor sent_TD = model.run({0, 1}, model.embed(tokens.tokens_BS, pass), pass);
-  const at::Tensor received_TD = sent_TD.detach().requires_grad_();
-  const at::Tensor x_TD = model.run({1, 2}, received_TD, pass);
-  const double scale = 1.0 / static_cast<double>(tokens.tokens_BS.numel());
-  next_token_loss(model, x_TD, tokens, pass, scale).backward();
-  sent_TD.backward(received_TD.grad());
-}
-
-TEST(Decoder, HasTheSameGradientsInTwoStagesAsAtOnce) {
-  for (const bool recompute : {false, true}) {
-    const config::Model model = model_of(
-        "moe { num_experts: 4 d_ff: 24 } attention { num_heads: 4 } mtp { weight: 0.3 } "
-        "output_z_loss_coefficient: 0.1");
-    Instance whole(model), staged(model);
-    whole.loss(batch()).backward();
-    train_in_two_stages(staged, batch(), recompute);
-    for (size_t i = 0; i < whole.table.parameters().size(); ++i) {
-      const Parameter &expected = whole.table.parameters()[i],
-                      &actual = staged.table.parameters()[i];
-      EXPECT_TRUE(at::equal(actual.grad, expected.grad)) << expected.name;
-    }
   }
 }
 

@@ -154,7 +154,7 @@ TEST(Stacking, AddsADenseSubLayerBesideEachMoeSubLayerOnly) {
   const auto world = parallel::make_single();
   const parallel::Mesh mesh(*world, MeshShape());
   ParameterTable table;
-  const Decoder decoder(Scope(table), model, mesh);
+  const Decoder decoder(Scope(table), model, mesh, {0, model.num_layers()});
   const auto has = [&](const std::string& name) {
     return std::ranges::count(table.parameters(), name, &Parameter::name) == 1;
   };

@@ -80,7 +80,9 @@ struct Instance {
     const at::NoGradGuard no_grad;
     StepContext context;
     context.group_tokens = batch.tokens_BS.size(1);
-    return model.text().hidden_states(batch, context, layers);
+    const TextModel& text = model.text();
+    const Pass pass = text.begin(batch, context, /*recompute=*/false);
+    return text.run({0, layers}, text.embed(pass), pass);
   }
 
   std::unique_ptr<parallel::Communicator> world;

@@ -177,11 +177,26 @@ TEST(Layers, CountsMoeLayersAsTheWalkOverLayersDoes) {
         model.mutable_moe()->set_first_layer(first);
         model.mutable_moe()->set_every_n_layers(every);
         int expected = 0;
-        for (int layer = 0; layer < num_layers; ++layer) expected += is_moe_layer(model, layer);
+        for (int layer = 0; layer < num_layers; ++layer) {
+          EXPECT_EQ(first_router(model, layer), expected);
+          expected += is_moe_layer(model, layer);
+        }
         EXPECT_EQ(num_moe_layers(model), expected) << num_layers << " " << first << " " << every;
       }
     }
   }
+}
+
+TEST(Layers, CountsRoutersThroughBothStacks) {
+  Model model;
+  model.set_architecture(ENCODER_DECODER);
+  model.set_num_layers(5);
+  model.mutable_moe()->set_first_layer(1);
+  model.mutable_moe()->set_every_n_layers(2);
+  model.mutable_attention()->set_switch_projections(true);  // four routers to a layer
+  EXPECT_EQ(first_router(model, 3), 4);
+  EXPECT_EQ(first_router(model, 1, /*stack=*/1), 8);
+  EXPECT_EQ(first_router(model, 3, /*stack=*/1), 12);
 }
 
 }  // namespace
