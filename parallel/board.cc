@@ -21,19 +21,9 @@ uint64_t own_process_namespace() {
 }  // namespace
 
 const char* name_of(OperationKind kind) {
-  switch (kind) {
-    case OperationKind::kNone:
-      return "nothing";
-    case OperationKind::kAllToAllV:
-      return "all_to_all_v";
-    case OperationKind::kAllGather:
-      return "all_gather";
-    case OperationKind::kBroadcast:
-      return "broadcast";
-    case OperationKind::kBarrier:
-      return "barrier";
-  }
-  return "?";
+  constexpr const char* kNames[] = {"nothing", "all_to_all_v", "all_gather", "broadcast",
+                                    "barrier"};
+  return kNames[static_cast<size_t>(kind)];
 }
 
 ShortText cut(std::string_view text) {
@@ -82,8 +72,8 @@ Signature read_signature(const GroupBoard& board, uint64_t sequence) {
   return entry.sequence.load(std::memory_order_acquire) == sequence ? result : Signature{};
 }
 
-// For the operation that the rank began last in any group. fmt::format_to_n neither allocates nor
-// locks for these arguments.
+// Tells of the operation that the rank began last in any group. fmt::format_to_n neither allocates
+// nor locks for these arguments.
 void describe_activity(const RankBoard& board, std::span<char> out) {
   const auto write = [&](auto format, const auto&... values) {
     *fmt::format_to_n(out.data(), out.size() - 1, format, values...).out = '\0';

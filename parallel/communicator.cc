@@ -5,8 +5,6 @@
 #include <numeric>
 #include <type_traits>
 
-#include "core/base/errors.h"
-
 namespace switchyard::parallel {
 namespace {
 
@@ -27,16 +25,6 @@ int64_t ExchangeCounts::bytes_out() const {
 
 int64_t ExchangeCounts::bytes_in() const {
   return std::accumulate(receive.begin(), receive.end(), int64_t{0}) * row_bytes;
-}
-
-void check_counts(const ExchangeCounts& counts, int size, const char* what) {
-  const auto is_negative = [](int64_t count) { return count < 0; };
-  SY_CHECK(static_cast<int>(counts.send.size()) == size &&
-               static_cast<int>(counts.receive.size()) == size &&
-               std::none_of(counts.send.begin(), counts.send.end(), is_negative) &&
-               std::none_of(counts.receive.begin(), counts.receive.end(), is_negative),
-           "all_to_all_v '{}': expected {} counts >= 0 each way, got {} to send and {} to receive",
-           what, size, counts.send.size(), counts.receive.size());
 }
 
 void copy_bytes(void* to, const void* from, int64_t bytes) {

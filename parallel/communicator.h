@@ -44,9 +44,6 @@ struct ExchangeCounts {
   int64_t bytes_in() const;
 };
 
-// For backends: throws CheckError unless there is one count for each of `size` ranks, none of them
-// negative.
-void check_counts(const ExchangeCounts& counts, int size, const char* what);
 // For backends: null pointers are legal for zero bytes.
 void copy_bytes(void* to, const void* from, int64_t bytes);
 
@@ -73,6 +70,7 @@ class Communicator {
   // New group of the ranks that pass the same color, ordered by rank here. `name` is for messages.
   virtual std::unique_ptr<Communicator> split(int color, const std::string& name) = 0;
 
+  // Throws CheckError unless there is one count for each rank each way, none of them negative.
   virtual std::unique_ptr<Work> start_all_to_all_v(const void* send, void* receive,
                                                    const ExchangeCounts& counts,
                                                    const char* what) = 0;
@@ -91,8 +89,8 @@ class Communicator {
   virtual void broadcast(void* data, int64_t bytes, int root, const char* what) = 0;
   virtual void barrier(const char* what) = 0;
 
-  // For long work outside collectives, such as a save: shows what this rank is at (47 characters of
-  // it) and that it gets on, so that the deadlines of those on this node who wait for it begin
+  // Is for long work outside collectives, such as a save: shows what this rank is at (47 characters
+  // of it) and that it gets on, so that the deadlines of those on this node who wait for it begin
   // anew.
   virtual void beat(std::string_view working_on) {}
 

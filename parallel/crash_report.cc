@@ -14,7 +14,14 @@
 namespace switchyard::parallel {
 namespace {
 
-constexpr int kFatalSignals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+constexpr struct {
+  int number;
+  const char* name;
+} kFatalSignals[] = {{SIGSEGV, "SIGSEGV"},
+                     {SIGBUS, "SIGBUS"},
+                     {SIGFPE, "SIGFPE"},
+                     {SIGILL, "SIGILL"},
+                     {SIGABRT, "SIGABRT"}};
 constexpr int kMaxFrames = 64;
 
 // A signal handler can reach nothing but what has static storage.
@@ -29,24 +36,13 @@ Facts facts;
 // A handler cannot run on the stack whose overflow it reports.
 std::array<std::byte, 64 * 1024> handler_stack;
 
-const char* name_of_signal(int signal) {
-  switch (signal) {
-    case SIGSEGV:
-      return "SIGSEGV";
-    case SIGBUS:
-      return "SIGBUS";
-    case SIGFPE:
-      return "SIGFPE";
-    case SIGILL:
-      return "SIGILL";
-    default:
-      return "SIGABRT";
-  }
-}
-
 // Errors are passed over: there is nobody left to tell.
 void write_report(int file, int signal) {
   if (file < 0) return;
+  const char* name = "";
+  for (const auto& fatal : kFatalSignals) {
+    if (fatal.number == signal) name = fatal.name;
+  }
   std::array<char, 320> activity{"without collectives"};
   if (const RankBoard* board = facts.board.load()) describe_activity(*board, activity);
   std::array<char, 512> text;
@@ -56,14 +52,14 @@ void write_report(int file, int signal) {
       FMT_STRING(
           "*** rank {} (process {}) died of {} at step {}; {}\n"
           "backtrace (`addr2line -Cfe PROGRAM 0xOFFSET` names the line of PROGRAM(+0xOFFSET)):\n"),
-      facts.rank.load(), ::getpid(), name_of_signal(signal), facts.step.load(), activity.data());
+      facts.rank.load(), ::getpid(), name, facts.step.load(), activity.data());
   [[maybe_unused]] ssize_t ignored = ::write(file, text.data(), end.out - text.data());
   void* frames[kMaxFrames];
   ::backtrace_symbols_fd(frames, ::backtrace(frames, kMaxFrames), file);
 }
 
 extern "C" void on_fatal_signal(int signal) {
-  // Another thread is at it, and ends them all.
+  // A thread that reports already will end them all.
   while (facts.is_reporting.test_and_set()) ::pause();
   write_report(STDERR_FILENO, signal);
   if (facts.file[0] != '\0')
@@ -85,7 +81,7 @@ void install_crash_report() {
   action.sa_handler = on_fatal_signal;
   ::sigfillset(&action.sa_mask);  // a fault in the handler ends the process, not in a second report
   action.sa_flags = static_cast<int>(SA_RESETHAND | SA_ONSTACK);
-  for (const int signal : kFatalSignals) ::sigaction(signal, &action, nullptr);
+  for (const auto& signal : kFatalSignals) ::sigaction(signal.number, &action, nullptr);
 }
 
 void set_crash_rank(int rank, const RankBoard* board) {

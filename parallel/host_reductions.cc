@@ -21,28 +21,21 @@ constexpr int64_t kPieceBytes = 16 << 20;
 // it cannot be lost. Integer sums wrap.
 template <typename T>
 void accumulate(T* accumulator, const T* next, int64_t count, ReduceOp op) {
+  const auto for_each = [=](auto combine) {
+    for (int64_t i = 0; i < count; ++i) accumulator[i] = combine(accumulator[i], next[i]);
+  };
   switch (op) {
     case ReduceOp::kSum:
-      for (int64_t i = 0; i < count; ++i) {
-        if constexpr (std::is_integral_v<T>) {
-          using Unsigned = std::make_unsigned_t<T>;
-          accumulator[i] = static_cast<T>(static_cast<Unsigned>(accumulator[i]) +
-                                          static_cast<Unsigned>(next[i]));
-        } else {
-          accumulator[i] += next[i];
-        }
+      if constexpr (std::is_integral_v<T>) {
+        using Unsigned = std::make_unsigned_t<T>;
+        return for_each([](Unsigned a, Unsigned b) { return static_cast<T>(a + b); });
+      } else {
+        return for_each([](T a, T b) { return a + b; });
       }
-      break;
     case ReduceOp::kMax:
-      for (int64_t i = 0; i < count; ++i) {
-        accumulator[i] = next[i] > accumulator[i] || next[i] != next[i] ? next[i] : accumulator[i];
-      }
-      break;
+      return for_each([](T a, T b) { return b > a || b != b ? b : a; });
     case ReduceOp::kMin:
-      for (int64_t i = 0; i < count; ++i) {
-        accumulator[i] = next[i] < accumulator[i] || next[i] != next[i] ? next[i] : accumulator[i];
-      }
-      break;
+      return for_each([](T a, T b) { return b < a || b != b ? b : a; });
   }
 }
 
@@ -75,6 +68,19 @@ Fold fold_of(DType dtype, const char* what) {
   }
 }
 
+Movement exchange(const void* send, void* receive, const ExchangeCounts& counts,
+                  std::string_view what) {
+  return {{OperationKind::kAllToAllV, what, counts.bytes_out(), counts.bytes_in()},
+          send,
+          receive,
+          counts};
+}
+
+Movement gathering(const void* send, void* receive, int64_t bytes, const Communicator& group,
+                   std::string_view what) {
+  return {{OperationKind::kAllGather, what, bytes, bytes * group.size()}, send, receive, {}};
+}
+
 struct CompletedWork final : Work {
   void wait() override {}
   bool test() override { return true; }
@@ -87,7 +93,7 @@ std::unique_ptr<Work> completed_work() { return std::make_unique<CompletedWork>(
 // An operation of several movements, or one that must wait for its turn.
 class HostReductions::Job : public Work {
  public:
-  Job(HostReductions& in, const char* name) : group(in), what(name) {}
+  Job(HostReductions& in, std::string_view name) : group(in), what(name) {}
   ~Job() override;
 
   void wait() final { group.drive(*this, /*blocks=*/true); }
@@ -112,20 +118,23 @@ HostReductions::Job::~Job() {
   group.give_up(what);
 }
 
-class HostReductions::Movement final : public Job {
+// One movement that waits for its turn.
+class HostReductions::Queued final : public Job {
  public:
-  Movement(HostReductions& in, const char* name, Begin begin)
-      : Job(in, name), begin_(std::move(begin)) {}
+  Queued(HostReductions& in, const Movement& movement)
+      : Job(in, movement.operation.what), movement_(movement) {
+    movement_.operation.what = what;
+  }
 
   std::unique_ptr<Work> next() override {
     if (has_begun_last) return nullptr;
-    auto work = begin_(what.c_str());
+    auto work = group.move(movement_);
     has_begun_last = true;
     return work;
   }
 
  private:
-  Begin begin_;
+  Movement movement_;
 };
 
 // What both reductions need: room for a block from each rank, and the way to fold the blocks.
@@ -152,12 +161,11 @@ class HostReductions::Reduction : public Job {
   // Begins to bring `count` elements of each rank here: the r-th part of what rank r sends.
   std::unique_ptr<Work> bring_slices(const void* send, int64_t count) {
     const std::vector<int64_t> one_row(group.size(), 1);
-    return group.move_all_to_all_v(send, room(count), {one_row, one_row, count * element_bytes},
-                                   what.c_str());
+    return group.move(exchange(send, room(count), {one_row, one_row, count * element_bytes}, what));
   }
   // Begins to bring all that each rank sends.
   std::unique_ptr<Work> bring_whole(const void* send, int64_t count) {
-    return group.move_all_gather(send, room(count), count * element_bytes, what.c_str());
+    return group.move(gathering(send, room(count), count * element_bytes, group, what));
   }
   // The reduction of the `count` elements of each rank that have arrived.
   const std::byte* folded(int64_t count) {
@@ -232,7 +240,7 @@ class HostReductions::AllReduce final : public Reduction {
 
   std::unique_ptr<Work> gather_results() {
     const int64_t slice = piece_ / group.size();
-    auto work = group.move_all_gather(folded(slice), data_, slice * element_bytes, what.c_str());
+    auto work = group.move(gathering(folded(slice), data_, slice * element_bytes, group, what));
     arriving_ = Arriving::kResults;
     has_begun_last = piece_ == left_;
     return work;
@@ -276,21 +284,27 @@ bool HostReductions::drive(Job& job, bool blocks) {
   return true;
 }
 
+std::unique_ptr<Work> HostReductions::start(const Movement& movement) {
+  if (!must_queue()) return move(movement);
+  return enqueue(std::make_unique<Queued>(*this, movement));
+}
+
 std::unique_ptr<Work> HostReductions::start_all_to_all_v(const void* send, void* receive,
                                                          const ExchangeCounts& counts,
                                                          const char* what) {
-  if (!must_queue()) return move_all_to_all_v(send, receive, counts, what);
-  return enqueue(std::make_unique<Movement>(*this, what, [=, this](const char* name) {
-    return move_all_to_all_v(send, receive, counts, name);
-  }));
+  const auto is_valid = [&](const std::vector<int64_t>& rows) {
+    return std::ssize(rows) == size() &&
+           std::ranges::all_of(rows, [](int64_t n) { return n >= 0; });
+  };
+  SY_CHECK(is_valid(counts.send) && is_valid(counts.receive),
+           "all_to_all_v '{}': expected {} counts >= 0 each way, got {} to send and {} to receive",
+           what, size(), counts.send.size(), counts.receive.size());
+  return start(exchange(send, receive, counts, what));
 }
 
 std::unique_ptr<Work> HostReductions::start_all_gather(const void* send, void* receive,
                                                        int64_t bytes, const char* what) {
-  if (!must_queue()) return move_all_gather(send, receive, bytes, what);
-  return enqueue(std::make_unique<Movement>(*this, what, [=, this](const char* name) {
-    return move_all_gather(send, receive, bytes, name);
-  }));
+  return start(gathering(send, receive, bytes, *this, what));
 }
 
 std::unique_ptr<Work> HostReductions::start_reduce_scatter(const void* send, void* receive,
@@ -307,18 +321,13 @@ std::unique_ptr<Work> HostReductions::start_all_reduce(void* data, int64_t count
   return enqueue(std::move(job));
 }
 
-void HostReductions::finish_queued() {
-  if (must_queue()) drive(*queue_.back(), /*blocks=*/true);
-}
-
 void HostReductions::broadcast(void* data, int64_t bytes, int root, const char* what) {
-  finish_queued();
-  move_broadcast(data, bytes, root, what)->wait();
+  const int64_t bytes_in = rank() == root ? 0 : bytes;
+  start({{OperationKind::kBroadcast, what, bytes, bytes_in, root}, nullptr, data, {}})->wait();
 }
 
 void HostReductions::barrier(const char* what) {
-  finish_queued();
-  move_nothing(what)->wait();
+  start({{OperationKind::kBarrier, what}, nullptr, nullptr, {}})->wait();
 }
 
 }  // namespace switchyard::parallel

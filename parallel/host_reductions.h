@@ -4,14 +4,22 @@
 // library's choice of algorithm (docs/decisions/0006-rank-ordered-reductions.md).
 
 #include <deque>
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "parallel/board.h"
 #include "parallel/communicator.h"
 
 namespace switchyard::parallel {
+
+// Bytes that change hands among the members of a group.
+struct Movement {
+  Operation operation;         // its `what` is valid until the movement has begun
+  const void* send = nullptr;  // null in a broadcast, which has its data, on every rank,
+  void* receive = nullptr;     // here
+  ExchangeCounts counts = {};  // of all_to_all_v
+};
 
 // A backend inherits from this and says how bytes are moved; the operations are made of that here.
 //
@@ -34,33 +42,25 @@ class HostReductions : public Communicator {
   void barrier(const char* what) final;
 
  protected:
-  // Each begins one movement and may read `what` only until it returns.
-  virtual std::unique_ptr<Work> move_all_to_all_v(const void* send, void* receive,
-                                                  const ExchangeCounts& counts,
-                                                  const char* what) = 0;
-  virtual std::unique_ptr<Work> move_all_gather(const void* send, void* receive, int64_t bytes,
-                                                const char* what) = 0;
-  virtual std::unique_ptr<Work> move_broadcast(void* data, int64_t bytes, int root,
-                                               const char* what) = 0;
-  virtual std::unique_ptr<Work> move_nothing(const char* what) = 0;  // a barrier
+  // Begins a movement.
+  virtual std::unique_ptr<Work> move(const Movement& movement) = 0;
   // This rank will not begin the rest of `what`: tells the peers, where the backend can.
   virtual void give_up(const std::string& what) {}
 
  private:
   class Job;
-  class Movement;
+  class Queued;
   class Reduction;
   class ReduceScatter;
   class AllReduce;
-  using Begin = std::function<std::unique_ptr<Work>(const char* what)>;
 
   // Whether a new operation must wait for its turn. Throws CommError after one has been given up.
   bool must_queue() const;
+  // Begins the movement, now or in its turn.
+  std::unique_ptr<Work> start(const Movement& movement);
   std::unique_ptr<Work> enqueue(std::unique_ptr<Job> job);
   // Begins what may begin now.
   void begin_queued();
-  // Blocks until all that is queued has been begun.
-  void finish_queued();
   // Gets on with `job` and with what stands before it until `job` is complete. Returns false where
   // that would block and `blocks` is false.
   bool drive(Job& job, bool blocks);

@@ -26,25 +26,14 @@ class SingleCommunicator final : public HostReductions {
   }
 
  private:
-  std::unique_ptr<Work> move_all_to_all_v(const void* send, void* receive,
-                                          const ExchangeCounts& counts, const char* what) override {
-    check_counts(counts, 1, what);
-    SY_CHECK(counts.send[0] == counts.receive[0],
-             "all_to_all_v '{}' of {}: the only rank sends itself {} rows and expects {}", what,
-             name_, counts.send[0], counts.receive[0]);
-    copy_bytes(receive, send, counts.bytes_out());
+  std::unique_ptr<Work> move(const Movement& movement) override {
+    const auto& [operation, send, receive, counts] = movement;
+    SY_CHECK(counts.send == counts.receive,
+             "all_to_all_v '{}' of {}: the only rank sends itself {} rows and expects {}",
+             operation.what, name_, counts.send[0], counts.receive[0]);
+    if (send != nullptr) copy_bytes(receive, send, operation.bytes_out);
     return completed_work();
   }
-  std::unique_ptr<Work> move_all_gather(const void* send, void* receive, int64_t bytes,
-                                        const char* what) override {
-    copy_bytes(receive, send, bytes);
-    return completed_work();
-  }
-  std::unique_ptr<Work> move_broadcast(void* data, int64_t bytes, int root,
-                                       const char* what) override {
-    return completed_work();
-  }
-  std::unique_ptr<Work> move_nothing(const char* what) override { return completed_work(); }
 
   std::string name_;
 };

@@ -17,20 +17,11 @@
 namespace switchyard::parallel {
 namespace {
 
-// What one rank brings to an operation. Pointers stay valid until the operation is complete.
-struct Part {
-  const std::byte* send = nullptr;
-  std::byte* receive = nullptr;
-  int64_t bytes = 0;           // all_gather, broadcast
-  int root = 0;                // broadcast
-  ExchangeCounts counts = {};  // all_to_all_v
-};
-
-// One operation of one group, filled by its ranks as they arrive.
+// One operation of one group, filled by its ranks as they arrive. Their buffers stay valid until
+// it is complete.
 struct Meeting {
-  explicit Meeting(OperationKind k, int size) : kind(k), parts(size) {}
-  OperationKind kind;
-  std::vector<Part> parts;
+  explicit Meeting(int size) : parts(size) {}
+  std::vector<Movement> parts;  // by rank
   size_t arrived = 0;
   bool is_done = false;
   std::string error;  // not empty: the ranks do not agree, and nothing was moved
@@ -53,7 +44,7 @@ struct Shared {
   std::map<std::tuple<int, int, uint64_t>, std::pair<std::shared_ptr<GroupState>, int>> splits;
 };
 
-// The first line of its message. Call while handling an exception.
+// The first line of the message of the exception that is being handled.
 std::string text_of_current_exception() {
   try {
     throw;
@@ -65,7 +56,7 @@ std::string text_of_current_exception() {
   }
 }
 
-std::string exchange_rows(std::vector<Part>& parts) {
+std::string exchange_rows(const std::vector<Movement>& parts) {
   const size_t size = parts.size();
   for (size_t from = 0; from < size; ++from) {
     for (size_t to = 0; to < size; ++to) {
@@ -78,12 +69,12 @@ std::string exchange_rows(std::vector<Part>& parts) {
     }
   }
   std::vector<int64_t> received(size, 0);
-  for (size_t from = 0; from < size; ++from) {
-    int64_t sent = 0;
+  for (const auto& [operation, send, receive, counts] : parts) {
+    const auto* next = static_cast<const std::byte*>(send);
     for (size_t to = 0; to < size; ++to) {
-      const int64_t bytes = parts[from].counts.send[to] * parts[from].counts.row_bytes;
-      copy_bytes(parts[to].receive + received[to], parts[from].send + sent, bytes);
-      sent += bytes;
+      const int64_t bytes = counts.send[to] * counts.row_bytes;
+      copy_bytes(static_cast<std::byte*>(parts[to].receive) + received[to], next, bytes);
+      next += bytes;
       received[to] += bytes;
     }
   }
@@ -91,27 +82,26 @@ std::string exchange_rows(std::vector<Part>& parts) {
 }
 
 // Returns what the ranks disagree on; empty when the data was moved.
-std::string move_data(Meeting& meeting) {
-  std::vector<Part>& parts = meeting.parts;
-  if (meeting.kind == OperationKind::kAllToAllV) return exchange_rows(parts);
-  const Part& first = parts[0];
-  for (const Part& part : parts) {
-    if (part.bytes != first.bytes || part.root != first.root) {
+std::string move_data(const std::vector<Movement>& parts) {
+  const Operation& first = parts[0].operation;
+  for (const auto& [operation, send, receive, counts] : parts) {
+    if (operation.kind != first.kind) return "ranks call different operations";
+    if (operation.kind == OperationKind::kAllToAllV) continue;
+    if (operation.bytes_out != first.bytes_out || operation.root != first.root) {
       return fmt::format("ranks call different sizes ({} B and {} B) or roots ({} and {})",
-                         first.bytes, part.bytes, first.root, part.root);
+                         first.bytes_out, operation.bytes_out, first.root, operation.root);
     }
   }
-  if (meeting.kind == OperationKind::kAllGather) {
-    for (Part& to : parts) {
-      for (size_t from = 0; from < parts.size(); ++from) {
-        copy_bytes(to.receive + from * first.bytes, parts[from].send, first.bytes);
+  if (first.kind == OperationKind::kAllToAllV) return exchange_rows(parts);
+  for (const Movement& to : parts) {
+    if (first.kind == OperationKind::kAllGather) {
+      auto* next = static_cast<std::byte*>(to.receive);
+      for (const Movement& from : parts) {
+        copy_bytes(next, from.send, first.bytes_out);
+        next += first.bytes_out;
       }
-    }
-  } else if (meeting.kind == OperationKind::kBroadcast) {
-    for (size_t to = 0; to < parts.size(); ++to) {
-      if (static_cast<int>(to) != first.root) {
-        copy_bytes(parts[to].receive, parts[first.root].receive, first.bytes);
-      }
+    } else if (first.kind == OperationKind::kBroadcast && &to != &parts[first.root]) {
+      copy_bytes(to.receive, parts[first.root].receive, first.bytes_out);
     }
   }
   return {};
@@ -178,20 +168,11 @@ class ThreadCommunicator final : public HostReductions {
   }
 
  private:
-  std::unique_ptr<Work> move_all_to_all_v(const void* send, void* receive,
-                                          const ExchangeCounts& counts, const char* what) override;
-  std::unique_ptr<Work> move_all_gather(const void* send, void* receive, int64_t bytes,
-                                        const char* what) override;
-  std::unique_ptr<Work> move_broadcast(void* data, int64_t bytes, int root,
-                                       const char* what) override;
-  std::unique_ptr<Work> move_nothing(const char* what) override {
-    return join({.kind = OperationKind::kBarrier, .what = what}, {});
-  }
+  std::unique_ptr<Work> move(const Movement& movement) override;
   void give_up(const std::string& what) override {
     const std::lock_guard lock(shared_.mutex);
     end_all(shared_, *watch_, what.c_str());
   }
-  std::unique_ptr<Work> join(const Operation& operation, Part part);
 
   Shared& shared_;
   std::shared_ptr<GroupState> state_;
@@ -212,58 +193,20 @@ std::unique_ptr<Communicator> ThreadCommunicator::split(int color, const std::st
   return result;
 }
 
-std::unique_ptr<Work> ThreadCommunicator::join(const Operation& operation, Part part) {
-  const Ticket ticket = watch_->start(operation);
+std::unique_ptr<Work> ThreadCommunicator::move(const Movement& movement) {
+  const Ticket ticket = watch_->start(movement.operation);
   const std::lock_guard lock(shared_.mutex);
-  const auto entry =
-      state_->meetings
-          .try_emplace(ticket.record.sequence,
-                       std::make_shared<Meeting>(operation.kind, static_cast<size_t>(size())))
-          .first;
-  const std::shared_ptr<Meeting> meeting = entry->second;
-  meeting->parts[rank()] = std::move(part);
-  if (meeting->kind != operation.kind) meeting->error = "ranks call different operations";
+  std::shared_ptr<Meeting>& entry = state_->meetings[ticket.record.sequence];
+  if (entry == nullptr) entry = std::make_shared<Meeting>(size());
+  const std::shared_ptr<Meeting> meeting = entry;
+  meeting->parts[rank()] = movement;
   if (++meeting->arrived == meeting->parts.size() && !shared_.failure) {
-    if (meeting->error.empty()) meeting->error = move_data(*meeting);
+    meeting->error = move_data(meeting->parts);
     meeting->is_done = true;
-    state_->meetings.erase(entry);
+    state_->meetings.erase(ticket.record.sequence);
     shared_.changed.notify_all();
   }
   return std::make_unique<ThreadWork>(shared_, *watch_, ticket, meeting);
-}
-
-std::unique_ptr<Work> ThreadCommunicator::move_all_to_all_v(const void* send, void* receive,
-                                                            const ExchangeCounts& counts,
-                                                            const char* what) {
-  check_counts(counts, size(), what);
-  return join({.kind = OperationKind::kAllToAllV,
-               .what = what,
-               .bytes_out = counts.bytes_out(),
-               .bytes_in = counts.bytes_in()},
-              {.send = static_cast<const std::byte*>(send),
-               .receive = static_cast<std::byte*>(receive),
-               .counts = counts});
-}
-
-std::unique_ptr<Work> ThreadCommunicator::move_all_gather(const void* send, void* receive,
-                                                          int64_t bytes, const char* what) {
-  return join({.kind = OperationKind::kAllGather,
-               .what = what,
-               .bytes_out = bytes,
-               .bytes_in = bytes * size()},
-              {.send = static_cast<const std::byte*>(send),
-               .receive = static_cast<std::byte*>(receive),
-               .bytes = bytes});
-}
-
-std::unique_ptr<Work> ThreadCommunicator::move_broadcast(void* data, int64_t bytes, int root,
-                                                         const char* what) {
-  return join({.kind = OperationKind::kBroadcast,
-               .what = what,
-               .bytes_out = bytes,
-               .bytes_in = rank() == root ? 0 : bytes,
-               .root = root},
-              {.receive = static_cast<std::byte*>(data), .bytes = bytes, .root = root});
 }
 
 void run_rank(int rank, Shared& shared, std::shared_ptr<GroupState> state, double timeout_seconds,

@@ -17,15 +17,8 @@ using Clock = std::chrono::steady_clock;
 constexpr size_t kLinesInMessage = 16;
 
 const char* name_of(Record::State state) {
-  switch (state) {
-    case Record::State::kStarted:
-      return "under way";
-    case Record::State::kFinished:
-      return "finished";
-    case Record::State::kFailed:
-      return "failed";
-  }
-  return "?";
+  constexpr const char* kNames[] = {"under way", "finished", "failed"};
+  return kNames[static_cast<size_t>(state)];
 }
 
 bool agree(const Signature& theirs, const Record& ours) {

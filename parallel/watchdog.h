@@ -130,14 +130,14 @@ class GroupWatch {
 
   // The deadline counts from when the rank began to wait: between start and wait it may compute.
   Wait begin_wait() const;
-  // Now and then during a wait. Throws CommError if a member on this node has died, or if the
-  // deadline has passed without a beat of any; a beat moves the deadline.
+  // To be called now and then during a wait. Throws CommError if a member on this node has died, or
+  // if the deadline has passed without a beat of any; a beat moves the deadline.
   void check(const Ticket& ticket, Wait& wait);
   bool has_failed() const { return has_failed_; }
   // Throws CommError: the operation, `reason`, what every rank is doing, and this rank's last
   // operations.
   [[noreturn]] void fail(const Ticket& ticket, std::string_view reason);
-  // The same for an operation that will not complete: also says who is missing.
+  // Throws as fail() does for an operation that will not complete, and also says who is missing.
   [[noreturn]] void give_up(const Ticket& ticket, std::string_view reason);
 
  private:

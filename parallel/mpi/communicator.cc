@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <numeric>
 #include <thread>
 
 #include <fmt/format.h>
@@ -110,14 +111,34 @@ void append_counts(std::vector<int>& counts, const std::vector<int64_t>& rows) {
 }
 
 void check_total(const std::vector<int64_t>& rows, int64_t max_count, const Communicator& group,
-                 const char* what) {
-  int64_t total = 0;
-  for (const int64_t count : rows) total += count;
+                 std::string_view what) {
+  const int64_t total = std::accumulate(rows.begin(), rows.end(), int64_t{0});
   if (total <= max_count) return;
   throw CommError(
       fmt::format("all_to_all_v '{}' of {}: {} rows at once, but MPI counts at most {}; use "
                   "smaller micro-batches, or more of them",
                   what, group.name(), total, max_count));
+}
+
+// Returns MPI's code. `row` is a row of all_to_all_v, and all that one rank sends otherwise.
+int begin(const Movement& movement, MPI_Comm comm, MPI_Datatype row, MpiWork& work) {
+  const auto& [operation, send, receive, counts] = movement;
+  switch (operation.kind) {
+    case OperationKind::kAllToAllV: {
+      append_counts(work.counts, counts.send);
+      append_counts(work.counts, counts.receive);
+      const int* c = work.counts.data();
+      const size_t n = counts.send.size();
+      return MPI_Ialltoallv(send, c, c + n, row, receive, c + 2 * n, c + 3 * n, row, comm,
+                            &work.request);
+    }
+    case OperationKind::kAllGather:
+      return MPI_Iallgather(send, 1, row, receive, 1, row, comm, &work.request);
+    case OperationKind::kBroadcast:
+      return MPI_Ibcast(receive, 1, row, operation.root, comm, &work.request);
+    default:
+      return MPI_Ibarrier(comm, &work.request);
+  }
 }
 
 }  // namespace
@@ -153,55 +174,14 @@ std::unique_ptr<Communicator> MpiCommunicator::split(int color, const std::strin
   return std::make_unique<MpiCommunicator>(CommHandle(comm), std::move(watch), max_count_);
 }
 
-std::unique_ptr<Work> MpiCommunicator::move_all_to_all_v(const void* send, void* receive,
-                                                         const ExchangeCounts& counts,
-                                                         const char* what) {
-  check_counts(counts, size(), what);
-  check_total(counts.send, max_count_, *this, what);
-  check_total(counts.receive, max_count_, *this, what);
-  auto work = std::make_unique<MpiWork>(*watch_, watch_->start({.kind = OperationKind::kAllToAllV,
-                                                                .what = what,
-                                                                .bytes_out = counts.bytes_out(),
-                                                                .bytes_in = counts.bytes_in()}));
-  append_counts(work->counts, counts.send);
-  append_counts(work->counts, counts.receive);
-  const int* c = work->counts.data();
-  const int n = size();
-  const RowType row(counts.row_bytes, max_count_);
-  work->check(MPI_Ialltoallv(send, c, c + n, row.get(), receive, c + 2 * n, c + 3 * n, row.get(),
-                             comm_.get(), &work->request));
-  return work;
-}
-
-std::unique_ptr<Work> MpiCommunicator::move_all_gather(const void* send, void* receive,
-                                                       int64_t bytes, const char* what) {
-  auto work = std::make_unique<MpiWork>(*watch_, watch_->start({.kind = OperationKind::kAllGather,
-                                                                .what = what,
-                                                                .bytes_out = bytes,
-                                                                .bytes_in = bytes * size()}));
-  const RowType block(bytes, max_count_);
-  work->check(
-      MPI_Iallgather(send, 1, block.get(), receive, 1, block.get(), comm_.get(), &work->request));
-  return work;
-}
-
-std::unique_ptr<Work> MpiCommunicator::move_broadcast(void* data, int64_t bytes, int root,
-                                                      const char* what) {
-  auto work =
-      std::make_unique<MpiWork>(*watch_, watch_->start({.kind = OperationKind::kBroadcast,
-                                                        .what = what,
-                                                        .bytes_out = bytes,
-                                                        .bytes_in = rank() == root ? 0 : bytes,
-                                                        .root = root}));
-  const RowType block(bytes, max_count_);
-  work->check(MPI_Ibcast(data, 1, block.get(), root, comm_.get(), &work->request));
-  return work;
-}
-
-std::unique_ptr<Work> MpiCommunicator::move_nothing(const char* what) {
-  auto work = std::make_unique<MpiWork>(
-      *watch_, watch_->start({.kind = OperationKind::kBarrier, .what = what}));
-  work->check(MPI_Ibarrier(comm_.get(), &work->request));
+std::unique_ptr<Work> MpiCommunicator::move(const Movement& movement) {
+  const auto& [operation, send, receive, counts] = movement;
+  check_total(counts.send, max_count_, *this, operation.what);
+  check_total(counts.receive, max_count_, *this, operation.what);
+  const bool is_exchange = operation.kind == OperationKind::kAllToAllV;
+  const RowType row(is_exchange ? counts.row_bytes : operation.bytes_out, max_count_);
+  auto work = std::make_unique<MpiWork>(*watch_, watch_->start(operation));
+  work->check(begin(movement, comm_.get(), row.get(), *work));
   return work;
 }
 

@@ -8,7 +8,6 @@
 #include <mpi.h>
 
 #include "parallel/host_reductions.h"
-#include "parallel/mpi/mpi.h"
 #include "parallel/watchdog.h"
 
 namespace switchyard::parallel {
@@ -46,13 +45,7 @@ class MpiCommunicator final : public HostReductions {
   [[noreturn]] void abort(int exit_code, const std::string& message) override;
 
  private:
-  std::unique_ptr<Work> move_all_to_all_v(const void* send, void* receive,
-                                          const ExchangeCounts& counts, const char* what) override;
-  std::unique_ptr<Work> move_all_gather(const void* send, void* receive, int64_t bytes,
-                                        const char* what) override;
-  std::unique_ptr<Work> move_broadcast(void* data, int64_t bytes, int root,
-                                       const char* what) override;
-  std::unique_ptr<Work> move_nothing(const char* what) override;
+  std::unique_ptr<Work> move(const Movement& movement) override;
 
   CommHandle comm_;
   std::unique_ptr<GroupWatch> watch_;

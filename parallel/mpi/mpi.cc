@@ -66,7 +66,7 @@ class BoardWindow {
   MPI_Win window_;
 };
 
-// By world rank; null for ranks of other nodes.
+// The boards of all ranks by world rank; null for ranks of other nodes.
 std::vector<RankBoard*> boards_by_rank(const BoardWindow& window, MPI_Comm world, MPI_Comm node) {
   const int own = rank_in(world);
   std::vector<int> world_ranks(size_of_comm(node));

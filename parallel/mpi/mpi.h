@@ -30,7 +30,7 @@ class MpiSession {
   // The ranks of this machine (those that share memory).
   int local_size() const;
 
-  // **Collective**. All ranks.
+  // **Collective**. The group of all ranks.
   std::unique_ptr<Communicator> make_world(const MpiOptions& options) const;
 
  private:
