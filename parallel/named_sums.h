@@ -21,7 +21,8 @@ struct Sum {
 // A map, so that every rank has the names in the same order.
 using NamedSums = std::map<std::string, Sum, std::less<>>;
 
-// **Collective.** Every rank gets the sums over `ranks`, all of which must have the same names.
+// **Collective.** Every rank gets the sums over `ranks`. Throws CheckError on every rank unless all
+// of them have the same names.
 void all_reduce(NamedSums& sums, Communicator& ranks, const char* what);
 
 // The sum of that name, which leaves the table; zero where there is none.

@@ -1,7 +1,12 @@
 #include "parallel/named_sums.h"
 
+#include <sstream>
+#include <string>
+
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "core/base/errors.h"
 #include "parallel/thread.h"
 
 namespace switchyard::parallel {
@@ -19,6 +24,23 @@ TEST(NamedSums, AddUpOverRanksByName) {
     EXPECT_EQ(sums.at("error").mean(), 0.5);  // of 9
     EXPECT_EQ(sums.at("mtp").mean(), 6);      // of shares
   });
+}
+
+TEST(NamedSums, RefuseNamesThatRanksDoNotShareAndSayWhich) {
+  for (const std::string other : {"mtp", "error mtp"}) {  // as many, and more
+    ThreadGroup(2).run([&](Communicator& ranks) {
+      NamedSums sums;
+      std::istringstream names(ranks.rank() == 0 ? "error" : other);
+      for (std::string name; names >> name;) sums[name] += {1, 1};
+      try {
+        all_reduce(sums, ranks, "sums");
+        ADD_FAILURE() << "expected a CheckError";
+      } catch (const CheckError& error) {
+        EXPECT_THAT(error.what(), testing::HasSubstr("'sums' of world"));
+        EXPECT_THAT(error.what(), testing::HasSubstr("rank 0: " + other + " in place of error"));
+      }
+    });
+  }
 }
 
 TEST(NamedSums, GiveOneAway) {
