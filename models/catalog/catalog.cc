@@ -1,6 +1,7 @@
 #include "models/catalog/catalog.h"
 
 #include <algorithm>
+#include <sstream>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -12,29 +13,21 @@
 namespace switchyard::models {
 namespace {
 
-// The lines of the comment that a file begins with, without their "# ".
-std::vector<std::string> leading_comment(const std::filesystem::path& path) {
+// What the comment says that a preset's file begins with: a title, and somewhere "Source: X.".
+PresetEntry entry_of(const std::filesystem::path& path) {
+  constexpr std::string_view kSource = "# Source: ";
   std::string text;
   const std::string unreadable = config::read_config_file(path, text);
   if (!unreadable.empty()) throw ConfigError(unreadable);
-  std::vector<std::string> lines;
-  for (size_t begin = 0; text.compare(begin, 2, "# ") == 0;) {
-    const size_t end = std::min(text.find('\n', begin), text.size());
-    lines.push_back(text.substr(begin + 2, end - begin - 2));
-    begin = std::min(end + 1, text.size());
+  PresetEntry entry{path.stem().string(), "", ""};
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line) && line.starts_with("# ");) {
+    if (entry.title.empty()) entry.title = line.substr(2);
+    if (!entry.source.empty() || !line.starts_with(kSource)) continue;
+    entry.source = line.substr(kSource.size());
+    if (entry.source.ends_with('.')) entry.source.pop_back();
   }
-  return lines;
-}
-
-// "Source: X." -> "X".
-std::string source_in(const std::vector<std::string>& comment) {
-  constexpr std::string_view kMark = "Source: ";
-  for (const std::string& line : comment) {
-    if (!line.starts_with(kMark)) continue;
-    const std::string source = line.substr(kMark.size());
-    return source.ends_with('.') ? source.substr(0, source.size() - 1) : source;
-  }
-  return "";
+  return entry;
 }
 
 std::string billions(int64_t count) {
@@ -47,26 +40,21 @@ std::string billions(int64_t count) {
 std::vector<CatalogEntry> catalog(const std::filesystem::path& start) {
   std::vector<CatalogEntry> entries;
   for (const std::filesystem::path& path : config::preset_files("models", start)) {
-    const std::vector<std::string> comment = leading_comment(path);
-    const std::string name = path.stem().string();
-    entries.push_back({name, comment.empty() ? "" : comment.front(), source_in(comment),
-                       census(preset_run(name, {}, 1).model())});
+    const PresetEntry entry = entry_of(path);
+    entries.push_back({entry, census(preset_run(entry.name, {}, 1).model())});
   }
   return entries;
 }
 
-std::vector<RecipeEntry> recipes(const std::filesystem::path& start) {
-  std::vector<RecipeEntry> entries;
-  for (const std::filesystem::path& path : config::preset_files("recipes", start)) {
-    const std::vector<std::string> comment = leading_comment(path);
-    entries.push_back(
-        {path.stem().string(), comment.empty() ? "" : comment.front(), source_in(comment)});
-  }
+std::vector<PresetEntry> recipes(const std::filesystem::path& start) {
+  const std::vector<std::filesystem::path> files = config::preset_files("recipes", start);
+  std::vector<PresetEntry> entries(files.size());
+  std::ranges::transform(files, entries.begin(), entry_of);
   return entries;
 }
 
 std::string catalog_text(const std::vector<CatalogEntry>& models,
-                         const std::vector<RecipeEntry>& recipes, bool json) {
+                         const std::vector<PresetEntry>& recipes, bool json) {
   if (json) {
     nlohmann::ordered_json lists = {{"models", nlohmann::ordered_json::array()},
                                     {"recipes", nlohmann::ordered_json::array()}};
@@ -76,7 +64,7 @@ std::string catalog_text(const std::vector<CatalogEntry>& models,
                                  {"source", entry.source},
                                  {"total", entry.counts.total},
                                  {"active", entry.counts.active}});
-    for (const RecipeEntry& entry : recipes)
+    for (const PresetEntry& entry : recipes)
       lists["recipes"].push_back(
           {{"name", entry.name}, {"title", entry.title}, {"source", entry.source}});
     return lists.dump(2) + "\n";
@@ -88,7 +76,7 @@ std::string catalog_text(const std::vector<CatalogEntry>& models,
         fmt::format("{:<22}{:>12}{:>11}  {}\n", entry.name, billions(entry.counts.total),
                     billions(entry.counts.active), entry.source.empty() ? "ours" : entry.source);
   text += fmt::format("\n{:<45}  {}\n", "recipe", "source");
-  for (const RecipeEntry& entry : recipes)
+  for (const PresetEntry& entry : recipes)
     text += fmt::format("{:<45}  {}\n", entry.name, entry.source);
   return text;
 }

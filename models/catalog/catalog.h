@@ -11,16 +11,15 @@
 
 namespace switchyard::models {
 
-struct CatalogEntry {
-  std::string name;    // of its file, for `model_preset`
+// A file under configs/models or configs/recipes.
+struct PresetEntry {
+  std::string name;    // of the file, for `model_preset` or `recipe_preset`
   std::string title;   // the file's first comment line
-  std::string source;  // its "Source:" line; empty: a model of ours
-  Census counts;
+  std::string source;  // its "Source:" line; empty: ours
 };
 
-struct RecipeEntry {
-  std::string name;  // of its file, for `recipe_preset`
-  std::string title, source;
+struct CatalogEntry : PresetEntry {
+  Census counts;
 };
 
 // Every model preset found from `start` (see core/config/presets.h), in order of name. Throws
@@ -28,11 +27,11 @@ struct RecipeEntry {
 std::vector<CatalogEntry> catalog(const std::filesystem::path& start);
 
 // Every recipe, likewise; none is resolved, as that needs its model.
-std::vector<RecipeEntry> recipes(const std::filesystem::path& start);
+std::vector<PresetEntry> recipes(const std::filesystem::path& start);
 
-// Two tables, or with `json` an object of two arrays.
+// Both lists as tables, or with `json` as an object of two arrays.
 std::string catalog_text(const std::vector<CatalogEntry>& models,
-                         const std::vector<RecipeEntry>& recipes, bool json);
+                         const std::vector<PresetEntry>& recipes, bool json);
 
 // A resolved run of the named model on sequences of 4096 generated tokens, so that it can be
 // inspected. It has a train.global_batch only where the overrides set one, or name a

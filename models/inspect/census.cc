@@ -1,6 +1,6 @@
 #include "models/inspect/census.h"
 
-#include <algorithm>
+#include <array>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -14,31 +14,19 @@
 namespace switchyard::models {
 namespace {
 
-// The components in the order in which they are listed.
-struct Rule {
-  Role role;
-  const char* component;
-};
-constexpr Rule kRules[] = {
-    {Role::kEmbedding, "embedding"}, {Role::kAttention, "attention"},
-    {Role::kLstm, "lstm"},           {Role::kRouter, "router"},
-    {Role::kExpert, "experts"},      {Role::kSharedExpert, "shared_expert"},
-    {Role::kFfn, "dense_ffn"},       {Role::kNorm, "norms"},
-    {Role::kOutput, "output"},       {Role::kGate, "gate"},
-    {Role::kOther, "other"},
-};
+// The names of the components, in the order of Role, in which they are listed.
+constexpr std::array kComponents = {"embedding", "attention",     "lstm",      "router",
+                                    "experts",   "shared_expert", "dense_ffn", "norms",
+                                    "output",    "gate",          "other"};
+static_assert(kComponents.size() == static_cast<size_t>(Role::kOther) + 1);
 
-// Of a rank that stands at `layout`.
+// The parameters that a rank at `layout` holds.
 ParameterTable parameters_of(const config::Model& model, const Layout& layout = {}) {
   ParameterTable table;
   const auto world = parallel::make_single();
   const parallel::Mesh mesh(*world, MeshShape());
   const Model whole(Scope(table, layout), model, mesh);
   return table;
-}
-
-const char* component_of(const Parameter& parameter) {
-  return std::ranges::find(kRules, parameter.role, &Rule::role)->component;
 }
 
 int64_t count_of(const Parameter& parameter) {
@@ -93,49 +81,33 @@ int64_t active_count(const Parameter& parameter, const config::Moe& moe) {
              : total;
 }
 
-Component counted(const Parameter& parameter, const config::Model& model) {
-  const int64_t total = count_of(parameter);
-  const int64_t active = active_count(parameter, model.moe());
-  const int64_t multiplied = parameter.use == Use::kMatrix ? active : 0;
-  return {component_of(parameter), total, active, parameter.of_target ? 0 : multiplied,
-          parameter.of_target ? multiplied : 0};
-}
-
-void add(const Component& part, Component& sum) {
-  sum.total += part.total;
-  sum.active += part.active;
-  sum.multiplied += part.multiplied;
-  sum.multiplied_by_target += part.multiplied_by_target;
-}
-
-size_t place(const std::string& component) {
-  const auto* rule = std::find_if(std::begin(kRules), std::end(kRules),
-                                  [&](const Rule& r) { return r.component == component; });
-  return static_cast<size_t>(rule - std::begin(kRules));
+void count(const Parameter& parameter, const config::Moe& moe, Component& sum) {
+  const int64_t active = active_count(parameter, moe);
+  sum.total += count_of(parameter);
+  sum.active += active;
+  if (parameter.use != Use::kMatrix) return;
+  (parameter.of_target ? sum.multiplied_by_target : sum.multiplied) += active;
 }
 
 }  // namespace
 
 Census census(const config::Model& model) {
   Census result;
+  std::array<Component, kComponents.size()> by_role = {};
   const ParameterTable table = parameters_of(model);
   for (const Parameter& parameter : table.parameters()) {
-    const Component part = counted(parameter, model);
-    if (parameter.training_only) {
-      add(part, result.training_only);
-      continue;
-    }
-    const auto known = std::find_if(result.components.begin(), result.components.end(),
-                                    [&](const Component& c) { return c.name == part.name; });
-    add(part, known == result.components.end()
-                  ? result.components.emplace_back(Component{part.name, 0, 0, 0, 0})
-                  : *known);
-    result.total += part.total;
-    result.active += part.active;
+    count(parameter, model.moe(),
+          parameter.training_only ? result.training_only
+                                  : by_role[static_cast<size_t>(parameter.role)]);
   }
-  std::stable_sort(
-      result.components.begin(), result.components.end(),
-      [](const Component& a, const Component& b) { return place(a.name) < place(b.name); });
+  for (size_t role = 0; role < by_role.size(); ++role) {
+    Component& component = by_role[role];
+    if (component.total == 0) continue;
+    component.name = kComponents[role];
+    result.total += component.total;
+    result.active += component.active;
+    result.components.push_back(component);
+  }
   return result;
 }
 

@@ -14,27 +14,29 @@ namespace switchyard::models {
 
 struct Component {
   std::string name;
-  int64_t total;   // parameters
-  int64_t active;  // of these, what one token uses: top_k of num_experts experts, all of the rest
+  int64_t total = 0;  // parameters
+  int64_t active =
+      0;  // of these, what one token uses: top_k of num_experts experts, all of the rest
   // Of the active, those of matrices that a token's vector is multiplied with: any token's; a
   // target token's of an encoder-decoder.
-  int64_t multiplied, multiplied_by_target;
+  int64_t multiplied = 0, multiplied_by_target = 0;
 };
 
 struct Census {
-  // Those that the model has of embedding, attention (experts and routers of its projections
-  // included), lstm, router, experts, shared_expert, dense_ffn, norms, output, gate (of local
-  // experts).
+  // The model has some of embedding, attention (experts and routers of its projections included),
+  // lstm, router, experts, shared_expert, dense_ffn, norms, output, gate (of local experts).
   std::vector<Component> components;
   int64_t total = 0, active = 0;
   // Multi-token prediction's, which the model drops after training: not in the above.
-  Component training_only{"mtp", 0, 0, 0, 0};
+  Component training_only{"mtp"};
 };
 
-// A tied output matrix is the embedding's and counted there. The whole embedding counts as active.
+// Counts a model's parameters. A tied output matrix is the embedding's and counted there. The whole
+// embedding counts as active.
 Census census(const config::Model& model);
 
 // Bytes of one rank for parameters and what training keeps with them; activations come on top.
+// Every rank holds as much as any other, since parts are dealt evenly.
 struct Memory {
   int64_t parameters;  // local: the experts are cut over the expert degree, the rest is whole
   int64_t value_bytes, master_bytes, gradient_bytes, moment_bytes;

@@ -5,12 +5,10 @@
 #include "core/data/span_corruption.h"
 
 namespace switchyard::models {
-
 namespace {
 
-// Positions that are seen in a layer, per token, on average over the sequence. Of an
-// encoder-decoder: a source token sees all of the source, a target token that and half of the
-// target.
+// The positions that a token sees in a layer, on average over the sequence. In an encoder-decoder a
+// source token sees all of the source, a target token that and half of the target.
 double mean_visible(const config::Model& model, const SequenceLengths& lengths) {
   const auto length = static_cast<double>(lengths.sequence);
   const auto target = static_cast<double>(lengths.target);
@@ -19,7 +17,8 @@ double mean_visible(const config::Model& model, const SequenceLengths& lengths) 
   return window > 0 && window < length ? window - window * window / (2 * length) : length / 2;
 }
 
-// Of one layer. In double: a long sequence times a large model leaves 64 bits.
+// One layer's operations for a token's scores; in double, as a long sequence times a large model
+// leaves 64 bits.
 double score_flops(const config::Model& model, const SequenceLengths& lengths) {
   const config::Attention& attention = model.attention();
   const int widths = attention.head_dim() + config::value_width(attention);

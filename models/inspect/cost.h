@@ -17,8 +17,8 @@ struct FlopTerm {
   double flops;
 };
 
-// Tokens of a sequence. Of an encoder-decoder `sequence` is the source, which counts as the tokens
-// of a run, and `target` the decoder's side; else 0.
+// The tokens of a sequence. In an encoder-decoder `sequence` is the source, which counts as the
+// tokens of a run, and `target` the decoder's side; it is 0 elsewhere.
 struct SequenceLengths {
   int64_t sequence;
   int64_t target = 0;
@@ -28,16 +28,17 @@ SequenceLengths sequence_lengths(const config::RunConfig& config);
 // Forward, per token, all layers of a kind together; a multiply-add is 2. A component's matrices
 // cost twice their active parameters, a tied output matrix included. attention_scores: queries
 // times keys and weights times values, over half of the sequence (causal) or what its window shows.
-// What a router drops or pads does not change these. Of an encoder-decoder: per source token, its
-// share of the target included.
+// What a router drops or pads does not change these. In an encoder-decoder a source token bears its
+// share of the target.
 std::vector<FlopTerm> forward_flops(const config::Model& model, const SequenceLengths& lengths);
 
 // Training, per token: 3 x forward, as backward computes two products for each of forward's.
 // Recompute is not counted: these are the model's operations, not the machine's.
 double flops_per_token(const config::Model& model, const SequenceLengths& lengths);
 
-// Of the whole run, of a job whose ranks together reach `product_rate` FLOP/s in plain matrix
-// products: steps reach about half of that (docs/results/step.md). Without evaluation and saving.
+// How long the whole run takes, without evaluation and saving, if its ranks together reach
+// `product_rate` FLOP/s in plain matrix products: steps reach about half of that
+// (docs/results/step.md).
 double estimated_seconds(const config::RunConfig& config, double product_rate);
 
 }  // namespace switchyard::models

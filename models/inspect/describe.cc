@@ -16,7 +16,6 @@
 #include "models/inspect/memory.h"
 
 namespace switchyard::models {
-
 namespace {
 
 using Json = nlohmann::ordered_json;
@@ -61,7 +60,7 @@ std::string model_line(const config::Model& model) {
   return line;
 }
 
-// A preset alone says nothing of it.
+// Whether the size of a step is known, of which a preset alone says nothing.
 bool has_batch(const config::RunConfig& config) { return config.train().has_global_batch(); }
 
 int64_t tokens_per_step(const config::RunConfig& config) {
@@ -70,15 +69,13 @@ int64_t tokens_per_step(const config::RunConfig& config) {
 
 std::string census_text(const Census& counts) {
   std::string text = fmt::format("{:<22}{:>22}{:>22}\n", "parameters", "total", "active per token");
-  for (const Component& part : counts.components)
-    text +=
-        fmt::format("  {:<20}{:>22}{:>22}\n", part.name, grouped(part.total), grouped(part.active));
-  text +=
-      fmt::format("  {:<20}{:>22}{:>22}\n", "all", grouped(counts.total), grouped(counts.active));
-  const Component& extra = counts.training_only;
-  if (extra.total > 0)
-    text += fmt::format("  {:<20}{:>22}{:>22}  (in training, not in the sum)\n", extra.name,
-                        grouped(extra.total), grouped(extra.active));
+  const auto line = [&](const Component& part, const char* remark = "") {
+    text += fmt::format("  {:<20}{:>22}{:>22}{}\n", part.name, grouped(part.total),
+                        grouped(part.active), remark);
+  };
+  for (const Component& part : counts.components) line(part);
+  line({"all", counts.total, counts.active});
+  if (counts.training_only.total > 0) line(counts.training_only, "  (in training, not in the sum)");
   return text;
 }
 
@@ -101,16 +98,11 @@ std::string schedule_words(const config::RunConfig& config, const config::ValueS
   for (const config::SchedulePoint& point : schedule.point()) {
     const std::string place = point.has_tokens() ? fmt::format("{} tokens", grouped(point.tokens()))
                                                  : fmt::format("step {}", grouped(point.step()));
-    switch (point.approach()) {
-      case config::LINEARLY:
-        words += fmt::format(", linearly to {} at {}", point.value(), place);
-        break;
-      case config::BY_COSINE:
-        words += fmt::format(", by a cosine to {} at {}", point.value(), place);
-        break;
-      default:
-        words += fmt::format(", {} from {} on", point.value(), place);
-    }
+    const char* gradually = point.approach() == config::LINEARLY    ? "linearly"
+                            : point.approach() == config::BY_COSINE ? "by a cosine"
+                                                                    : nullptr;
+    words += gradually ? fmt::format(", {} to {} at {}", gradually, point.value(), place)
+                       : fmt::format(", {} from {} on", point.value(), place);
   }
   return words;
 }
@@ -134,35 +126,22 @@ std::string duration(double seconds) {
   return fmt::format("{:.0f} days", seconds / 86400);
 }
 
-std::string time_text(const config::RunConfig& config, double product_rate) {
-  return fmt::format(
-      "time    about {} for {} steps: an estimate, from {:.0f} GFLOP/s of plain matrix products on "
-      "this machine\n\n",
-      duration(estimated_seconds(config, product_rate)), grouped(config.train().steps()),
-      product_rate * 1e-9);
+// Without a batch nothing is known of activations.
+MemoryPlan known_memory(const config::RunConfig& config, const MeshShape& mesh) {
+  return has_batch(config) ? memory_plan(config, mesh) : MemoryPlan{memory_per_rank(config, mesh)};
 }
 
-// Without a batch nothing is known of activations.
 std::string memory_text(const config::RunConfig& config, const MeshShape& mesh) {
-  if (has_batch(config)) {
-    const MemoryPlan plan = memory_plan(config, mesh);
-    return fmt::format(
-        "batch   {} sequences of {} = {} tokens per step, {} micro-batch(es)\n"
-        "\nmemory of a rank at its peak, by estimate; it has {} parameters\n{}\n",
-        config.train().global_batch(), config.data().sequence_length(),
-        grouped(tokens_per_step(config)), config.train().accumulation(),
-        grouped(plan.parameters.parameters), describe_memory(config, plan));
-  }
-  const Memory memory = memory_per_rank(config, mesh);
-  return fmt::format(
-      "memory  {} per rank, without activations: {} parameters; {} values {}, master {}, gradients "
-      "{}, moments {}\n\n",
-      format_bytes(static_cast<double>(memory.total_bytes())), grouped(memory.parameters),
-      config::ComputeType_Name(config.runtime().compute()),
-      format_bytes(static_cast<double>(memory.value_bytes)),
-      format_bytes(static_cast<double>(memory.master_bytes)),
-      format_bytes(static_cast<double>(memory.gradient_bytes)),
-      format_bytes(static_cast<double>(memory.moment_bytes)));
+  const MemoryPlan plan = known_memory(config, mesh);
+  const std::string batch =
+      has_batch(config)
+          ? fmt::format("batch   {} sequences of {} = {} tokens per step, {} micro-batch(es)\n",
+                        config.train().global_batch(), config.data().sequence_length(),
+                        grouped(tokens_per_step(config)), config.train().accumulation())
+          : "";
+  return fmt::format("{}\nmemory of a rank{}; it has {} parameters\n{}\n", batch,
+                     has_batch(config) ? " at its peak, by estimate" : ", without activations",
+                     grouped(plan.parameters.parameters), describe_memory(config, plan));
 }
 
 std::string inspect_text(const config::RunConfig& config, const MeshShape& mesh,
@@ -176,7 +155,11 @@ std::string inspect_text(const config::RunConfig& config, const MeshShape& mesh,
   text += fmt::format("mesh    {} rank(s): {}\n", mesh.ranks(), fmt::join(degrees, ", "));
   text += memory_text(config, mesh);
   if (product_rate > 0)
-    text += time_text(config, product_rate);
+    text += fmt::format(
+        "time    about {} for {} steps: an estimate, from {:.0f} GFLOP/s of plain matrix products "
+        "on this machine\n\n",
+        duration(estimated_seconds(config, product_rate)), grouped(config.train().steps()),
+        product_rate * 1e-9);
   else if (has_batch(config))
     text +=
         "time    no estimate before `switchyard doctor` has measured products on this machine\n\n";
@@ -197,22 +180,20 @@ Json parameters_json(const Census& counts) {
 }
 
 Json memory_json(const config::RunConfig& config, const MeshShape& mesh) {
-  const Memory kept = memory_per_rank(config, mesh);
+  const MemoryPlan plan = known_memory(config, mesh);
+  const Memory& kept = plan.parameters;
   Json json = {{"parameters", kept.parameters},
                {"value_bytes", kept.value_bytes},
                {"master_bytes", kept.master_bytes},
                {"gradient_bytes", kept.gradient_bytes},
                {"moment_bytes", kept.moment_bytes}};
-  double total = static_cast<double>(kept.total_bytes());
   if (has_batch(config)) {
-    const MemoryPlan plan = memory_plan(config, mesh);
     json["activation_bytes"] = std::llround(plan.activations);
     json["transient_bytes"] = std::llround(plan.transient);
     json["batch_bytes"] = std::llround(plan.batches);
     json["library_bytes"] = std::llround(plan.program);
-    total = plan.total();
   }
-  json["total_bytes"] = std::llround(total);
+  json["total_bytes"] = std::llround(plan.total());
   return json;
 }
 
@@ -244,17 +225,14 @@ Json inspect_json(const config::RunConfig& config, const MeshShape& mesh, double
 }
 
 LossTerm error_of_experts(const config::LocalExperts& experts) {
-  const std::string detail = fmt::format(
-      "d: one-hot class; o_i, p_i: output and gate of expert i of {}", experts.num_experts());
-  const char* mean = "mean over all cases of the step of ";
-  switch (experts.error()) {
-    case config::COOPERATIVE:
-      return {"error", mean + std::string("|d - sum_i p_i o_i|^2"), {detail}};
-    case config::COMPETITIVE:
-      return {"error", mean + std::string("sum_i p_i |d - o_i|^2"), {detail}};
-    default:
-      return {"error", mean + std::string("-log sum_i p_i exp(-|d - o_i|^2 / 2)"), {detail}};
-  }
+  const char* error = experts.error() == config::COOPERATIVE ? "|d - sum_i p_i o_i|^2"
+                      : experts.error() == config::COMPETITIVE
+                          ? "sum_i p_i |d - o_i|^2"
+                          : "-log sum_i p_i exp(-|d - o_i|^2 / 2)";
+  return {"error",
+          fmt::format("mean over all cases of the step of {}", error),
+          {fmt::format("d: one-hot class; o_i, p_i: output and gate of expert i of {}",
+                       experts.num_experts())}};
 }
 
 LossTerm main_loss(const config::RunConfig& config) {

@@ -33,7 +33,7 @@ ElementSizes element_sizes(const config::RunConfig& config) {
   }
 }
 
-// One micro-batch on one rank.
+// What one rank computes in one micro-batch.
 struct Load {
   const config::Model& model;
   ElementSizes element;
@@ -61,13 +61,14 @@ double saved_width(config::Ffn kind, double d_ff) {
   return config::is_gated(kind) ? 2 * d_ff : d_ff;
 }
 
-// A sub-layer's norm: its input and its output; what dropout does to the sub-layer's output.
+// What a sub-layer's norm keeps of a token, its input and its output, and what dropout of the
+// sub-layer's output does.
 double norm_bytes(const Load& load) {
   const double dropped = load.model.dropout() > 0 ? 2 : 0;
   return (2 + dropped) * load.element.plain * load.model.d_model();
 }
 
-// Of one token's scores against `visible` positions, for all heads, as they are computed.
+// The scores of one token against `visible` positions, for all heads, as they are computed.
 double score_bytes(const Load& load, double visible) {
   return std::max(4.0, load.element.plain) * load.model.attention().num_heads() * visible;
 }
@@ -81,9 +82,10 @@ double score_copies(const config::Attention& attention) {
   return attention.position() == config::RELATIVE_BIAS ? 3 : 0;
 }
 
-// Per token: queries, keys and values as projected, queries and keys again once they know their
-// places, keys and values once more for every head, what attention computes in where that is
-// another type, its output, and the scores where they are no part of one fused operation.
+// What attention keeps of a token: queries, keys and values as projected, queries and keys again
+// once they know their places, keys and values once more for every head, what attention computes in
+// where that is another type, its output, and the scores where they are no part of one fused
+// operation.
 double attention_bytes(const Load& load, double visible) {
   const config::Attention& attention = load.model.attention();
   const double heads = double{1} * attention.num_heads() * attention.head_dim();
@@ -107,18 +109,18 @@ double attention_bytes(const Load& load, double visible) {
          score_copies(attention) * score_bytes(load, visible);
 }
 
-// Of the layer's mask, which is converted anew in each layer.
+// The mask of a sequence, which each layer converts anew.
 double mask_bytes(const Load& load) {
   return load.element.converts() ? load.element.attention * load.length * load.length : 0;
 }
 
-// Rows of all experts of a rank: each expert's are padded to a multiple of 32.
+// The rows of all experts of a rank; each expert's are padded to a multiple of 32.
 double expert_rows(const Load& load) {
   return load.model.moe().top_k() * load.tokens() + 16 * load.held_experts;
 }
 
-// Dispatched rows, the hidden layer's first product, rows to come home, the router's float32 input
-// and its probabilities, the shared expert.
+// What a MoE layer keeps: dispatched rows, the hidden layer's first product, rows to come home, the
+// router's float32 input and its probabilities, the shared expert.
 double moe_bytes(const Load& load) {
   const config::Moe& moe = load.model.moe();
   const double d = load.model.d_model();
@@ -152,8 +154,8 @@ double transformer_layer_bytes(const Load& load, int layer) {
   return bytes;
 }
 
-// Four gates of every position, as products and as float32 and after their functions, and the
-// states.
+// An LSTM layer keeps the four gates of every position, as products, as float32 and after their
+// functions, and the states.
 double lstm_layer_bytes(const Load& load, int layer) {
   const config::Model& model = load.model;
   const double hidden = model.lstm().hidden();
@@ -174,7 +176,8 @@ double layer_bytes(const Load& load, int layer) {
                                                       : transformer_layer_bytes(load, layer);
 }
 
-// All layers on the source's tokens, or on all; the decoder's layers again on the target's.
+// What all layers keep: an encoder's of the source's tokens, a decoder's of the target's where
+// there is one.
 double activations_of(const config::RunConfig& config, const Load& load) {
   const config::Model& model = load.model;
   if (model.architecture() == config::LOCAL_EXPERTS) return local_experts_bytes(load);
@@ -273,12 +276,13 @@ std::string describe_memory(const config::RunConfig& config, const MemoryPlan& p
   const bool recompute = config.train().recompute() == config::RECOMPUTE_LAYER;
   std::string text;
   const auto line = [&](const std::string& name, double bytes, const std::string& remark = "") {
+    if (bytes == 0) return;
     text += fmt::format("  {:<20}{:>22}{}\n", name, format_bytes(bytes),
                         remark.empty() ? "" : "  (" + remark + ")");
   };
   line("parameters", static_cast<double>(kept.value_bytes),
        config::ComputeType_Name(config.runtime().compute()));
-  if (kept.master_bytes > 0) line("master weights", static_cast<double>(kept.master_bytes));
+  line("master weights", static_cast<double>(kept.master_bytes));
   line("gradients", static_cast<double>(kept.gradient_bytes));
   line("moments", static_cast<double>(kept.moment_bytes));
   line("activations", plan.activations,

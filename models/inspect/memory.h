@@ -23,17 +23,17 @@ struct MemoryPlan {
   double total() const;
 };
 
-// Of every rank alike, on `ranks` ranks. For decoders within a quarter of what a process grows by,
-// as tests/trainer/run_memory_test.cc measures; coarser, by up to a half, for other architectures
-// and for attention that keeps its scores. Routing that is far from even needs more. Unset,
-// runtime.bfloat16_products counts as NATIVE, float32_products as MKL. ConfigError if the mesh does
-// not fit the ranks.
+// The plan of any rank of the mesh, as all hold and compute equally much. For decoders it is
+// within a quarter of what a process grows by, as tests/trainer/run_memory_test.cc measures, and
+// within a half for other architectures and for attention that keeps its scores. Routing that is
+// far from even needs more. Unset, runtime.bfloat16_products counts as NATIVE, float32_products as
+// MKL.
 MemoryPlan memory_plan(const config::RunConfig& config, const MeshShape& mesh);
 
 // "12.3 MiB", "4.56 GiB".
 std::string format_bytes(double bytes);
 
-// A table, one line per part and their sum.
+// The plan as a table, one line per part that is not 0, and their sum.
 std::string describe_memory(const config::RunConfig& config, const MemoryPlan& plan);
 
 }  // namespace switchyard::models

@@ -271,7 +271,7 @@ TEST(Catalog, HasMixtralsToTrainFromOwnText) {
 
 TEST(Catalog, ListsModelsAsTextAndAsJson) {
   const std::vector<CatalogEntry> all = catalog("configs");
-  const std::vector<RecipeEntry> published = recipes("configs");
+  const std::vector<PresetEntry> published = recipes("configs");
   const std::string text = catalog_text(all, published, false);
   EXPECT_THAT(text, HasSubstr("mixtral_8x7b" + std::string(15, ' ') + "46.703B    12.880B  Jiang"));
   EXPECT_THAT(text, HasSubstr("\nolmoe_1b_7b" + std::string(36, ' ') + "Muennighoff"));

@@ -74,7 +74,7 @@ TEST(Recipes, FitTheirModels) {
 
 TEST(Recipes, AreListedWithTheirSources) {
   std::set<std::string> names;
-  for (const RecipeEntry& entry : recipes("configs")) {
+  for (const PresetEntry& entry : recipes("configs")) {
     names.insert(entry.name);
     EXPECT_FALSE(entry.title.empty()) << entry.name;
     EXPECT_THAT(entry.source, HasSubstr("arXiv")) << entry.name;
