@@ -1,7 +1,11 @@
 // switchyard inspect routing: the training code's routing of logits from a file.
 
+#include <filesystem>
+#include <limits>
+
 #include <fmt/format.h>
 
+#include "core/base/errors.h"
 #include "core/data/csv.h"
 #include "core/io/file_system.h"
 #include "core/tensor/aten.h"
@@ -16,16 +20,85 @@ namespace {
 
 constexpr uint64_t kLargestFile = uint64_t{1} << 28;  // bytes
 
+// A further file that only some routers read.
+struct Extra {
+  const char* option;
+  std::string RoutingOptions::*path;
+  const char* field;  // what must be set for it to be read
+  bool (*is_read)(const config::Moe& moe);
+  bool is_drawn = false;  // in training alone
+};
+bool has_two_levels(const config::Moe& moe) { return moe.router().hierarchy() > config::ONE_LEVEL; }
+bool learns_noise(const config::Moe& moe) { return moe.router().noise() == config::LEARNED_NOISE; }
+constexpr Extra kExtras[] = {
+    {"--biases", &RoutingOptions::biases, "moe.router.selection_bias=true",
+     [](const config::Moe& moe) { return moe.router().selection_bias(); }},
+    {"--noise-logits", &RoutingOptions::noise_logits, "moe.router.noise=LEARNED_NOISE",
+     learns_noise},
+    {"--noise", &RoutingOptions::noise, "moe.router.noise=LEARNED_NOISE or FIXED_NOISE",
+     [](const config::Moe& moe) { return moe.router().noise() > config::NO_NOISE; }, true},
+    {"--gumbels", &RoutingOptions::gumbels,
+     "moe.router.selection=SAMPLED or moe.router.second_choice=SAMPLED_SECOND",
+     [](const config::Moe& moe) {
+       return moe.router().selection() == config::SAMPLED ||
+              moe.router().second_choice() == config::SAMPLED_SECOND;
+     },
+     true},
+    {"--uniforms", &RoutingOptions::uniforms, "moe.router.second_choice=AT_RANDOM",
+     [](const config::Moe& moe) { return moe.router().second_choice() == config::AT_RANDOM; },
+     true},
+    {"--lots", &RoutingOptions::lots, "moe.capacity.policy=AT_RANDOM_ORDER",
+     [](const config::Moe& moe) { return moe.capacity().policy() == config::AT_RANDOM_ORDER; },
+     true},
+    {"--exempt", &RoutingOptions::exempt, "moe.capacity.policy=DEVICE_BUDGET",
+     [](const config::Moe& moe) { return moe.capacity().policy() == config::DEVICE_BUDGET; }, true},
+    {"--token-ids", &RoutingOptions::token_ids, "moe.router.selection=HASH",
+     [](const config::Moe& moe) { return moe.router().selection() == config::HASH; }},
+    {"--group-logits", &RoutingOptions::group_logits, "moe.router.hierarchy=TWO_LEVEL",
+     has_two_levels},
+    {"--group-noise-logits", &RoutingOptions::group_noise_logits,
+     "moe.router.hierarchy=TWO_LEVEL and moe.router.noise=LEARNED_NOISE",
+     [](const config::Moe& moe) { return has_two_levels(moe) && learns_noise(moe); }},
+    {"--group-noise", &RoutingOptions::group_noise,
+     "moe.router.hierarchy=TWO_LEVEL and moe.router.noise=LEARNED_NOISE",
+     [](const config::Moe& moe) { return has_two_levels(moe) && learns_noise(moe); }, true},
+    {"--thresholds", &RoutingOptions::thresholds, "moe.router.selection=STRICTLY_BALANCED",
+     [](const config::Moe& moe) { return moe.router().selection() == config::STRICTLY_BALANCED; }}};
+
+void refuse_unread(const RoutingOptions& options, const config::Moe& moe) {
+  for (const Extra& extra : kExtras) {
+    if ((options.*extra.path).empty()) continue;
+    if (!extra.is_read(moe)) {
+      throw ConfigError(fmt::format("{}: this router does not read it; --set {}, or leave {} out",
+                                    extra.option, extra.field, extra.option));
+    }
+    if (extra.is_drawn && options.evaluation) {
+      throw ConfigError(fmt::format("{}: evaluation draws nothing; leave {} or --evaluation out",
+                                    extra.option, extra.option));
+    }
+  }
+}
+
+void expect(const at::Tensor& holds, const std::string& path, const char* what) {
+  if (!holds.all().item<bool>()) throw DataError(fmt::format("{}: must hold {}", path, what));
+}
+
 // Rows of equal length. Undefined for an empty path.
 at::Tensor read_csv(const std::string& path) {
   if (path.empty()) return {};
+  if (!std::filesystem::exists(path)) {
+    throw DataError(fmt::format("{}: there is no such file", path));
+  }
   const std::string text = read_text_file(path, kLargestFile);
   const std::vector<CsvRow> rows = csv_rows(path, text);
   std::vector<double> values;
   for (const CsvRow& row : rows) {
     for (size_t i = 0; i < row.cells.size(); ++i) values.push_back(csv_number<double>(row, i));
   }
-  return at::tensor(values, at::kDouble).view({static_cast<int64_t>(rows.size()), -1});
+  const at::Tensor table = at::tensor(values, at::kDouble);
+  expect(table.abs().le(std::numeric_limits<float>::max()), path,
+         "numbers up to 3.4e38, as routers compute in float32");
+  return table.view({static_cast<int64_t>(rows.size()), -1});
 }
 
 // A further file, which must hold rows x columns numbers in any shape.
@@ -37,9 +110,24 @@ at::Tensor read_sized(const std::string& path, int64_t rows, int64_t columns) {
   return values.defined() ? values.view({rows, columns}) : values;
 }
 
-// In the type in which training draws them.
-at::Tensor as_drawn(const at::Tensor& values) {
-  return values.defined() ? values.to(at::kFloat) : values;
+// Draws of [0, 1), in the type in which training draws them.
+at::Tensor read_uniforms(const std::string& path, int64_t rows, int64_t columns) {
+  const at::Tensor values = read_sized(path, rows, columns);
+  if (!values.defined()) return values;
+  const at::Tensor drawn = values.to(at::kFloat);
+  expect(drawn.ge(0).logical_and(drawn.lt(1)), path, "draws from [0, 1)");
+  return drawn;
+}
+
+// One id a token, [T]; by default 0, 1, ...
+at::Tensor read_token_ids(const std::string& path, int64_t tokens) {
+  const at::Tensor values = read_sized(path, tokens, 1);
+  if (!values.defined()) return at::arange(tokens, at::kLong);
+  const at::Tensor ids = values.flatten();
+  expect(ids.ge(0).logical_and(ids.le(std::numeric_limits<int32_t>::max())), path,
+         "ids of tokens, from 0 to 2147483647");
+  expect(ids.eq(ids.floor()), path, "ids of tokens, which are whole numbers");
+  return ids.to(at::kLong);
 }
 
 // The config with as many experts as the logits. Any rule may be looked at, whatever model could
@@ -81,8 +169,7 @@ void read_extras(const RoutingOptions& options, const config::Moe& moe,
 at::Tensor read_flags(const std::string& path, int64_t tokens) {
   const at::Tensor values = read_sized(path, tokens, 1);
   if (!values.defined()) return {};
-  if (values.ne(0).logical_and(values.ne(1)).any().item<bool>())
-    throw DataError(fmt::format("{}: must hold 0 and 1 alone, one a token", path));
+  expect(values.eq(0).logical_or(values.eq(1)), path, "0 and 1 alone, one a token");
   return values.ne(0);
 }
 
@@ -91,8 +178,8 @@ void read_draws(const RoutingOptions& options, const config::Moe& moe, models::R
   const int64_t tokens = input.router.logits_TE.size(0), experts = moe.num_experts();
   input.noise.normal_TE = read_sized(options.noise, tokens, experts);
   input.noise.gumbel_TE = read_sized(options.gumbels, tokens, experts);
-  input.lots.uniform_TN = as_drawn(read_sized(options.uniforms, tokens, moe.top_k() - 1));
-  input.lots.lot_TK = as_drawn(read_sized(options.lots, tokens, models::num_choices(moe)));
+  input.lots.uniform_TN = read_uniforms(options.uniforms, tokens, moe.top_k() - 1);
+  input.lots.lot_TK = read_uniforms(options.lots, tokens, models::num_choices(moe));
   input.lots.exempt_T1 = read_flags(options.exempt, tokens);
 }
 
@@ -102,8 +189,15 @@ ExitCode inspect_routing(const RoutingOptions& options) {
   models::ReportInput input;
   const at::Tensor logits = read_csv(options.logits);
   const int64_t tokens = logits.size(0), experts = logits.size(1);
+  if (experts < 2) {
+    throw DataError(fmt::format(
+        "{}: has one column; expected one row a token and one column an expert, of which there "
+        "must be at least 2",
+        options.logits));
+  }
   const config::RunConfig run = load_router(options, experts);
   const config::Moe& moe = run.model().moe();
+  refuse_unread(options, moe);
   input.training = !options.evaluation;
   input.router.logits_TE = logits;
   input.router.context.group_tokens = options.group_tokens > 0 ? options.group_tokens : tokens;
@@ -115,9 +209,7 @@ ExitCode inspect_routing(const RoutingOptions& options) {
     input.router.noise_logits_TE = at::zeros_like(logits);
   const at::Tensor bias = read_sized(options.biases, 1, experts);
   if (bias.defined()) input.router.bias_E = bias.flatten();
-  const at::Tensor ids = read_sized(options.token_ids, tokens, 1);
-  input.router.context.token_ids_T =
-      ids.defined() ? ids.flatten().to(at::kLong) : at::arange(tokens, at::kLong);
+  input.router.context.token_ids_T = read_token_ids(options.token_ids, tokens);
   read_extras(options, moe, input);
   read_draws(options, moe, input);
   print(models::routing_report(moe, std::move(input), run.seed(), options.json));

@@ -112,5 +112,76 @@ INSTANTIATE_TEST_SUITE_P(
               {{2, share(2 * sigma(1))}, {0, share(-2 * sigma(1))}}}}),
     [](const auto& instance) { return instance.param.name; });
 
+struct InspectRoutingFiles : RunTest {
+  Outcome inspect(const std::string& logits, const Arguments& more = {}) {
+    write_file(file("logits.csv"), logits);
+    return call(Arguments{"inspect", "routing", "--router", "mixtral_8x7b", "--logits",
+                          file("logits.csv")} +
+                more);
+  }
+  // With a further file, after `set` of moe.
+  Outcome inspect_with(const Arguments& set, const std::string& option, const std::string& contents,
+                       const Arguments& more = {}) {
+    write_file(file("more.csv"), contents);
+    Arguments arguments = more;
+    for (const std::string& field : set)
+      arguments.insert(arguments.end(), {"--set", "moe." + field});
+    return inspect("2,1,0,0\n2,1,0,0\n", arguments + Arguments{option, file("more.csv")});
+  }
+};
+
+TEST_F(InspectRoutingFiles, TellsAFileThatIsNotThereOrHasNoColumnForEachExpert) {
+  EXPECT_THAT(
+      call({"inspect", "routing", "--router", "mixtral_8x7b", "--logits", file("none.csv")}),
+      EndsWithCode(3, file("none.csv") + ": there is no such file"));
+  EXPECT_THAT(inspect("2\n1\n"), EndsWithCode(3, file("logits.csv") + ": has one column"));
+}
+
+TEST_F(InspectRoutingFiles, RefusesLogitsThatFloat32DoesNotHold) {
+  EXPECT_THAT(inspect("1e300,1,0,0\n"),
+              EndsWithCode(3, "logits.csv: must hold numbers up to 3.4e38"));
+  EXPECT_THAT(inspect("3e38,1,0,0\n"), EndsWithCode(0, "z loss"));
+}
+
+TEST_F(InspectRoutingFiles, RefusesTokenIdsThatAreNone) {
+  for (const char* ids : {"0\n-1\n", "0\n0.5\n", "0\n9223372036854775808\n"}) {
+    EXPECT_THAT(
+        inspect_with({"router.selection=HASH", "router.weighting=RENORMALIZE"}, "--token-ids", ids),
+        EndsWithCode(3, "must hold ids of tokens"))
+        << ids;
+  }
+}
+
+TEST_F(InspectRoutingFiles, RefusesDrawsOutsideTheirRange) {
+  for (const char* draws : {"-0.1\n0.5\n", "0.5\n1\n", "0.5\n0.99999999999\n"}) {
+    EXPECT_THAT(inspect_with({"router.second_choice=AT_RANDOM"}, "--uniforms", draws),
+                EndsWithCode(3, "must hold draws from [0, 1)"))
+        << draws;
+  }
+}
+
+TEST_F(InspectRoutingFiles, RefusesAFileThatTheRouterDoesNotRead) {
+  for (const auto& [option, field] : std::vector<std::pair<std::string, std::string>>{
+           {"--biases", "moe.router.selection_bias"},
+           {"--noise", "moe.router.noise"},
+           {"--noise-logits", "moe.router.noise"},
+           {"--gumbels", "moe.router.selection=SAMPLED"},
+           {"--uniforms", "moe.router.second_choice=AT_RANDOM"},
+           {"--lots", "moe.capacity.policy=AT_RANDOM_ORDER"},
+           {"--exempt", "moe.capacity.policy=DEVICE_BUDGET"},
+           {"--token-ids", "moe.router.selection=HASH"},
+           {"--group-logits", "moe.router.hierarchy=TWO_LEVEL"},
+           {"--group-noise", "moe.router.hierarchy=TWO_LEVEL"},
+           {"--group-noise-logits", "moe.router.hierarchy=TWO_LEVEL"},
+           {"--thresholds", "moe.router.selection=STRICTLY_BALANCED"}}) {
+    const Outcome outcome = inspect_with({}, option, "0\n");
+    EXPECT_THAT(outcome, EndsWithCode(2, option));
+    EXPECT_THAT(outcome.output, ::testing::HasSubstr(field));
+  }
+  EXPECT_THAT(
+      inspect_with({"router.second_choice=AT_RANDOM"}, "--uniforms", "0\n0\n", {"--evaluation"}),
+      EndsWithCode(2, "leave --uniforms or --evaluation out"));
+}
+
 }  // namespace
 }  // namespace switchyard::testing
