@@ -10,7 +10,7 @@
 #include "models/moe/losses/losses.h"
 #include "models/moe/placement/placement.h"
 #include "models/moe/router/router.h"
-#include "models/moe/rules/balanced_assignment.h"
+#include "models/moe/rules/balanced_selection.h"
 #include "tests/testing/finite_differences.h"
 #include "tests/testing/near.h"
 

@@ -9,7 +9,7 @@
 #include "models/moe/placement/placement.h"
 #include "models/moe/router/router.h"
 #include "models/moe/router/selection.h"
-#include "models/moe/rules/sinkhorn.h"
+#include "models/moe/rules/balanced_selection.h"
 #include "models/pass/stats.h"
 #include "parallel/single.h"
 #include "tests/testing/near.h"

@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include "models/moe/losses/losses.h"
+#include "models/moe/placement/placement.h"
 #include "models/moe/router/draws.h"
 #include "models/moe/router/router.h"
 #include "models/moe/rules/admission.h"
@@ -224,8 +225,11 @@ TEST_F(TwoLevel, EntropyOfEqualLogitsIsThatOfAllExperts) {
   draws = {};
   input.logits_TE = at::zeros({kTokens, kExperts}, at::kDouble);
   input.group_logits_TA = at::zeros({kTokens, kGroups}, at::kDouble);
-  EXPECT_TRUE(is_near(two_level_entropy(route()),
-                      at::full({kTokens}, std::log(kExperts), at::kDouble), 1e-12));
+  context.group_tokens = kTokens;
+  const Routing routing = route();
+  const Placement placement = place_slots(routing, moe, context, {});
+  EXPECT_NEAR(sums_of(routing, placement, moe, context).router_entropy.item<double>(),
+              kTokens * std::log(kExperts), 1e-11);
 }
 
 // The gates within groups that are computed are the same rows of the product with all of them.

@@ -2,11 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <numeric>
-#include <utility>
 
 #include "core/base/errors.h"
 #include "core/tensor/aten.h"
+#include "models/pass/on_host.h"
 
 namespace switchyard::models {
 namespace {
@@ -17,6 +18,7 @@ struct Asking {
   const int64_t* expert;  // [T*K]
   int64_t choices;
   const bool* admitted;       // [T*K]; null: all are
+  const bool* exempt;         // [T]; null: none is
   std::vector<double> score;  // [T*K], or [T] of the first choices; empty where none decides
   int64_t first = 0;          // the group's first token
 
@@ -26,6 +28,7 @@ struct Asking {
                                           : options.group_capacity[first / options.group_tokens];
   }
   bool asks(int64_t slot) const { return !admitted || admitted[slot]; }
+  bool is_exempt(int64_t slot) const { return exempt && exempt[slot / choices]; }
 };
 
 // The order in which a group's tokens ask for places.
@@ -33,13 +36,8 @@ std::vector<int64_t> token_order(const Asking& asking) {
   std::vector<int64_t> order(asking.options.group_tokens);
   std::iota(order.begin(), order.end(), asking.first);
   if (asking.options.policy == config::BATCH_PRIORITIZED) {
-    // Ascending pairs: the greatest first score, of equal ones the earlier token.
-    std::vector<std::pair<double, int64_t>> ranking(order.size());
-    std::transform(order.begin(), order.end(), ranking.begin(),
-                   [&](int64_t t) { return std::pair(-asking.score[t], t); });
-    std::stable_sort(ranking.begin(), ranking.end());  // unlike sort, it bears a score that is NaN
-    std::transform(ranking.begin(), ranking.end(), order.begin(),
-                   [](const auto& ranked) { return ranked.second; });
+    // Stable, for the earlier of equal tokens; and unlike sort it bears a score that is NaN.
+    std::ranges::stable_sort(order, std::greater<>(), [&](int64_t t) { return asking.score[t]; });
   }
   return order;
 }
@@ -86,69 +84,42 @@ std::vector<std::vector<int64_t>> slots_by_owner(const Asking& asking, int64_t o
   return slots;
 }
 
-// Each expert serves its slots by rank: greatest score, or lowest lot, first.
+// Each expert, or device, keeps its slots of the greatest scores up to its capacity, and beyond
+// that the exempt ones, which have used it first. (DeepSeek-V2's paper does not say whether they
+// count; here they do.)
 void place_by_rank(const Asking& asking, int64_t* position) {
   const AssignOptions& options = asking.options;
-  const bool by_lot = options.policy == config::AT_RANDOM_ORDER;
-  const float* lot = by_lot ? options.lot_TK.const_data_ptr<float>() : nullptr;
+  const bool by_device = options.policy == config::DEVICE_BUDGET;
   const auto before = [&](int64_t a, int64_t b) {
-    return by_lot ? lot[a] < lot[b] : asking.score[a] > asking.score[b];
-  };
-  for (auto& slots : slots_by_owner(asking, options.num_experts)) {
-    std::stable_sort(slots.begin(), slots.end(), before);
-    const auto kept = std::min<size_t>(slots.size(), asking.capacity());
-    for (size_t i = 0; i < kept; ++i) position[slots[i]] = static_cast<int64_t>(i);
-  }
-}
-
-// Each device keeps its exempt slots, and of the others the greatest scores up to its budget,
-// which the exempt ones have used first. (The paper does not say whether they count; here they do.)
-void place_by_device(const Asking& asking, int64_t* position) {
-  const AssignOptions& options = asking.options;
-  const bool* exempt =
-      options.exempt_T1.defined() ? options.exempt_T1.const_data_ptr<bool>() : nullptr;
-  const auto is_exempt = [&](int64_t slot) { return exempt && exempt[slot / asking.choices]; };
-  const auto before = [&](int64_t a, int64_t b) {
-    if (is_exempt(a) != is_exempt(b)) return is_exempt(a);
+    if (asking.is_exempt(a) != asking.is_exempt(b)) return asking.is_exempt(a);
     return asking.score[a] > asking.score[b];
   };
   std::vector<int64_t> used(options.num_experts);
-  for (auto& slots : slots_by_owner(asking, options.num_devices)) {
+  for (auto& slots :
+       slots_by_owner(asking, by_device ? options.num_devices : options.num_experts)) {
     std::stable_sort(slots.begin(), slots.end(), before);
     for (size_t i = 0; i < slots.size(); ++i) {
       const bool fits = static_cast<int64_t>(i) < asking.capacity();
-      if (fits || is_exempt(slots[i])) position[slots[i]] = used[asking.expert[slots[i]]]++;
+      if (fits || asking.is_exempt(slots[i])) position[slots[i]] = used[asking.expert[slots[i]]]++;
     }
   }
 }
 
 void place(const Asking& asking, int64_t* position) {
-  switch (asking.options.policy) {
-    case config::BY_PROBABILITY:
-    case config::AT_RANDOM_ORDER:
-      return place_by_rank(asking, position);
-    case config::DEVICE_BUDGET:
-      return place_by_device(asking, position);
-    default:
-      return place_in_order(asking, position);
-  }
+  const config::DropPolicy policy = asking.options.policy;
+  const bool by_rank = policy == config::BY_PROBABILITY || policy == config::AT_RANDOM_ORDER ||
+                       policy == config::DEVICE_BUDGET;
+  return by_rank ? place_by_rank(asking, position) : place_in_order(asking, position);
 }
 
-// What asked and got nothing: slots, or tokens where a token wants one place, wherever it is.
-int64_t count_dropped(const Asking& asking, const at::Tensor& position_TK) {
-  const bool by_token = asking.options.policy == config::NEXT_FREE || asking.options.experts_choose;
-  const int64_t unit = by_token ? asking.choices : 1;
-  const int64_t* position = position_TK.const_data_ptr<int64_t>();
-  int64_t dropped = 0;
-  for (int64_t begin = 0; begin < position_TK.numel(); begin += unit) {
-    bool asked = false, kept = false;
-    for (int64_t n = begin; n < begin + unit; ++n) {
-      asked |= asking.asks(n);
-      kept |= position[n] >= 0;
-    }
-    dropped += asked && !kept;
-  }
-  return dropped;
+// Counts what asked and got nothing: slots, or tokens where a token wants one place, wherever it
+// is.
+at::Tensor count_dropped(const at::Tensor& admitted_TK, const at::Tensor& position_TK,
+                         bool by_token) {
+  const at::Tensor kept = position_TK.ge(0);
+  const at::Tensor asked = admitted_TK.defined() ? admitted_TK : at::ones_like(kept);
+  return by_token ? asked.any(1).logical_and(kept.any(1).logical_not()).sum()
+                  : asked.logical_and(kept.logical_not()).sum();
 }
 
 // 16 significant bits. Equal tokens in equal contexts have equal scores but for the last bits,
@@ -161,16 +132,26 @@ double coarse(double score) {
   return std::ldexp(std::nearbyint(mantissa * kSteps) / kSteps, exponent);
 }
 
-// What the policy ranks by; empty where it asks by position.
-std::vector<double> ranking_scores(const at::Tensor& score_TK, config::DropPolicy policy) {
-  const bool by_first = policy == config::BATCH_PRIORITIZED;
-  if (!by_first && policy != config::BY_PROBABILITY && policy != config::DEVICE_BUDGET) return {};
-  const at::Tensor deciding = by_first ? score_TK.select(1, 0) : score_TK;
-  const at::Tensor score = deciding.detach().to(at::kDouble).contiguous();
-  std::vector<double> values(score.numel());
-  std::transform(score.const_data_ptr<double>(), score.const_data_ptr<double>() + values.size(),
-                 values.begin(), coarse);
-  return values;
+// What the policy ranks by, the greatest first; empty where it asks by position.
+std::vector<double> ranking_scores(const at::Tensor& score_TK, const AssignOptions& options) {
+  const auto values = [](const at::Tensor& scores, double (*value)(double)) {
+    const at::Tensor wide = on_host(scores.detach().to(at::kDouble));
+    const double* first = wide.const_data_ptr<double>();
+    std::vector<double> ranked(wide.numel());
+    std::transform(first, first + wide.numel(), ranked.begin(), value);
+    return ranked;
+  };
+  switch (options.policy) {
+    case config::AT_RANDOM_ORDER:
+      return values(options.lot_TK, [](double lot) { return -lot; });
+    case config::BATCH_PRIORITIZED:
+      return values(score_TK.select(1, 0), coarse);
+    case config::BY_PROBABILITY:
+    case config::DEVICE_BUDGET:
+      return values(score_TK, coarse);
+    default:
+      return {};
+  }
 }
 
 // The kept slots by expert, then by slot: a counting sort.
@@ -210,17 +191,22 @@ at::Tensor count_slots(const at::Tensor& expert_TK, const at::Tensor& counts_TK,
 
 Assignment assign(const at::Tensor& expert_TK, const at::Tensor& score_TK,
                   const at::Tensor& admitted_TK, const AssignOptions& options) {
-  const int64_t tokens = expert_TK.size(0), choices = expert_TK.size(1),
-                group = options.group_tokens;
+  const int64_t tokens = expert_TK.size(0), group = options.group_tokens;
   SY_CHECK(group > 0 && tokens % group == 0, "{} tokens in groups of {}", tokens, group);
-  Asking asking{options, expert_TK.const_data_ptr<int64_t>(), choices,
-                admitted_TK.defined() ? admitted_TK.const_data_ptr<bool>() : nullptr,
-                ranking_scores(score_TK, options.policy)};
-  const at::Tensor position_TK = at::full({tokens, choices}, -1, at::kLong);
-  auto* position = position_TK.mutable_data_ptr<int64_t>();
-  for (; asking.first < tokens; asking.first += group) place(asking, position);
-  return {position_TK, at::full({}, count_dropped(asking, position_TK), at::kLong),
-          order_by_expert(expert_TK, position_TK, options.num_experts)};
+  const auto flags = [](const at::Tensor& flag) {
+    return flag.defined() ? flag.const_data_ptr<bool>() : nullptr;
+  };
+  const at::Tensor expert = on_host(expert_TK), admitted = on_host(admitted_TK),
+                   exempt = on_host(options.exempt_T1);
+  Asking asking{options,       expert.const_data_ptr<int64_t>(), expert.size(1), flags(admitted),
+                flags(exempt), ranking_scores(score_TK, options)};
+  const at::Tensor position = at::full(expert.sizes(), -1, at::kLong);
+  for (; asking.first < tokens; asking.first += group) {
+    place(asking, position.mutable_data_ptr<int64_t>());
+  }
+  const bool by_token = options.policy == config::NEXT_FREE || options.experts_choose;
+  return {position.to(expert_TK.device()), count_dropped(admitted, position, by_token),
+          order_by_expert(expert, position, options.num_experts)};
 }
 
 }  // namespace switchyard::models

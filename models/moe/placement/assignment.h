@@ -1,8 +1,9 @@
 #pragma once
 // Slot assignment: which of a token's choices get a place at their expert, and which are dropped.
-// Exact and sequential by definition, so that "first come" means first in token order. The result
-// depends on the routing group alone, never on the number of ranks. (GShard algorithm 1; Switch
-// section 2.2 and appendix B; V-MoE section 4; DeepSeek-V2 section 2.2.4.)
+// Exact and sequential by definition, so that "first come" means first in token order, and
+// therefore computed on the host (models/pass/on_host.h). The result depends on the routing group
+// alone, never on the number of ranks. (GShard algorithm 1; Switch section 2.2 and appendix B;
+// V-MoE section 4; DeepSeek-V2 section 2.2.4.)
 
 #include <cstdint>
 #include <vector>

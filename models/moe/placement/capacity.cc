@@ -8,14 +8,9 @@ namespace switchyard::models {
 namespace {
 
 double rounded(double slots, config::Rounding rounding) {
-  switch (rounding) {
-    case config::ROUND_UP:
-      return std::ceil(slots);
-    case config::ROUND_NEAREST:
-      return std::nearbyint(slots);  // half to even
-    default:
-      return std::floor(slots);
-  }
+  if (rounding == config::ROUND_UP) return std::ceil(slots);
+  return rounding == config::ROUND_NEAREST ? std::nearbyint(slots)  // half to even
+                                           : std::floor(slots);
 }
 
 // The slots of each of `experts` that share `rows`, of which each asks `choices`.
@@ -82,15 +77,10 @@ config::Moe without_limits(config::Moe moe) {
 config::DropPolicy policy_of(const config::Moe& moe, bool training) {
   const config::DropPolicy policy = moe.capacity().policy();
   if (training) return policy;
-  if (moe.router().selection() == config::STRICTLY_BALANCED) return config::NO_DROP;
-  switch (policy) {
-    case config::AT_RANDOM_ORDER:
-      return config::BY_POSITION;
-    case config::DEVICE_BUDGET:
-      return config::NO_DROP;
-    default:
-      return policy;
+  if (policy == config::DEVICE_BUDGET || moe.router().selection() == config::STRICTLY_BALANCED) {
+    return config::NO_DROP;
   }
+  return policy == config::AT_RANDOM_ORDER ? config::BY_POSITION : policy;
 }
 
 }  // namespace switchyard::models

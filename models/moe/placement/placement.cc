@@ -9,8 +9,8 @@
 #include "models/moe/placement/capacity.h"
 #include "models/moe/router/selection.h"
 #include "models/moe/rules/admission.h"
-#include "models/moe/rules/two_level.h"
 #include "models/moe/rules/weighting.h"
+#include "models/pass/on_host.h"
 
 namespace switchyard::models {
 namespace {
@@ -19,11 +19,10 @@ namespace {
 at::Tensor admit(const Routing& routing, const config::Moe& moe, bool training,
                  const at::Tensor& uniform_TN) {
   if (routing.threshold_E.defined()) {
-    return training ? at::Tensor() : admit_above(routing.weight_TK, routing.threshold_E);
+    return training ? at::Tensor() : routing.weight_TK.detach().gt(routing.threshold_E.detach());
   }
   if (moe.router().hierarchy() == config::TWO_LEVEL_BY_IMPORTANCE) {
-    const int64_t each = routing.weight_TK.size(1) / moe.router().group_top_k();
-    return admit_by_importance(routing.groups.share_TL, each);
+    return admit_by_importance(routing.groups.share_TL, moe.top_k() / moe.router().group_top_k());
   }
   return admit_later_choices(routing.weight_TK, moe.router(), uniform_TN);
 }
@@ -36,30 +35,30 @@ at::Tensor of_real_tokens(const at::Tensor& asks_TK, const at::Tensor& expert_TK
   return asks_TK.defined() ? asks_TK.logical_and(real_TK) : real_TK.contiguous();
 }
 
-// Sum over real tokens of the entropy of their probabilities.
+// Sum over real tokens of the entropy of their probabilities, in nats; of a two-level gate, with
+// that of the chosen groups' gates by the groups' weights.
 at::Tensor entropy(const Routing& routing, const StepContext& context) {
-  at::Tensor entropy_T;
+  const auto entropy_of = [](const at::Tensor& p) { return -at::xlogy(p, p).sum(-1); };
+  at::Tensor entropy_T = entropy_of(routing.probability_TE.detach());
   if (routing.groups.group_TL.defined()) {
-    entropy_T = two_level_entropy(routing);
-  } else {
-    const at::Tensor p = routing.probability_TE.detach();
-    entropy_T = -at::xlogy(p, p).sum(-1);
+    const at::Tensor within_TL = entropy_of(routing.groups.probability_TLI.detach());
+    entropy_T = entropy_T + (routing.groups.share_TL * within_TL).sum(1);
   }
   return without_padding(entropy_T, context).sum();
 }
 
-// What `of` gives for the real tokens of each routing group.
+// Sets the capacity that `of` gives for the real tokens of each routing group.
 void set_capacity(const std::function<int64_t(int64_t)>& of, const at::Tensor& is_real_T,
                   AssignOptions& options) {
   options.capacity = of(options.group_tokens);
   if (!is_real_T.defined()) return;
-  const at::Tensor count_G = is_real_T.view({-1, options.group_tokens}).sum(1);
+  const at::Tensor count_G = on_host(is_real_T.view({-1, options.group_tokens}).sum(1));
   const int64_t* count = count_G.const_data_ptr<int64_t>();
   std::transform(count, count + count_G.numel(), std::back_inserter(options.group_capacity), of);
 }
 
-// The first level of TWO_LEVEL_BY_IMPORTANCE, groups in place of experts: [T, L], true for the
-// groups that have a row for the token.
+// Places tokens in the first level of TWO_LEVEL_BY_IMPORTANCE, with groups in place of experts:
+// [T, L], true for the groups that have a row for the token.
 at::Tensor groups_with_room(const Routing& routing, const config::Moe& moe,
                             const StepContext& context) {
   const at::Tensor& group_TL = routing.groups.group_TL;

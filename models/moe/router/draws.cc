@@ -6,6 +6,7 @@
 #include "core/tensor/aten.h"
 #include "models/moe/router/selection.h"
 #include "models/pass/draws.h"
+#include "models/pass/on_host.h"
 
 namespace switchyard::models {
 namespace {
@@ -43,10 +44,11 @@ at::Tensor draw_within_groups(const config::Moe& moe, const at::Tensor& group_TL
   if (!context.training || moe.router().noise() != config::LEARNED_NOISE) return {};
   const Random random = context.key.random(Stream::kRouterNoise, layer);
   const int64_t kept = group_TL.size(1), size = moe.num_experts() / moe.router().num_groups();
-  const int64_t* group = group_TL.const_data_ptr<int64_t>();
-  return draw_by_token(TokenMap(), group_TL.size(0), kept * size, type, [&](int64_t i) {
-    const int64_t slot = i / size, token = context.tokens.global(slot / kept);
-    return random.normal(token * moe.num_experts() + group[slot] * size + i % size);
+  const at::Tensor chosen_TL = on_host(group_TL);
+  const int64_t* group = chosen_TL.const_data_ptr<int64_t>();
+  return fill_rows(group_TL.size(0), kept * size, type, [&](int64_t t, int64_t i) {
+    const int64_t expert = group[t * kept + i / size] * size + i % size;
+    return random.normal(context.tokens.global(t) * moe.num_experts() + expert);
   });
 }
 

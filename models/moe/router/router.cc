@@ -10,10 +10,9 @@
 #include "core/tensor/top_k.h"
 #include "models/moe/router/draws.h"
 #include "models/moe/router/selection.h"
-#include "models/moe/rules/balanced_assignment.h"
+#include "models/moe/rules/balanced_selection.h"
 #include "models/moe/rules/fixed_choice.h"
 #include "models/moe/rules/gate_noise.h"
-#include "models/moe/rules/sinkhorn.h"
 #include "models/moe/rules/two_level.h"
 #include "models/moe/rules/weighting.h"
 
@@ -164,6 +163,8 @@ Routing Router::route(const at::Tensor& x_TD, const StepContext& context,
   RouterDraws draws = draw_for_router(moe_, x_TD.size(0), context, layer_, type);
   RouterInput input;
   input.chosen_TK = chosen;
+  // Not a Dense: a router multiplies in float32 at least, whatever the compute type, and always by
+  // LibTorch's product, so that runtime.float32_products sends no token elsewhere.
   const auto all_logits = [&](Parameter& weight) {
     return at::mm(input_TD, rounded(use(weight, type), options).t());
   };

@@ -3,11 +3,11 @@
 //
 //   input perturbation -> logits -> noise -> score -> selection score -> selection -> weight
 //
-// All in float32 (float64 for float64 input), whatever the compute type: routing is decided by tiny
-// differences, and exponentials need the range ("selective precision", Switch section 2.4).
-// ROUTER_BF16 shows what becomes of routing without that.
+// All stages compute in float32 (float64 for float64 input), whatever the compute type: routing is
+// decided by tiny differences, and exponentials need the range ("selective precision", Switch
+// section 2.4). ROUTER_BF16 shows what becomes of routing without that.
 //
-// Published systems as settings:
+// These settings are published systems:
 //   1991 dense gate      top_k = num_experts, weighting RAW
 //   noisy top-k (2017)   noise LEARNED_NOISE, init_std 0, importance and load losses
 //   V-MoE                noise FIXED_NOISE, RAW, importance and load losses
@@ -27,7 +27,7 @@
 
 namespace switchyard::models {
 
-// The stages from the logits on.
+// Runs the stages from the logits on.
 Routing route_logits(RouterInput input, const config::Moe& moe, const RouterDraws& draws);
 
 class Router {
@@ -38,8 +38,8 @@ class Router {
   // is always zero: models/moe/rules/selection_bias.h moves it.
   Router(const Scope& scope, const config::Moe& moe, int64_t d_model, uint32_t layer);
 
-  // x [T, d_model] in any compute type. `chosen` undefined: select; else the ids to use again, [T,
-  // K].
+  // x [T, d_model] in any compute type. `chosen` [T, K] int64 are choices to obey; undefined: the
+  // router selects.
   Routing route(const at::Tensor& x_TD, const StepContext& context, const at::Tensor& chosen) const;
 
  private:

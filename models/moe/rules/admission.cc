@@ -29,8 +29,4 @@ at::Tensor admit_by_importance(const at::Tensor& share_TL, int64_t each) {
   return share_TL.gt(0.5).unsqueeze(1).logical_or(is_best_J1).flatten(1);
 }
 
-at::Tensor admit_above(const at::Tensor& weight_TE, const at::Tensor& threshold_E) {
-  return weight_TE.detach().gt(threshold_E.detach());
-}
-
 }  // namespace switchyard::models

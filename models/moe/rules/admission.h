@@ -24,7 +24,4 @@ at::Tensor admit_later_choices(const at::Tensor& weight_TK, const config::Router
 // [T, L]) only the best of the `each` chosen experts may ask. Choices as in two_level.h.
 at::Tensor admit_by_importance(const at::Tensor& share_TL, int64_t each);
 
-// [T, E] bool: the experts whose weight exceeds their threshold [E].
-at::Tensor admit_above(const at::Tensor& weight_TE, const at::Tensor& threshold_E);
-
 }  // namespace switchyard::models

@@ -5,44 +5,41 @@
 #include "core/base/errors.h"
 #include "core/base/random.h"
 #include "core/tensor/aten.h"
+#include "models/pass/draws.h"
 
 namespace switchyard::models {
 namespace {
 
-// A MoE layer's parameters that have a row for each expert.
+// A MoE layer's parameters that dead experts have a share in.
 struct LayerParameters {
-  std::vector<Parameter*> router;  // [E, d_model]: its matrices
-  std::vector<Parameter*> experts;
+  std::vector<Parameter*> rows;  // the matrices of the router, then the experts: a row for each
   Parameter* bias = nullptr;
 };
 
-// In the order of the routers.
+// The parameters of each MoE layer, in the order of the routers.
 std::vector<LayerParameters> layers_of(ParameterTable& table, size_t num_routers) {
   std::vector<LayerParameters> layers(num_routers);
   for (Parameter& parameter : table.parameters()) {
     if (parameter.router < 0) continue;
     LayerParameters& layer = layers.at(parameter.router);
-    if (parameter.experts()) {
-      layer.experts.push_back(&parameter);
-    } else if (parameter.use == Use::kMatrix) {
-      layer.router.push_back(&parameter);
-    } else if (parameter.use == Use::kSelectionBias) {
-      layer.bias = &parameter;
-    }
+    if (parameter.experts() || parameter.use == Use::kMatrix) layer.rows.push_back(&parameter);
+    if (parameter.use == Use::kSelectionBias) layer.bias = &parameter;
   }
   return layers;
 }
 
 // Standard normal draws, one for each element of a row [numel / E] of the global parameter.
 at::Tensor noise_for(const at::Tensor& row, const Random& random, int64_t expert) {
-  at::Tensor noise = at::empty({row.numel()}, at::kDouble);
-  auto* value = noise.mutable_data_ptr<double>();
-  for (int64_t i = 0; i < row.numel(); ++i) value[i] = random.normal(expert * row.numel() + i);
-  return noise.view(row.sizes()).to(row.scalar_type());
+  const int64_t count = row.numel();
+  return fill_rows(1, count, at::kDouble,
+                   [&](int64_t, int64_t i) { return random.normal(expert * count + i); })
+      .view(row.sizes())
+      .to(row.options());
 }
 
 // Gives every rank of the expert group the row of expert `id`.
 at::Tensor row_everywhere(const Parameter& parameter, int64_t id, parallel::Communicator& ranks) {
+  if (!parameter.experts()) return parameter.master[id].clone();
   const Slice held = *parameter.experts();
   at::Tensor row = held.contains(id) ? parameter.master[id - held.begin].clone()
                                      : at::empty_like(parameter.master[0]);
@@ -58,25 +55,15 @@ struct Reinitializer {
   uint32_t stream = 0;  // one more for each parameter, so that no two share their noise
 
   void run(const LayerParameters& layer, const Revival& revival) {
-    for (Parameter* parameter : layer.router) {
-      copy(parameter->master[revival.busiest].clone(), parameter->master[revival.expert], revival);
-    }
-    for (Parameter* parameter : layer.experts) {
+    for (Parameter* parameter : layer.rows) {
       const at::Tensor row = row_everywhere(*parameter, revival.busiest, ranks);
-      const Slice held = *parameter->experts();
-      if (held.contains(revival.expert)) {
-        copy(row, parameter->master[revival.expert - held.begin], revival);
-      } else {
-        ++stream;
-      }
+      const Random random(dead.seed, Stream::kDeadExpert, dead.step, stream++);
+      const Slice held = parameter->experts().value_or(Slice{0, parameter->shape[0]});
+      if (!held.contains(revival.expert)) continue;
+      const double deviation = noise * row.to(at::kDouble).std(/*unbiased=*/false).item<double>();
+      parameter->master[revival.expert - held.begin].copy_(
+          row + noise_for(row, random, revival.expert) * deviation);
     }
-  }
-
- private:
-  void copy(const at::Tensor& from, const at::Tensor& to, const Revival& revival) {
-    const Random random(dead.seed, Stream::kDeadExpert, dead.step, stream++);
-    const double deviation = noise * from.to(at::kDouble).std(/*unbiased=*/false).item<double>();
-    to.copy_(from + noise_for(from, random, revival.expert) * deviation);
   }
 };
 

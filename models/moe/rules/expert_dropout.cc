@@ -3,6 +3,7 @@
 #include "core/base/random.h"
 #include "core/tensor/aten.h"
 #include "models/pass/draws.h"
+#include "models/pass/on_host.h"
 
 namespace switchyard::models {
 namespace {
@@ -24,24 +25,18 @@ at::Tensor expert_dropout_mask(const config::Moe& moe, const StepContext& contex
                                int64_t first_expert) {
   const double rate = moe.expert_dropout();
   if (!context.training || rate == 0) return {};
-  const at::Tensor tokens = token_of_row(context, plan);
-  const int64_t* token = tokens.const_data_ptr<int64_t>();
   const int64_t width = moe.d_ff(), num_experts = moe.num_experts();
-  const Random random = context.key.random(Stream::kExpertDropout, layer);
-  const auto kept = static_cast<float>(1 / (1 - rate));
-  at::Tensor mask_RF = at::empty({plan->num_rows(), width}, at::kFloat);
-  auto* factor = mask_RF.mutable_data_ptr<float>();
-  for (size_t i = 0; i + 1 < plan->offsets.size(); ++i) {
-    const int64_t expert = first_expert + static_cast<int64_t>(i);
-    at::parallel_for(plan->offsets[i], plan->offsets[i + 1], 1, [&](int64_t begin, int64_t end) {
-      for (int64_t row = begin; row < end; ++row) {
-        const int64_t first = (token[row] * num_experts + expert) * width;
-        for (int64_t f = 0; f < width; ++f)
-          factor[row * width + f] = random.uniform(first + f) < rate ? 0 : kept;
-      }
-    });
+  std::vector<int64_t> index(plan->num_rows());  // of the first draw of each row
+  const at::Tensor tokens = on_host(token_of_row(context, plan));
+  const int64_t* token = tokens.const_data_ptr<int64_t>();
+  for (int64_t i = 0; i + 1 < std::ssize(plan->offsets); ++i) {
+    for (int64_t row = plan->offsets[i]; row < plan->offsets[i + 1]; ++row)
+      index[row] = (token[row] * num_experts + first_expert + i) * width;
   }
-  return mask_RF;
+  const Random random = context.key.random(Stream::kExpertDropout, layer);
+  return fill_rows(plan->num_rows(), width, at::kFloat, [&](int64_t row, int64_t f) {
+    return random.uniform(index[row] + f) < rate ? 0 : 1 / (1 - rate);
+  });
 }
 
 }  // namespace switchyard::models

@@ -6,23 +6,19 @@
 #include "core/base/random.h"
 #include "core/tensor/aten.h"
 #include "core/tensor/top_k.h"
+#include "models/pass/draws.h"
+#include "models/pass/on_host.h"
 
 namespace switchyard::models {
 
 at::Tensor hash_choice(const at::Tensor& token_ids_T, int64_t num_experts, int64_t k,
                        uint64_t seed) {
-  const at::Tensor ids = token_ids_T.contiguous();
+  const at::Tensor ids = on_host(token_ids_T);
   const int64_t* id = ids.const_data_ptr<int64_t>();
-  at::Tensor key_TE = at::empty({ids.size(0), num_experts}, at::kFloat);
-  auto* key = key_TE.mutable_data_ptr<float>();
   const Random random(seed, Stream::kRouterHash);
-  at::parallel_for(0, ids.size(0), /*grain=*/256, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      for (int64_t e = 0; e < num_experts; ++e) {
-        key[t * num_experts + e] = random.uniform(id[t] * num_experts + e);
-      }
-    }
-  });
+  const at::Tensor key_TE = fill_rows(
+      ids.size(0), num_experts, at::kFloat,
+      [&](int64_t token, int64_t e) { return random.uniform(id[token] * num_experts + e); });
   return top_k_lowest_id(key_TE, k);
 }
 

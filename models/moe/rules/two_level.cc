@@ -6,35 +6,31 @@
 #include "core/tensor/top_k.h"
 #include "models/moe/rules/gate_noise.h"
 #include "models/moe/rules/weighting.h"
+#include "models/pass/on_host.h"
 
 namespace switchyard::models {
 namespace {
 
-// Of the gates within groups, those that a token asks: [T L, I] from [T, E] or [T, L I].
+// Keeps the rows of the gates within groups that a token asks: [T, E] or [T, L I] -> [T L, I].
 at::Tensor of_asked_gates(const at::Tensor& rows, const at::Tensor& group_TL,
                           const RouterInput& input, const config::Moe& moe) {
   const int64_t groups = moe.router().num_groups(), size = moe.num_experts() / groups;
-  if (!rows.defined() || input.group_TL.defined()) {
-    return rows.defined() ? rows.reshape({-1, size}) : rows;
-  }
+  if (!rows.defined()) return rows;
+  if (input.group_TL.defined()) return rows.reshape({-1, size});
   const at::Tensor rows_TAI = rows.view({rows.size(0), groups, size});
   return rows_TAI.gather(1, group_TL.unsqueeze(2).expand({-1, -1, size})).view({-1, size});
 }
 
-// [T, L, J] -> [T, K], in the order of choices.
+// Brings [T, L, J] into the order of choices, [T, K].
 at::Tensor as_choices(const at::Tensor& of_groups_TLJ) {
   return of_groups_TLJ.transpose(1, 2).flatten(1);
 }
 
-// The experts' ids within their groups, [T, L, J], from the choices.
+// The choices' ids within their groups, [T, L, J].
 at::Tensor within_groups(const at::Tensor& expert_TK, const at::Tensor& group_TL, int64_t size) {
   const int64_t tokens = group_TL.size(0), kept = group_TL.size(1);
   const at::Tensor expert_TJL = expert_TK.view({tokens, expert_TK.size(1) / kept, kept});
   return expert_TJL.transpose(1, 2) - group_TL.unsqueeze(2) * size;
-}
-
-at::Tensor entropy_of(const at::Tensor& probability) {
-  return -at::xlogy(probability, probability).sum(-1);
 }
 
 }  // namespace
@@ -56,7 +52,7 @@ at::Tensor logits_within_groups(const at::Tensor& x_TD, const at::Tensor& weight
   const int64_t tokens = group_TL.size(0), kept = group_TL.size(1);
   const at::Tensor flat_N = group_TL.flatten();
   const at::Tensor slot_N = flat_N.argsort(/*stable=*/true, /*dim=*/0, /*descending=*/false);
-  const at::Tensor count_A = at::bincount(flat_N, {}, num_groups);
+  const at::Tensor count_A = on_host(at::bincount(flat_N, {}, num_groups));
   const at::Tensor rows_ND = x_TD.index_select(0, slot_N.div(kept, "floor"));
   const std::vector<at::Tensor> rows =
       rows_ND.split_with_sizes(at::IntArrayRef(count_A.const_data_ptr<int64_t>(), num_groups));
@@ -132,11 +128,6 @@ at::Tensor two_level_load(const at::Tensor& terms, int64_t num_groups) {
   const at::Tensor within_AI =
       terms.narrow(0, 2 * num_groups, terms.numel() - 2 * num_groups).view({num_groups, -1});
   return (expected_A1 * within_AI / tokens_A1.clamp_min(1)).flatten();
-}
-
-at::Tensor two_level_entropy(const Routing& routing) {
-  const at::Tensor within_TL = entropy_of(routing.groups.probability_TLI.detach());
-  return entropy_of(routing.probability_TE.detach()) + (routing.groups.share_TL * within_TL).sum(1);
 }
 
 }  // namespace switchyard::models

@@ -16,7 +16,7 @@
 
 namespace switchyard::models {
 
-// The groups that each token chose, or those of its made choices, [T, L] int64, best first.
+// The groups that each token chooses, or that its made choices lie in, [T, L] int64, best first.
 at::Tensor choose_groups(const RouterInput& input, const config::Moe& moe,
                          const RouterDraws& draws);
 
@@ -25,21 +25,17 @@ at::Tensor choose_groups(const RouterInput& input, const config::Moe& moe,
 at::Tensor logits_within_groups(const at::Tensor& x_TD, const at::Tensor& weight_ED,
                                 const at::Tensor& group_TL, int64_t num_groups);
 
-// What route_logits() is for one level: the router's stages from the logits on.
+// Does for two levels what route_logits() does for one: the router's stages from the logits on.
 Routing route_two_levels(const RouterInput& input, const config::Moe& moe,
                          const RouterDraws& draws);
 
-// What the load of a two-level gate is made of, of this rank's tokens, float64, differentiable,
-// [2 A + E]: per group the expected number of tokens and the number itself; per expert the expected
-// number among the tokens that chose its group. `real_T1` 1 for real tokens, else 0.
+// The terms of a two-level gate's load over this rank's tokens, float64, differentiable, [2 A + E]:
+// per group the expected number of tokens and the number itself; per expert the expected number
+// among the tokens that chose its group. `real_T1` is 1 for real tokens, else 0.
 at::Tensor two_level_load_terms(const Routing& routing, const at::Tensor& real_T1);
 
-// [E]: expected tokens of the group * expected share of them that the expert takes. `terms` summed
-// over ranks.
+// The load [E], expected tokens of an expert's group * expected share of them that it takes, from
+// the terms summed over ranks.
 at::Tensor two_level_load(const at::Tensor& terms, int64_t num_groups);
-
-// [T], constant: the entropy of the gate over groups, plus that of the chosen groups' gates by the
-// groups' weights, in nats.
-at::Tensor two_level_entropy(const Routing& routing);
 
 }  // namespace switchyard::models

@@ -12,14 +12,13 @@ at::Tensor norm_of_choices(const at::Tensor& chosen_score, const config::Router&
 }
 
 at::Tensor normalize_choices(const at::Tensor& chosen_score, const config::Router& router) {
-  switch (router.weighting()) {
-    case config::RENORMALIZE:
-      return chosen_score / norm_of_choices(chosen_score, router);
-    case config::EQUAL:
-      return at::full_like(chosen_score, 1.0 / static_cast<double>(chosen_score.size(-1)));
-    default:  // RENORMALIZE_KEPT waits for the drops
-      return chosen_score;
+  if (router.weighting() == config::RENORMALIZE) {
+    return chosen_score / norm_of_choices(chosen_score, router);
   }
+  if (router.weighting() == config::EQUAL) {
+    return at::full_like(chosen_score, 1.0 / static_cast<double>(chosen_score.size(-1)));
+  }
+  return chosen_score;  // RENORMALIZE_KEPT waits for the drops
 }
 
 at::Tensor choice_weights(const at::Tensor& chosen_score_TK, const config::Router& router) {
