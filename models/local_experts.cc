@@ -52,6 +52,7 @@ ExpertPrediction LocalExperts::predict(const at::Tensor& features_TD) const {
   at::Tensor output_TEC = experts_linear(input, output_weight_, output_bias_);
   if (options_.output() == config::LOGISTIC) output_TEC = output_TEC.sigmoid();
   if (!gate_weight_) return {at::zeros({features_TD.size(0), 1}, type), output_TEC};
+  // Not a Dense, whose bias starts at 0 and whose library runtime.float32_products chooses.
   return {at::matmul(features_TD, use(*gate_weight_, type).t()) + use(*gate_bias_, type),
           output_TEC};
 }

@@ -2,10 +2,13 @@
 
 #include "core/tensor/aten.h"
 #include "core/tensor/vocabulary_loss.h"
-#include "models/pass/coefficients.h"
 
 namespace switchyard::models {
 namespace {
+
+LossCoefficients coefficients_in(const TextModel& model, const StepContext& context) {
+  return context.coefficients.value_or(coefficients_of(model.config()));
+}
 
 // The loss of multi-token prediction, times its weight.
 at::Tensor mtp_loss(const TextModel& model, const at::Tensor& x_TD, const TokenBatch& batch,
@@ -15,7 +18,7 @@ at::Tensor mtp_loss(const TextModel& model, const at::Tensor& x_TD, const TokenB
   ahead.context = with_token_ids(pass.context, tokens.next_BS);
   const at::Tensor next_TD = model.embedding().forward(ahead.context, /*stream=*/0);
   const at::Tensor ahead_TD = model.mtp()->forward({x_TD, next_TD}, ahead);
-  const double weight = mtp_coefficient(model.config(), pass.context);
+  const double weight = coefficients_in(model, pass.context).mtp;
   CrossEntropyLoss after_next(tokens.targets_BS.flatten(), scale * weight);
   const at::Tensor loss =
       model.head().with_norm(model.mtp()->final_norm()).loss(ahead_TD, ahead.context, after_next);
@@ -28,7 +31,7 @@ at::Tensor mtp_loss(const TextModel& model, const at::Tensor& x_TD, const TokenB
 at::Tensor next_token_loss(const TextModel& model, const at::Tensor& x_TD, const TokenBatch& batch,
                            const Pass& pass, double scale) {
   const StepContext& context = pass.context;
-  const double z = context.training ? output_z_coefficient(model.config(), context) : 0;
+  const double z = context.training ? coefficients_in(model, context).output_z : 0;
   CrossEntropyLoss next(batch.targets_BS.flatten(), scale, z);
   const at::Tensor loss = model.head().loss(x_TD, context, next);
   if (context.sums && z > 0) (*context.sums)["output_z"] += {next.z().item<double>()};

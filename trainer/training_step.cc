@@ -9,7 +9,7 @@
 #include "core/tensor/aten.h"
 #include "core/tensor/profiled_part.h"
 #include "models/moe/rules/selection_bias.h"
-#include "models/pass/coefficients.h"
+#include "models/pass/context.h"
 #include "models/pass/routing.h"
 #include "models/pass/stats.h"
 #include "optim/schedule.h"

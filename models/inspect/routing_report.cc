@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/tensor/aten.h"
-#include "models/moe/losses/router_losses.h"
+#include "models/moe/losses/losses.h"
 #include "models/moe/placement/capacity.h"
 #include "models/moe/placement/placement.h"
 #include "models/moe/router/selection.h"
@@ -32,12 +32,14 @@ void complete_draws(const config::Moe& moe, const StepContext& context, ReportIn
     input.lots = {};
     return;
   }
-  if (!input.noise.normal_TE.defined()) input.noise.normal_TE = noise.normal_TE;
-  if (!input.noise.group_normal_TA.defined()) input.noise.group_normal_TA = noise.group_normal_TA;
-  if (!input.noise.gumbel_TE.defined()) input.noise.gumbel_TE = noise.gumbel_TE;
-  if (!input.lots.uniform_TN.defined()) input.lots.uniform_TN = lots.uniform_TN;
-  if (!input.lots.lot_TK.defined()) input.lots.lot_TK = lots.lot_TK;
-  if (!input.lots.exempt_T1.defined()) input.lots.exempt_T1 = lots.exempt_T1;
+  for (at::Tensor RouterDraws::*draw :
+       {&RouterDraws::normal_TE, &RouterDraws::gumbel_TE, &RouterDraws::group_normal_TA}) {
+    if (!(input.noise.*draw).defined()) input.noise.*draw = noise.*draw;
+  }
+  for (at::Tensor AssignDraws::*draw :
+       {&AssignDraws::uniform_TN, &AssignDraws::lot_TK, &AssignDraws::exempt_T1}) {
+    if (!(input.lots.*draw).defined()) input.lots.*draw = lots.*draw;
+  }
 }
 
 // Why a slot has no place.

@@ -5,13 +5,11 @@
 #include "core/tensor/profiled_part.h"
 #include "models/moe/losses/balance.h"
 #include "models/moe/losses/losses.h"
-#include "models/moe/losses/router_losses.h"
 #include "models/moe/placement/capacity.h"
 #include "models/moe/placement/placement.h"
 #include "models/moe/router/draws.h"
 #include "models/moe/rules/expert_dropout.h"
 #include "models/moe/rules/token_groups.h"
-#include "models/pass/coefficients.h"
 
 namespace switchyard::models {
 namespace {
@@ -20,14 +18,10 @@ namespace {
 // new row count.
 constexpr int64_t kRowBucket = 32;
 
-std::variant<ExpertFfn, ExpertLinear, DeepExperts> make_experts(const Scope& scope,
-                                                                const config::Model& model,
-                                                                const Projection& projection) {
-  if (projection.width > 0) {
-    return ExpertLinear(
-        scope, {model.moe().num_experts(), projection.width, model.d_model(), projection.init_std});
-  }
-  if (model.moe().hidden_layers() > 1) return DeepExperts(scope, model);
+std::variant<ExpertFfn, ExpertMatrices> make_experts(const Scope& scope, const config::Model& model,
+                                                     const Projection& projection) {
+  if (projection.width > 0) return ExpertMatrices(scope, model, projection);
+  if (model.moe().hidden_layers() > 1) return ExpertMatrices(scope, model);
   return ExpertFfn(scope, model);
 }
 
@@ -82,11 +76,9 @@ at::Tensor MoeLayer::forward_groups(const at::Tensor& x_TD, const StepContext& c
 at::Tensor MoeLayer::run_experts(const at::Tensor& rows_RD, const StepContext& context,
                                  const RoutingDecision& decision) const {
   const std::vector<int64_t>& offsets = decision.plan->offsets;
-  if (const auto* matrices = std::get_if<ExpertLinear>(&experts_)) {
+  if (const auto* matrices = std::get_if<ExpertMatrices>(&experts_)) {
     return matrices->forward(rows_RD, offsets);
   }
-  if (const auto* deep = std::get_if<DeepExperts>(&experts_))
-    return deep->forward(rows_RD, offsets);
   const at::Tensor mask_RF = expert_dropout_mask(moe_, context, layer_, decision.plan, held_.begin);
   return std::get<ExpertFfn>(experts_).forward(rows_RD, offsets, mask_RF);
 }
@@ -117,31 +109,23 @@ at::Tensor MoeLayer::attach_losses(const at::Tensor& x_TD, const Routing& routin
                                    bool record) const {
   if (!context.training) return x_TD;
   const ProfiledPart part("sy::router");
-  RoutingSums unrecorded;
-  RoutingSums& sums =
-      record && context.routing.sums ? (*context.routing.sums)[moe_index_] : unrecorded;
+  std::vector<RoutingSums> unrecorded(num_routers_);
+  std::vector<RoutingSums>& sums =
+      record && context.routing.sums ? *context.routing.sums : unrecorded;
   const at::Tensor losses =
-      router_losses(routing, moe_, context, decision, mesh_->data().size(), sums);
+      router_losses(routing, moe_, context, decision, mesh_->data().size(), sums[moe_index_]);
   const bool sum = moe_.layer_aggregation() <= config::SUM_OVER_LAYERS;
   const double share = sum ? 1.0 : 1.0 / static_cast<double>(num_routers_);
   const at::Tensor y_TD = attach_loss(x_TD, losses * share);
-  return context.routing.pool ? join_pool(y_TD, routing, context, decision, record) : y_TD;
-}
-
-at::Tensor MoeLayer::join_pool(const at::Tensor& x_TD, const Routing& routing,
-                               const StepContext& context, const RoutingDecision& decision,
-                               bool record) const {
+  const std::shared_ptr<PooledBalance>& pool = context.routing.pool;
+  if (!pool) return y_TD;
   const at::Tensor& slope_GE = decision.balance.expert_GE;
   const at::Tensor sum_GE = group_sums(routing.probability_TE, slope_GE.size(0), context);
-  if (record) {
-    context.routing.pool->add(slope_GE, sum_GE);
-    if (context.routing.sums &&
-        context.routing.pool->is_complete()) {  // one value, reported for every layer
-      for (RoutingSums& sums : *context.routing.sums)
-        sums.add(RouterLoss::kBalance, context.routing.pool->value());
-    }
+  if (record) pool->add(slope_GE, sum_GE);
+  if (record && pool->is_complete()) {  // one value, reported for every layer
+    for (RoutingSums& router : sums) router.add(RouterLoss::kBalance, pool->value());
   }
-  return attach_pooled(x_TD, sum_GE, context.routing.pool,
+  return attach_pooled(y_TD, sum_GE, pool,
                        router_coefficients(moe_, context)[RouterLoss::kBalance]);
 }
 

@@ -9,22 +9,15 @@
 
 #include "core/config/run_config.pb.h"
 #include "core/tensor/parameter.h"
-#include "models/layers/expert_linear.h"
+#include "models/layers/expert_matrices.h"
 #include "models/layers/ffn.h"
 #include "models/moe/router/router.h"
-#include "models/moe/rules/deep_experts.h"
 #include "models/moe/shared_expert.h"
 #include "models/pass/context.h"
 #include "models/pass/routing.h"
 #include "parallel/mesh.h"
 
 namespace switchyard::models {
-
-// Says that a layer's experts are one matrix each, and not FFNs.
-struct Projection {
-  int64_t width = 0;  // rows; 0: FFNs
-  double init_std = 0;
-};
 
 class MoeLayer {
  public:
@@ -52,8 +45,6 @@ class MoeLayer {
                            bool record) const;
   at::Tensor run_experts(const at::Tensor& rows_RD, const StepContext& context,
                          const RoutingDecision& decision) const;
-  at::Tensor join_pool(const at::Tensor& x_TD, const Routing& routing, const StepContext& context,
-                       const RoutingDecision& decision, bool record) const;
 
   config::Moe moe_, without_limits_;  // the second for generation
   const parallel::Mesh* mesh_;
@@ -61,7 +52,7 @@ class MoeLayer {
   int64_t moe_index_, num_routers_;
   Router router_;
   Slice held_;  // experts of this rank
-  std::variant<ExpertFfn, ExpertLinear, DeepExperts> experts_;
+  std::variant<ExpertFfn, ExpertMatrices> experts_;
   std::optional<SharedExpert> shared_expert_;
 };
 

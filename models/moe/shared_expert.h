@@ -15,7 +15,7 @@ namespace switchyard::models {
 
 class SharedExpert {
  public:
-  // All of them as one FFN of width count * d_ff: the sum of FFNs is the FFN of their stacked
+  // Holds all of them as one FFN of width count * d_ff: the sum of FFNs is the FFN of their stacked
   // matrices. Registers <scope>'s matrices and, with sigmoid_gate, <scope>.gate [1, D].
   SharedExpert(const Scope& scope, const config::Model& model);
 

@@ -7,6 +7,14 @@
 
 namespace switchyard::models {
 
+LossCoefficients coefficients_of(const config::Model& model) {
+  return {coefficients_of(model.moe()), model.output_z_loss_coefficient(), model.mtp().weight()};
+}
+
+RouterLosses router_coefficients(const config::Moe& moe, const StepContext& context) {
+  return context.coefficients ? context.coefficients->routers : coefficients_of(moe);
+}
+
 StepContext with_token_ids(StepContext context, const at::Tensor& tokens_BS) {
   context.token_ids_T = tokens_BS.flatten();
   return context;

@@ -56,6 +56,8 @@ struct LossCoefficients {
   RouterLosses routers;          // of each router
   double output_z = 0, mtp = 0;  // of the output
 };
+// The coefficients as the config has them.
+LossCoefficients coefficients_of(const config::Model& model);
 
 // What the routers of a pass add to; null: not wanted.
 struct RoutingSinks {
@@ -77,7 +79,7 @@ struct StepContext {
   at::Tensor token_ids_T;    // int64, of this rank's tokens; read by hash routing
   TokenCounts count;
   TokenCounts source_count;  // of what an encoder reads
-  // Where they change from step to step; else those of the model's config (coefficients.h).
+  // Where the run's schedules change them; else those of the config that the model was made from.
   std::optional<LossCoefficients> coefficients;
   // For tests and replays: the choices of each router, [T, K] int64, in place of its selection.
   const std::vector<at::Tensor>* replay = nullptr;
@@ -86,7 +88,10 @@ struct StepContext {
   parallel::NamedSums* sums = nullptr;
 };
 
-// The context of these tokens, [B, S] int64, whose ids hash routing reads.
+// The coefficients of a router's losses in this step.
+RouterLosses router_coefficients(const config::Moe& moe, const StepContext& context);
+
+// The same context with the ids of these tokens, [B, S] int64, which hash routing reads.
 StepContext with_token_ids(StepContext context, const at::Tensor& tokens_BS);
 
 // is_real_T of `tokens` tokens of which the first `real` are no padding; undefined where all are

@@ -24,4 +24,11 @@ const std::array<RouterLossKind, kNumRouterLosses>& router_loss_kinds() {
   return kKinds;
 }
 
+RouterLosses coefficients_of(const config::Moe& moe) {
+  RouterLosses coefficients;
+  for (const RouterLossKind& kind : router_loss_kinds())
+    coefficients[kind.loss] = kind.coefficient(moe);
+  return coefficients;
+}
+
 }  // namespace switchyard::models

@@ -1,7 +1,7 @@
 #pragma once
 // The auxiliary losses of a router. Each has one line in the table of kinds, from which statistics,
 // coefficients, metrics and reports follow; its value is computed in
-// models/moe/losses/router_losses.cc and put into words in models/inspect/loss_terms.cc.
+// models/moe/losses/losses.cc and put into words in models/inspect/loss_terms.cc.
 
 #include <array>
 #include <cstddef>
@@ -47,5 +47,8 @@ class RouterLosses {
  private:
   std::array<double, kNumRouterLosses> values_ = {};
 };
+
+// The coefficients as the config has them.
+RouterLosses coefficients_of(const config::Moe& moe);
 
 }  // namespace switchyard::models

@@ -60,14 +60,14 @@ struct RouterDraws {
 // micro-batches so far: [1, N] float64, constant, undefined before the first micro-batch.
 struct LoadTotals {
   at::Tensor expert, second, device, communication;  // the last of the N is the number of tokens
-  at::Tensor within, entering;                       // of a two-level gate (balance_within.h)
+  at::Tensor within, entering;                       // of a two-level gate
 };
 
 // Derivatives of the balance losses in the probabilities (models/moe/losses/balance.h); undefined:
 // off.
 struct BalanceSlopes {
   at::Tensor expert_GE, second_GE, device_GE, communication_GE;
-  at::Tensor within_GE;  // of a two-level gate (balance_within.h)
+  at::Tensor within_GE;  // of a two-level gate
 };
 
 // The part of a MoE layer's work that must happen once: recompute in backward finds it here and

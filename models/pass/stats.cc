@@ -88,7 +88,7 @@ std::vector<std::vector<int64_t>> total_load(const std::vector<RoutingStats>& la
                                              int64_t num_experts, parallel::Communicator& ranks) {
   std::vector<int64_t> load(layers.size() * num_experts);
   for (size_t i = 0; i < layers.size(); ++i) {
-    std::copy(layers[i].load.begin(), layers[i].load.end(), load.begin() + i * num_experts);
+    std::ranges::copy(layers[i].load, load.begin() + i * num_experts);
   }
   ranks.all_reduce(std::span(load), parallel::ReduceOp::kSum, "load of the experts");
   std::vector<std::vector<int64_t>> totals;

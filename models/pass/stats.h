@@ -14,7 +14,8 @@ namespace switchyard::models {
 
 // What one router counts on this rank, as tensors, which no layer waits for. Undefined: 0.
 struct RoutingSums {
-  // As the fields of RoutingStats: int64 [E]; int64; and float64.
+  // They have the meaning of RoutingStats' fields: the load is int64 [E], the entropy float64, the
+  // others are int64 numbers.
   at::Tensor load_E, tokens, slots, rejected, dropped, router_entropy;
   std::array<at::Tensor, kNumRouterLosses> losses;  // float64
 

@@ -5,7 +5,7 @@
 
 #include "core/tensor/aten.h"
 #include "core/tensor/top_k.h"
-#include "models/moe/losses/router_losses.h"
+#include "models/moe/losses/losses.h"
 #include "models/moe/placement/placement.h"
 #include "models/moe/router/router.h"
 #include "models/moe/router/selection.h"

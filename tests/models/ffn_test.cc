@@ -7,7 +7,7 @@
 #include "core/config/layers.h"
 #include "core/tensor/aten.h"
 #include "models/decoder.h"
-#include "models/moe/rules/deep_experts.h"
+#include "models/layers/expert_matrices.h"
 #include "models/moe/rules/expert_dropout.h"
 #include "parallel/single.h"
 #include "tests/testing/finite_differences.h"
@@ -73,8 +73,8 @@ TEST(DeepExperts, AreEachALineOfMatricesWithTheirGradients) {
   model.mutable_moe()->set_num_experts(2);
   model.mutable_moe()->set_d_ff(6);
   model.mutable_moe()->set_hidden_layers(2);
-  Instance<DeepExperts> experts(
-      [&](ParameterTable& table) { return DeepExperts(Scope(table) / "experts", model); });
+  Instance<ExpertMatrices> experts(
+      [&](ParameterTable& table) { return ExpertMatrices(Scope(table) / "experts", model); });
   const at::Tensor x = input();
   const auto forward = [&] { return experts.module.forward(x, {0, 10, kTokens}); };
   std::vector<at::Tensor> parts{x.slice(0, 0, 10), x.slice(0, 10)};

@@ -6,7 +6,6 @@
 #include "core/tensor/top_k.h"
 #include "models/moe/losses/balance.h"
 #include "models/moe/losses/losses.h"
-#include "models/moe/losses/statistics.h"
 #include "models/moe/router/selection.h"
 #include "models/moe/rules/weighting.h"
 #include "parallel/single.h"

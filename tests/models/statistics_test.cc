@@ -14,7 +14,7 @@
 #include "core/config/mesh_shape.h"
 #include "core/tensor/top_k.h"
 #include "models/moe/losses/balance.h"
-#include "models/moe/losses/router_losses.h"
+#include "models/moe/losses/losses.h"
 #include "models/moe/moe_layer.h"
 #include "models/moe/router/selection.h"
 #include "models/pass/stats.h"

@@ -8,8 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "models/moe/losses/balance.h"
-#include "models/moe/losses/balance_within.h"
-#include "models/moe/losses/router_losses.h"
+#include "models/moe/losses/losses.h"
 #include "models/moe/placement/placement.h"
 #include "models/moe/router/router.h"
 #include "models/moe/rules/two_level.h"

@@ -11,9 +11,14 @@
 //   second place   E/2 * sum_i f2_i P2_i; P2: without the first choice, renormalised
 //   device         sum_g (mean_{i in g} E f_i) (sum_{i in g} P_i)
 //   communication  sum_g D/M (share of tokens sent to g) (sum_{i in g} P_i)
+//   within groups  sum_a (share of the tokens that enter in a) * I sum_i f_ai P_ai
 //
-// Of a two-level gate the expert loss is that of the gate over groups;
-// models/moe/losses/balance_within.h has the other part.
+// Of a two-level gate the expert loss is that of the gate over groups, and that within groups is
+// for the others (Mesh-TensorFlow's form). A token enters in its best group alone, and with
+// TWO_LEVEL_BY_IMPORTANCE only if that has place for it and more than half of its weight: f_ai is
+// the fraction of those tokens that chose expert i of the group, P_ai their mean probability, and
+// the loss at perfect balance is the share of all tokens that enter at all. (Mesh-TensorFlow takes
+// both means over all slots of a group, empty ones too, and thus counts the share twice.)
 
 #include <cstdint>
 #include <memory>
@@ -34,9 +39,28 @@ BalanceSlopes balance_slopes(const Routing& routing, const config::Moe& moe,
                              const StepContext& context, parallel::Communicator& data,
                              LoadTotals* totals);
 
+// The slope within groups of a two-level gate, with the same `data` and `totals`. enters_T1: 1 for
+// tokens that enter, else 0.
+at::Tensor balance_slope_within(const Routing& routing, const at::Tensor& enters_T1,
+                                const config::Moe& moe, const StepContext& context,
+                                parallel::Communicator& data, LoadTotals* totals);
+
+// Slots asking for each expert: first choices only (FIRST_CHOICE), or all. expert [T, K] -> counts
+// [groups, E] int64, where a group is group_tokens consecutive tokens. Padding, where is_real [T]
+// is defined and false, does not count.
+at::Tensor count_load(const at::Tensor& expert_TK, int64_t num_experts, int64_t group_tokens,
+                      config::LoadFraction which, const at::Tensor& is_real_T);
+
+// The sum of `local` over the ranks, float64, constant. **Collective** over `data`.
+at::Tensor total_over(const at::Tensor& local, parallel::Communicator& data);
+
 // This rank's share of a loss from its slope, a differentiable scalar.
 at::Tensor balance_loss(const at::Tensor& probability_TE, const at::Tensor& slope_GE,
                         const StepContext& context);
+
+// This rank's share of the loss within groups from its slope.
+at::Tensor balance_loss_within(const Routing& routing, const at::Tensor& enters_T1,
+                               const at::Tensor& slope_GE);
 
 // The probabilities without each token's first choice, renormalised: what the second-place slope
 // belongs to.
@@ -54,9 +78,9 @@ class PooledBalance {
   // A layer's slope and sums, both constant, once.
   void add(const at::Tensor& slope_GE, const at::Tensor& sum_GE);
   bool is_complete() const { return added_ == num_layers_; }
-  // Of all layers' tokens together. Requires: complete.
+  // The loss of all layers' tokens together, and its slope in one layer's sums. Requires: complete.
   at::Tensor value() const;
-  at::Tensor slope() const;  // of one layer's sums
+  at::Tensor slope() const;
 
  private:
   int64_t num_layers_, added_ = 0;

@@ -5,7 +5,8 @@
 
 #include "core/tensor/aten.h"
 #include "core/tensor/differentiable.h"
-#include "models/moe/losses/statistics.h"
+#include "models/moe/losses/balance.h"
+#include "models/moe/router/selection.h"
 #include "models/moe/rules/two_level.h"
 
 namespace switchyard::models {
@@ -72,6 +73,61 @@ at::Tensor attach_loss(const at::Tensor& x, const at::Tensor& loss) {
     return std::vector{dx, at::ones({}, type)};
   };
   return differentiable("attach_loss", {x, loss}, x, backward);
+}
+
+void decide_losses(const Routing& routing, const config::Moe& moe, const StepContext& context,
+                   parallel::Communicator& data, LoadTotals* totals, RoutingDecision& decision) {
+  decision.balance = balance_slopes(routing, moe, context, data, totals);
+  if (decision.enters_T1.defined()) {
+    decision.balance.within_GE =
+        balance_slope_within(routing, decision.enters_T1, moe, context, data, totals);
+  }
+  const RouterLosses coefficients = router_coefficients(moe, context);
+  if (coefficients[RouterLoss::kImportance] > 0) {
+    decision.importance_E = total_over(importance_of(routing, moe.num_experts(), context), data);
+  }
+  if (coefficients[RouterLoss::kLoad] > 0) {
+    decision.load_terms = total_over(load_terms(routing, context), data);
+  }
+}
+
+at::Tensor router_losses(const Routing& routing, const config::Moe& moe, const StepContext& context,
+                         const RoutingDecision& decision, int64_t ranks, RoutingSums& sums) {
+  RouterLosses coefficients = router_coefficients(moe, context);
+  // Experts that choose are in balance: of an encoder-decoder the coefficient is the decoder's.
+  if (experts_choose(moe)) coefficients[RouterLoss::kBalance] = 0;
+  const at::Tensor &p_TE = routing.probability_TE, &importance_E = decision.importance_E,
+                   &load = decision.load_terms;
+  const BalanceSlopes& slopes = decision.balance;
+  at::Tensor total = at::zeros({}, routing.logits_TE.options());
+  const auto add = [&](RouterLoss kind, const at::Tensor& loss) {
+    sums.add(kind, loss);
+    if (coefficients[kind] > 0) total = total + loss * coefficients[kind];
+  };
+  const auto add_balance = [&](RouterLoss kind, const at::Tensor& slope_GE) {
+    if (slope_GE.defined()) add(kind, balance_loss(p_TE, slope_GE, context));
+  };
+  if (!context.routing.pool) add_balance(RouterLoss::kBalance, slopes.expert_GE);
+  if (slopes.within_GE.defined())
+    add(RouterLoss::kBalance, balance_loss_within(routing, decision.enters_T1, slopes.within_GE));
+  if (slopes.second_GE.defined())
+    add(RouterLoss::kBalance,
+        balance_loss(second_place_probability(routing), slopes.second_GE, context));
+  add_balance(RouterLoss::kDevice, slopes.device_GE);
+  add_balance(RouterLoss::kCommunication, slopes.communication_GE);
+  add(RouterLoss::kZ, router_z_loss(routing.logits_TE, context));
+  if (importance_E.defined()) {
+    const at::Tensor local_E = importance_of(routing, moe.num_experts(), context);
+    add(RouterLoss::kImportance,
+        cv_loss(total_with_gradient(importance_E, local_E), context, ranks));
+  }
+  if (load.defined()) {
+    const at::Tensor terms = total_with_gradient(load, load_terms(routing, context));
+    add(RouterLoss::kLoad, cv_loss(load_from(terms, moe), context, ranks));
+  }
+  if (routing.threshold_E.defined())
+    add(RouterLoss::kThreshold, threshold_loss(routing, decision.kept_TK, context));
+  return total;
 }
 
 }  // namespace switchyard::models

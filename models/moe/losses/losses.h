@@ -1,7 +1,8 @@
 #pragma once
-// The router's auxiliary losses beside balance.h, and how losses join the graph. Each loss is this
-// rank's share of the value of the whole step, without its coefficient: shares add up over ranks
-// and micro-batches, and so do their gradients. Padding counts nowhere.
+// The auxiliary losses of a router: all of a layer's together, those beside balance.h one by one,
+// and how losses join the graph. Each loss is this rank's share of the value of the whole step,
+// without its coefficient: shares add up over ranks and micro-batches, and so do their gradients.
+// Padding counts nowhere.
 
 #include <cstdint>
 
@@ -10,16 +11,29 @@
 #include "core/config/run_config.pb.h"
 #include "models/pass/context.h"
 #include "models/pass/routing.h"
+#include "models/pass/stats.h"
+#include "parallel/communicator.h"
 
 namespace switchyard::models {
+
+// Fills the decision's part of the losses: once per forward pass, not again in recompute.
+// **Collective** over `data` where the config's statistics are of all ranks; `totals` as in
+// balance_slopes().
+void decide_losses(const Routing& routing, const config::Moe& moe, const StepContext& context,
+                   parallel::Communicator& data, LoadTotals* totals, RoutingDecision& decision);
+
+// The sum of the losses times their coefficients, a differentiable scalar; the values are added to
+// `sums`, without coefficients. The pooled balance loss is not in it (attach_pooled).
+at::Tensor router_losses(const Routing& routing, const config::Moe& moe, const StepContext& context,
+                         const RoutingDecision& decision, int64_t ranks, RoutingSums& sums);
 
 // Mean over tokens of logsumexp(logits)^2. ST-MoE equation 5.
 at::Tensor router_z_loss(const at::Tensor& logits_TE, const StepContext& context);
 
-// Of this rank's tokens, differentiable, [E] float64: the sum of the weights (2017, section 4).
+// The sums of this rank's weights, differentiable, [E] float64 (2017, section 4).
 at::Tensor importance_of(const Routing& routing, int64_t num_experts, const StepContext& context);
 
-// What the load is made of, of this rank's tokens, differentiable, float64. One level: [E], the
+// The terms of the load over this rank's tokens, differentiable, float64. One level: [E], the
 // expected number of tokens under the noise (2017, appendix A); without noise, the number itself,
 // which has no gradient. Two levels: models/moe/rules/two_level.h.
 at::Tensor load_terms(const Routing& routing, const StepContext& context);
