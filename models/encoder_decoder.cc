@@ -55,9 +55,10 @@ config::Model for_decoder(config::Model model) {
 Layers make_layers(const Scope& stack, const config::Model& model, const parallel::Mesh& mesh,
                    bool is_decoder, Parameter& bias) {
   Layers layers;
-  for (int64_t i = 0; i < model.num_layers(); ++i)
-    layers.push_back(std::make_unique<T5Layer>(stack / "layers" / i, model, mesh,
-                                               T5Layer::Place{is_decoder, i, &bias}));
+  for (int64_t i = 0; i < model.num_layers(); ++i) {
+    const T5Layer::Place place{is_decoder, i, config::first_router(model, i, is_decoder), &bias};
+    layers.push_back(std::make_unique<T5Layer>(stack / "layers" / i, model, mesh, place));
+  }
   return layers;
 }
 

@@ -27,9 +27,10 @@ MultiTokenPrediction::MultiTokenPrediction(const Scope& scope, const config::Mod
       layer_(scope / "layer", model, mesh, model.num_layers(), relative_bias),
       final_norm_(scope, "final_norm", model) {}
 
-at::Tensor MultiTokenPrediction::forward(const Rows& rows, const Pass& pass) const {
-  const at::Tensor joined_TD = at::concat(
-      {hidden_norm_.forward(rows.hidden_TD), embedding_norm_.forward(rows.next_TD)}, /*dim=*/1);
+at::Tensor MultiTokenPrediction::forward(const at::Tensor& hidden_TD, const at::Tensor& next_TD,
+                                         const Pass& pass) const {
+  const at::Tensor joined_TD =
+      at::concat({hidden_norm_.forward(hidden_TD), embedding_norm_.forward(next_TD)}, /*dim=*/1);
   return run_layer(layer_, projection_.forward(joined_TD), pass);
 }
 

@@ -33,13 +33,11 @@ class MultiTokenPrediction {
   MultiTokenPrediction(const Scope& scope, const config::Model& model, const parallel::Mesh& mesh,
                        Parameter* relative_bias);
 
-  struct Rows {
-    at::Tensor hidden_TD;  // of the model's last layer, before its final norm
-    at::Tensor next_TD;    // embeddings of the next tokens
-  };
-  // Rows of the layer [T, D]; the model's head behind final_norm() reads them. `pass` is the
-  // model's, with the ids of the next tokens. **Collective** over the mesh.
-  at::Tensor forward(const Rows& rows, const Pass& pass) const;
+  // From the rows of the model's last layer, before its final norm, and the embeddings of the next
+  // tokens, both [T, D], the rows of this layer, which the model's head behind final_norm() reads.
+  // `pass` is the model's, with the ids of the next tokens. **Collective** over the mesh.
+  at::Tensor forward(const at::Tensor& hidden_TD, const at::Tensor& next_TD,
+                     const Pass& pass) const;
   const Norm& final_norm() const { return final_norm_; }
 
  private:

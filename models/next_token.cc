@@ -17,7 +17,7 @@ at::Tensor mtp_loss(const TextModel& model, const at::Tensor& x_TD, const TokenB
   Pass ahead = pass;
   ahead.context = with_token_ids(pass.context, tokens.next_BS);
   const at::Tensor next_TD = model.embedding().forward(ahead.context, /*stream=*/0);
-  const at::Tensor ahead_TD = model.mtp()->forward({x_TD, next_TD}, ahead);
+  const at::Tensor ahead_TD = model.mtp()->forward(x_TD, next_TD, ahead);
   const double weight = coefficients_in(model, pass.context).mtp;
   CrossEntropyLoss after_next(tokens.targets_BS.flatten(), scale * weight);
   const at::Tensor loss =

@@ -8,16 +8,12 @@
 namespace switchyard::models {
 namespace {
 
-int64_t first_router(const config::Model& model, const T5Layer::Place& place) {
-  return config::first_router(model, place.layer, /*stack=*/place.is_decoder ? 1 : 0);
-}
-
 std::optional<SwitchProjections> switch_projections(const Scope& scope, const config::Model& model,
                                                     const parallel::Mesh& mesh, uint32_t number,
                                                     const T5Layer::Place& place) {
   if (!model.attention().switch_projections() || !config::is_moe_layer(model, place.layer))
     return std::nullopt;
-  return SwitchProjections(scope, model, mesh, number, first_router(model, place));
+  return SwitchProjections(scope, model, mesh, number, place.router);
 }
 
 Scope attention_scope(const Scope& layer) { return (layer / "attention").as(Role::kAttention); }
@@ -41,7 +37,7 @@ T5Layer::T5Layer(const Scope& scope, const config::Model& model, const parallel:
   }
   if (config::is_moe_layer(model, place.layer)) {
     const int64_t earlier = projections_ ? SwitchProjections::kCount : 0;
-    moe_.emplace(scope / "moe", model, mesh, number_, first_router(model, place) + earlier);
+    moe_.emplace(scope / "moe", model, mesh, number_, place.router + earlier);
   } else {
     dense_.emplace((scope / "ffn").as(Role::kFfn), model, model.ffn(), model.d_ff());
   }

@@ -28,6 +28,7 @@ class T5Layer : public Layer {
   struct Place {
     bool is_decoder;           // of which stack: the decoder's layers have a cross-attention
     int64_t layer;             // within the stack
+    int64_t router;            // the number of its first router within both stacks
     Parameter* relative_bias;  // the stack's
   };
   T5Layer(const Scope& scope, const config::Model& model, const parallel::Mesh& mesh,

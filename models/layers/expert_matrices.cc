@@ -1,10 +1,9 @@
 #include "models/layers/expert_matrices.h"
 
-#include "core/config/layers.h"
 #include "core/tensor/aten.h"
 #include "core/tensor/ops.h"
 #include "core/tensor/profiled_part.h"
-#include "models/layers/ffn.h"
+#include "models/layers/init.h"
 
 namespace switchyard::models {
 
@@ -17,13 +16,12 @@ ExpertMatrices::ExpertMatrices(const Scope& scope, const config::Model& model,
 ExpertMatrices::ExpertMatrices(const Scope& scope, const config::Model& model) {
   const Scope layers = scope.of_experts(model.moe().num_experts()) / "layers";
   const int64_t d_model = model.d_model(), d_ff = model.moe().d_ff();
-  const Init inner{Init::kNormal, config::declared_init_std(model)};
   for (int i = 0; i < model.moe().hidden_layers(); ++i) {
-    matrices_.push_back(&(layers / i).matrix("weight", {d_ff, i == 0 ? d_model : d_ff}, inner));
+    matrices_.push_back(&(layers / i).matrix("weight", {d_ff, i == 0 ? d_model : d_ff}, normal_init(model)));
   }
   matrices_.push_back(
       &(layers / model.moe().hidden_layers())
-           .matrix("weight", {d_model, d_ff}, {Init::kNormal, residual_init_std(model)}));
+           .matrix("weight", {d_model, d_ff}, residual_init(model)));
 }
 
 at::Tensor ExpertMatrices::forward(const at::Tensor& rows_RD,
