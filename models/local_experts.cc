@@ -1,6 +1,7 @@
 #include "models/local_experts.h"
 
 #include "core/tensor/aten.h"
+#include "core/tensor/ops.h"
 #include "models/layers/init.h"
 
 namespace switchyard::models {

@@ -5,10 +5,7 @@
 #include <ATen/ops/gelu_backward.h>
 #include <ATen/ops/silu_backward.h>
 
-#include "core/base/errors.h"
 #include "core/tensor/aten.h"
-#include "core/tensor/cpu/cpu_ops.h"
-#include "core/tensor/op_support.h"
 
 namespace switchyard {
 namespace {
@@ -33,11 +30,9 @@ at::Tensor nonlinear(Activation kind, const at::Tensor& x) {
     case Activation::kReglu:
     case Activation::kRelu:
       return at::relu(x);
-    case Activation::kSquaredRelu:
+    default:  // kSquaredRelu
       return at::relu(x).square();
   }
-  SY_CHECK(false, "unknown activation");
-  return {};
 }
 
 // d times the slope at x.
@@ -52,11 +47,9 @@ at::Tensor nonlinear_backward(Activation kind, const at::Tensor& d, const at::Te
     case Activation::kReglu:
     case Activation::kRelu:
       return d * x.gt(0);
-    case Activation::kSquaredRelu:
+    default:  // kSquaredRelu
       return d * at::relu(x) * 2;
   }
-  SY_CHECK(false, "unknown activation");
-  return {};
 }
 
 // source [R, D] at index of any shape -> [*index, D]; zeros where the index is negative.
@@ -167,8 +160,7 @@ void DeviceOps::cross_entropy(const at::Tensor& logits_RV, const TargetRows& row
 
 const DeviceOps& device_ops(const at::Tensor& x) {
   static const DeviceOps plain;
-  static const CpuOps cpu;
-  return x.is_cpu() && !is_plain_everywhere ? cpu : plain;
+  return x.is_cpu() && !is_plain_everywhere ? cpu_ops() : plain;
 }
 
 PlainOpsGuard::PlainOpsGuard() : before_(std::exchange(is_plain_everywhere, true)) {}

@@ -10,6 +10,10 @@
 
 namespace switchyard {
 
+inline at::ScalarType exact_type(at::ScalarType type) {
+  return type == at::kDouble ? at::kDouble : at::kFloat;
+}
+
 class DeviceOps {
  public:
   virtual ~DeviceOps() = default;
@@ -83,6 +87,8 @@ class DeviceOps {
 
 // The operations of the device that x lies on.
 const DeviceOps& device_ops(const at::Tensor& x);
+// Those of the CPU (core/tensor/cpu/).
+const DeviceOps& cpu_ops();
 
 // While it lives, the calling thread computes the plain way on every device: the oracle of a
 // device's own operations, and the way to find out whether one of them is at fault.

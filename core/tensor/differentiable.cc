@@ -15,14 +15,6 @@ using torch::autograd::variable_list;
 
 thread_local Announce announced_uses = Announce::kWithGraph;
 
-std::vector<Parameter*> trained(const std::vector<Parameter*>& parameters) {
-  std::vector<Parameter*> trained;
-  for (Parameter* parameter : parameters) {
-    if (parameter->trains) trained.push_back(parameter);
-  }
-  return trained;
-}
-
 class Operation : public torch::autograd::Node {
  public:
   Operation(const char* name, Backward backward, std::vector<Parameter*> contributes_to,
@@ -67,7 +59,8 @@ at::Tensor differentiable(const char* name, const std::vector<at::Tensor>& input
                           Backward backward) {
   std::vector<at::Tensor> all = inputs;
   for (const Parameter* parameter : parameters) all.push_back(parameter->value);
-  std::vector<Parameter*> contributes_to = trained(parameters);
+  std::vector<Parameter*> contributes_to = parameters;
+  std::erase_if(contributes_to, [](const Parameter* parameter) { return !parameter->trains; });
   const bool has_graph = torch::autograd::compute_requires_grad(at::TensorList(all));
   if (announced_uses == Announce::kAlways || (has_graph && announced_uses != Announce::kNever)) {
     for (Parameter* parameter : contributes_to) parameter->sink->announce(*parameter);

@@ -26,7 +26,7 @@ using Backward = std::function<std::vector<at::Tensor>(const at::Tensor& d_outpu
 at::Tensor differentiable(const char* name, const std::vector<at::Tensor>& inputs,
                           const std::vector<Parameter*>& parameters, const at::Tensor& output,
                           Backward backward);
-// The same of an operation without parameters.
+// differentiable() of an operation without parameters.
 at::Tensor differentiable(const char* name, const std::vector<at::Tensor>& inputs,
                           const at::Tensor& output, Backward backward);
 
@@ -35,7 +35,7 @@ at::Tensor differentiable(const char* name, const std::vector<at::Tensor>& input
 // before all of them have contributed; and not once more in the second.
 enum class Announce : uint8_t { kWithGraph, kAlways, kNever };
 
-// While it lives, that holds for the calling thread; kNever also for all guards within it.
+// While it lives, `uses` holds for the calling thread; kNever also for all guards within it.
 class AnnounceGuard {
  public:
   explicit AnnounceGuard(Announce uses);

@@ -1,11 +1,11 @@
 #include <algorithm>
 #include <functional>
 
+#include "core/base/errors.h"
 #include "core/tensor/aten.h"
 #include "core/tensor/device_ops.h"
 #include "core/tensor/differentiable.h"
 #include "core/tensor/gemm.h"
-#include "core/tensor/op_support.h"
 #include "core/tensor/ops.h"
 
 namespace switchyard {
@@ -42,8 +42,8 @@ std::vector<Range> split_experts(const std::vector<int64_t>& offsets, int64_t we
   return busiest * threads * 4 > rows * 5 ? whole : pieces;
 }
 
-// f(expert, rows of the expert, scratch) for every expert that has rows; `scratch` is 1-D with
-// `scratch_per_row` elements per row and reused, so that it stays in the cache.
+// What for_each_expert() calls for every expert that has rows: f(expert, its rows, scratch). The
+// scratch is 1-D with `scratch_per_row` elements per row and reused, so that it stays in the cache.
 using ExpertWork = std::function<void(int64_t, Range, const at::Tensor&)>;
 
 struct Experts {
@@ -80,110 +80,77 @@ at::Tensor part_of(const at::Tensor& scratch, int64_t begin, int64_t rows, int64
   return scratch.narrow(0, begin, rows * width).view({rows, width});
 }
 
-// A dense FFN's parameter of `dims` dimensions less one is a stack of one; undefined stays so.
-at::Tensor stacked(const at::Tensor& weight, int64_t dims) {
-  return weight.defined() && weight.dim() < dims ? weight.unsqueeze(0) : weight;
+// A tensor of each parameter with a first dimension of experts, which those of a dense FFN lack;
+// undefined where there is none.
+struct StackTensors {
+  at::Tensor in, out, scale_eF, shift_eF;
+};
+
+StackTensors stacked(const FfnWeights& weights, at::Tensor Parameter::*tensor) {
+  const auto stack = [tensor](const Parameter* parameter, int64_t dims) {
+    if (!parameter || !(parameter->*tensor).defined()) return at::Tensor();
+    const at::Tensor x = (parameter->*tensor).detach();
+    return x.dim() < dims ? x.unsqueeze(0) : x;
+  };
+  return {stack(weights.in, 3), stack(weights.out, 3), stack(weights.scale, 2),
+          stack(weights.shift, 2)};
 }
 
-at::Tensor detached(const Parameter* parameter) {
-  return parameter ? parameter->value.detach() : at::Tensor();
-}
+// The networks as the loops below read them.
+struct Stack : StackTensors {
+  Activation activation;
+  at::Tensor mask_RF;
 
-// What follows the activation, each part left out where it is undefined. The common case has none.
-struct Modulation {
-  at::Tensor scale_eF, shift_eF, mask_RF;
-
-  void apply(int64_t expert, Range rows, const at::Tensor& hidden) const {
+  int64_t hidden() const { return out.size(2); }
+  int64_t width() const { return in.size(1); }  // of the first product
+  // What follows the activation. The common case has none of it.
+  void modulate(int64_t expert, Range rows, const at::Tensor& hidden) const {
     if (scale_eF.defined()) hidden.mul_(scale_eF[expert]);
     if (shift_eF.defined()) hidden.add_(shift_eF[expert]);
     if (mask_RF.defined()) hidden.mul_(rows_of(mask_RF, rows));
   }
 };
 
-struct Network {
-  FfnWeights weights;
-  Activation activation;
-  at::Tensor mask_RF;
-};
-
-// The weights as the loops below read them.
-struct Stack {
-  explicit Stack(const Network& network)
-      : in(stacked(detached(network.weights.in), 3)),
-        out(stacked(detached(network.weights.out), 3)),
-        modulation{stacked(detached(network.weights.scale), 2),
-                   stacked(detached(network.weights.shift), 2), network.mask_RF} {}
-
-  int64_t hidden() const { return out.size(2); }
-  int64_t width() const { return in.size(1); }  // of the first product
-
-  at::Tensor in, out;
-  Modulation modulation;
-};
-
-// Where the gradients go; undefined: not asked for.
-struct StackGradients {
-  at::Tensor in, out, scale, shift;
-};
-
-// What backward reads beside the weights.
+// What backward reads beside the weights; h [R, width] is the first product.
 struct Saved {
   at::Tensor x, h;
   std::vector<int64_t> offsets;
 };
 
-StackGradients wanted(const FfnWeights& weights) {
-  const auto grad = [](const Parameter* parameter, int64_t dims) {
-    return parameter ? stacked(parameter->grad, dims) : at::Tensor();
-  };
-  return {grad(weights.in, 3), grad(weights.out, 3), grad(weights.scale, 2),
-          grad(weights.shift, 2)};
-}
-
 void add_columns(const at::Tensor& rows, const at::Tensor& sum) {
   sum.add_(rows.sum({0}, false, sum.scalar_type()));
 }
 
-// Takes the gradient back through the modulation, in place, and adds the shift's. Returns what the
+// Takes the gradient back through modulate(), in place, and adds the shift's. Returns what the
 // scale's gradient needs, undefined where it is not asked for.
-at::Tensor before_modulation(const Stack& stack, const StackGradients& grads, int64_t expert,
+at::Tensor before_modulation(const Stack& stack, const StackTensors& grads, int64_t expert,
                              Range rows, const at::Tensor& d_hidden) {
-  const Modulation& modulation = stack.modulation;
-  if (modulation.mask_RF.defined()) d_hidden.mul_(rows_of(modulation.mask_RF, rows));
-  if (grads.shift.defined()) add_columns(d_hidden, grads.shift[expert]);
-  at::Tensor kept;
-  if (grads.scale.defined()) kept = d_hidden.clone();
-  if (modulation.scale_eF.defined()) d_hidden.mul_(modulation.scale_eF[expert]);
+  if (stack.mask_RF.defined()) d_hidden.mul_(rows_of(stack.mask_RF, rows));
+  if (grads.shift_eF.defined()) add_columns(d_hidden, grads.shift_eF[expert]);
+  const at::Tensor kept = grads.scale_eF.defined() ? d_hidden.clone() : at::Tensor();
+  if (stack.scale_eF.defined()) d_hidden.mul_(stack.scale_eF[expert]);
   return kept;
 }
 
-struct ForwardResult {
-  at::Tensor h, y_RD;  // [R, width]: the first product, kept for backward
-};
-
-ForwardResult forward(const Network& network, const at::Tensor& x,
-                      const std::vector<int64_t>& offsets) {
-  const Stack stack(network);
+// Fills saved.h and y [R, D].
+void forward(const Stack& stack, const Saved& saved, const at::Tensor& y) {
+  const auto& [x, h, offsets] = saved;
   const DeviceOps& ops = device_ops(x);  // not within the threads of the loop
   const int64_t hidden_width = stack.hidden();
-  ForwardResult result{at::empty({x.size(0), stack.width()}, x.options()),
-                       at::empty(x.sizes(), x.options())};
   for_each_expert({offsets, stack.in[0].numel(), x.options()}, hidden_width,
                   [&](int64_t expert, Range rows, const at::Tensor& scratch) {
-                    const at::Tensor h_rows = rows_of(result.h, rows);
+                    const at::Tensor h_rows = rows_of(h, rows);
                     const at::Tensor hidden = part_of(scratch, 0, rows.size(), hidden_width);
                     matmul(rows_of(x, rows), stack.in[expert].t(), h_rows);
-                    ops.activate(network.activation, h_rows, hidden);
-                    stack.modulation.apply(expert, rows, hidden);
-                    matmul(hidden, stack.out[expert].t(), rows_of(result.y_RD, rows));
+                    ops.activate(stack.activation, h_rows, hidden);
+                    stack.modulate(expert, rows, hidden);
+                    matmul(hidden, stack.out[expert].t(), rows_of(y, rows));
                   });
-  return result;
 }
 
-// dx is filled where defined.
-void backward(const Network& network, const Saved& saved, const at::Tensor& dy,
-              const StackGradients& grads, const at::Tensor& dx) {
-  const Stack stack(network);
+// Adds to the gradients that are defined, and fills dx where it is.
+void backward(const Stack& stack, const Saved& saved, const at::Tensor& dy,
+              const StackTensors& grads, const at::Tensor& dx) {
   const auto& [x, h, offsets] = saved;
   const DeviceOps& ops = device_ops(x);
   const int64_t width = stack.width(), hidden_width = stack.hidden();
@@ -194,10 +161,10 @@ void backward(const Network& network, const Saved& saved, const at::Tensor& dy,
                     const at::Tensor d_hidden = part_of(scratch, n * width, n, hidden_width);
                     matmul(rows_of(dy, rows), stack.out[expert], d_hidden);
                     const at::Tensor kept = before_modulation(stack, grads, expert, rows, d_hidden);
-                    ops.activate_backward(network.activation, rows_of(h, rows), d_hidden, dh);
+                    ops.activate_backward(stack.activation, rows_of(h, rows), d_hidden, dh);
                     const at::Tensor& hidden = d_hidden;  // overwritten
-                    if (kept.defined()) add_columns(kept * hidden, grads.scale[expert]);
-                    stack.modulation.apply(expert, rows, hidden);
+                    if (kept.defined()) add_columns(kept * hidden, grads.scale_eF[expert]);
+                    stack.modulate(expert, rows, hidden);
                     if (grads.out.defined())
                       matmul(rows_of(dy, rows).t(), hidden, grads.out[expert], true);
                     if (grads.in.defined())
@@ -206,16 +173,15 @@ void backward(const Network& network, const Saved& saved, const at::Tensor& dy,
                   });
 }
 
-void check(const at::Tensor& rows, const Network& network, const std::vector<int64_t>& offsets) {
-  const FfnWeights& weights = network.weights;
-  const Stack stack(network);
+void check(const at::Tensor& rows, const FfnWeights& weights, const Stack& stack,
+           const std::vector<int64_t>& offsets) {
   const int64_t experts = stack.in.size(0), features = stack.in.size(2);
-  const int64_t hidden = stack.width() / (is_gated(network.activation) ? 2 : 1);
+  const int64_t hidden = stack.width() / (is_gated(stack.activation) ? 2 : 1);
   SY_CHECK(rows.dim() == 2 && rows.size(1) == features &&
                stack.out.sizes() == at::IntArrayRef({experts, features, hidden}),
            "ffn_experts: {} and {} do not fit each other or the rows", weights.in->name,
            weights.out->name);
-  for (const at::Tensor& vector : {stack.modulation.scale_eF, stack.modulation.shift_eF}) {
+  for (const at::Tensor& vector : {stack.scale_eF, stack.shift_eF}) {
     SY_CHECK(!vector.defined() || vector.sizes() == at::IntArrayRef({experts, hidden}),
              "ffn_experts {}: its scale or shift is not [{}, {}]", weights.in->name, experts,
              hidden);
@@ -224,28 +190,31 @@ void check(const at::Tensor& rows, const Network& network, const std::vector<int
                offsets.back() == rows.size(0) && std::is_sorted(offsets.begin(), offsets.end()),
            "ffn_experts {}: offsets do not divide {} rows among {} experts", weights.in->name,
            rows.size(0), experts);
+  SY_CHECK(!stack.mask_RF.defined() || stack.mask_RF.size(0) == rows.size(0),
+           "ffn_experts {}: mask of {} rows for {}", weights.in->name, stack.mask_RF.size(0),
+           rows.size(0));
 }
 
 }  // namespace
 
 at::Tensor ffn_experts(const at::Tensor& rows, const FfnWeights& weights, Activation activation,
                        const std::vector<int64_t>& offsets, const at::Tensor& mask) {
-  const Network network{weights, activation, mask};
-  check(rows, network, offsets);
-  SY_CHECK(!mask.defined() || mask.size(0) == rows.size(0),
-           "ffn_experts {}: mask of {} rows for {}", weights.in->name, mask.size(0), rows.size(0));
+  const Stack stack{stacked(weights, &Parameter::value), activation, mask};
+  check(rows, weights, stack, offsets);
   std::vector<Parameter*> parameters = {weights.in, weights.out, weights.scale, weights.shift};
   std::erase(parameters, nullptr);
 
   const at::Tensor x = rows.detach().contiguous();
-  const ForwardResult result = forward(network, x, offsets);
-  const auto gradients = [network, saved = Saved{x, result.h, offsets}](
-                             const at::Tensor& dy, const std::vector<bool>& needs) {
+  const Saved saved{x, at::empty({x.size(0), stack.width()}, x.options()), offsets};
+  const at::Tensor y = at::empty_like(x);
+  forward(stack, saved, y);
+  const auto gradients = [stack, weights, saved](const at::Tensor& dy,
+                                                 const std::vector<bool>& needs) {
     const at::Tensor dx = needs[0] ? at::empty_like(saved.x) : at::Tensor();
-    backward(network, saved, dy.contiguous(), wanted(network.weights), dx);
+    backward(stack, saved, dy.contiguous(), stacked(weights, &Parameter::grad), dx);
     return std::vector{dx};
   };
-  return differentiable("ffn_experts", {rows}, parameters, result.y_RD, gradients);
+  return differentiable("ffn_experts", {rows}, parameters, y, gradients);
 }
 
 }  // namespace switchyard

@@ -53,7 +53,7 @@ bool has_fast_bfloat16();
 void matmul(const at::Tensor& a, const at::Tensor& b, const at::Tensor& out,
             bool accumulate = false);
 
-// Same by a given path, for measurements.
+// matmul() by a given path, for measurements.
 void matmul_by(GemmPath path, const at::Tensor& a, const at::Tensor& b, const at::Tensor& out,
                bool accumulate);
 

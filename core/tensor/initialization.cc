@@ -1,8 +1,14 @@
-#include "core/tensor/initialization.h"
+// Initial values of parameters, drawn by counter: each is a function of the generator and of the
+// element's place in the whole tensor, so that every layout starts with the same numbers. See
+// core/tensor/parameter.h.
 
 #include <algorithm>
 
+#include "core/base/errors.h"
+#include "core/base/fingerprint.h"
+#include "core/base/random.h"
 #include "core/tensor/aten.h"
+#include "core/tensor/parameter.h"
 
 namespace switchyard {
 namespace {
@@ -21,63 +27,50 @@ double draw(const Init& init, const Random& random, int64_t index) {
   }
 }
 
-// The rows of a box, counted over all its dimensions but the last: where they begin in the whole
-// tensor, and in this rank's memory.
-class Rows {
- public:
-  Rows(const Parameter& parameter, const Piece& piece, const at::Tensor& local)
-      : shape_(parameter.shape), box_(piece.global), strides_(local.strides()) {}
+// Where the rows of a box, counted over all its dimensions but the last, begin in the contiguous
+// tensor of this shape.
+at::Tensor row_begins(std::vector<int64_t> shape, Box box) {
+  const int64_t width = shape.back(), first = box.offset.back();
+  for (auto* sizes : {&shape, &box.offset, &box.extent}) sizes->pop_back();
+  const at::Tensor row = at::arange(num_elements(shape)).view(shape);
+  return view_of(row, box).flatten() * width + first;
+}
 
-  int64_t width() const { return box_.extent.back(); }
-  int64_t count() const {
-    int64_t rows = 1;
-    for (size_t d = 0; d + 1 < shape_.size(); ++d) rows *= box_.extent[d];
-    return rows;
-  }
-  struct Begin {
-    int64_t global, local;
-  };
-  Begin begin(int64_t row) const {
-    Begin begin{box_.offset.back(), 0};
-    int64_t stride = shape_.back();
-    for (size_t d = shape_.size() - 1; d-- > 0;) {
-      const int64_t index = row % box_.extent[d];
-      row /= box_.extent[d];
-      begin.global += (box_.offset[d] + index) * stride;
-      begin.local += index * strides_[d];
-      stride *= shape_[d];
-    }
-    return begin;
-  }
-
- private:
-  const std::vector<int64_t>& shape_;
-  const Box& box_;
-  at::IntArrayRef strides_;
-};
-
-}  // namespace
-
+// Fills the piece of the master copy as its part's `init` says.
 void initialize_piece(Parameter& parameter, const Piece& piece, const Random& random) {
   const Init& init = parameter.parts[piece.part].init;
-  const at::Tensor local = view_of(parameter.master, piece.local);
   if (init.kind == Init::kConstant) {
-    local.fill_(init.value);
+    view_of(parameter.master, piece.local).fill_(init.value);
     return;
   }
   const double scale = init.value * init.factor;
-  const Rows rows(parameter, piece, local);
-  const int64_t grain = std::max<int64_t>(1, kDrawsPerTask / std::max<int64_t>(1, rows.width()));
-  AT_DISPATCH_FLOATING_TYPES(local.scalar_type(), "initialize", [&] {
-    scalar_t* out = local.data_ptr<scalar_t>();
-    at::parallel_for(0, rows.count(), grain, [&](int64_t begin, int64_t end) {
+  const at::Tensor global = row_begins(parameter.shape, piece.global),
+                   local = row_begins(parameter.local_shape(), piece.local);
+  const int64_t *from = global.const_data_ptr<int64_t>(), *to = local.const_data_ptr<int64_t>();
+  const int64_t width = piece.local.extent.back();
+  const int64_t grain = std::max<int64_t>(1, kDrawsPerTask / std::max<int64_t>(1, width));
+  AT_DISPATCH_FLOATING_TYPES(parameter.master.scalar_type(), "initialize", [&] {
+    auto* out = parameter.master.mutable_data_ptr<scalar_t>();
+    at::parallel_for(0, global.numel(), grain, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
-        const auto [global, first] = rows.begin(row);
-        for (int64_t i = 0; i < rows.width(); ++i)
-          out[first + i] = static_cast<scalar_t>(draw(init, random, global + i) * scale);
+        for (int64_t i = 0; i < width; ++i)
+          out[to[row] + i] = static_cast<scalar_t>(draw(init, random, from[row] + i) * scale);
       }
     });
   });
+}
+
+}  // namespace
+
+void ParameterTable::initialize(uint64_t seed) {
+  for (Parameter& parameter : parameters_) {
+    SY_CHECK(parameter.master.defined(), "parameter {}: initialize() before allocate()",
+             parameter.name);
+    const uint64_t stream = Fingerprint().add(parameter.name).value();
+    const Random random(seed, Stream::kInit, stream);
+    for (const Piece& piece : parameter.pieces()) initialize_piece(parameter, piece, random);
+  }
+  for (ParameterGroup& group : groups_) group.refresh_value();
 }
 
 }  // namespace switchyard

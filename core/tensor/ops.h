@@ -1,7 +1,7 @@
 #pragma once
-// The hot operations, on tensors of any device: core/tensor/device_ops.h computes them. Gradients
-// of parameters are accumulated straight into Parameter::grad; gradients of inputs go through
-// autograd. All are differentiable, deterministic, and legal for zero rows.
+// What layers do with their parameters, on tensors of any device. Gradients of parameters are
+// accumulated straight into Parameter::grad; gradients of inputs go through autograd. All are
+// differentiable, deterministic, and legal for zero rows.
 
 #include <cstdint>
 #include <vector>
@@ -16,7 +16,7 @@ namespace switchyard {
 // x [..., in] times weight [out, in] transposed -> [..., out].
 at::Tensor linear(const at::Tensor& x, Parameter& weight);
 
-// The same with a matrix for each expert, weight [e, out, in], on expert-major rows: expert i owns
+// Linear with a matrix for each expert, weight [e, out, in], on expert-major rows: expert i owns
 // rows offsets[i] .. offsets[i+1]. rows [R, in] -> [R, out].
 at::Tensor linear_experts(const at::Tensor& rows, Parameter& weight,
                           const std::vector<int64_t>& offsets);
@@ -41,8 +41,8 @@ at::Tensor rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& si
 struct FfnWeights {
   Parameter* in;               // w1 [e, F, D]; gated: w1 above w3 [e, 2F, D]
   Parameter* out;              // w2 [e, D, F]
-  Parameter* scale = nullptr;  // [e, F], null: none
-  Parameter* shift = nullptr;  // the same
+  Parameter* scale = nullptr;  // [e, F]; null: none
+  Parameter* shift = nullptr;  // [e, F]; null: none
 };
 
 // Feed-forward networks of a stack of experts on expert-major rows: expert i owns rows offsets[i]
@@ -53,5 +53,11 @@ struct FfnWeights {
 // first product; the activation is computed again in backward.
 at::Tensor ffn_experts(const at::Tensor& rows, const FfnWeights& weights, Activation activation,
                        const std::vector<int64_t>& offsets, const at::Tensor& mask = {});
+
+// The parameter as a tensor of autograd's graph, cast to `type`: for small parameters and plain
+// ATen code. The gradient of a large one would exist twice for a moment.
+at::Tensor use(Parameter& parameter, at::ScalarType type);
+// use() of the master copy, where the compute type would hide small differences.
+at::Tensor use_master(Parameter& parameter, at::ScalarType type);
 
 }  // namespace switchyard

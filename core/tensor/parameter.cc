@@ -7,11 +7,8 @@
 #include <tuple>
 
 #include "core/base/errors.h"
-#include "core/base/fingerprint.h"
-#include "core/base/random.h"
 #include "core/tensor/aten.h"
-#include "core/tensor/differentiable.h"
-#include "core/tensor/initialization.h"
+#include "core/tensor/device_ops.h"
 
 namespace switchyard {
 namespace {
@@ -38,21 +35,12 @@ at::Tensor flat_zeros(int64_t count, at::ScalarType type) {
   return buffer.zero_();
 }
 
-// `copy` of the parameter as a tensor of autograd's graph.
-at::Tensor as_function_of(Parameter& parameter, const at::Tensor& copy) {
-  const auto backward = [&parameter](const at::Tensor& gradient, const std::vector<bool>&) {
-    parameter.grad.add_(gradient);
-    return std::vector<at::Tensor>();
-  };
-  return differentiable("use", {}, {&parameter}, copy, backward);
-}
-
 at::Tensor view_at(const at::Tensor& flat, int64_t offset, const Parameter& parameter) {
   return flat.narrow(0, offset, parameter.local_count()).view(parameter.local_shape()).detach();
 }
 
 void allocate_group(ParameterGroup& group, at::ScalarType compute) {
-  const at::ScalarType exact = compute == at::kDouble ? at::kDouble : at::kFloat;
+  const at::ScalarType exact = exact_type(compute);
   int64_t count = 0;
   for (const Parameter* parameter : group.parameters) count += padded(parameter->local_count());
   group.master = flat_zeros(count, exact);
@@ -87,6 +75,29 @@ void ParameterGroup::refresh_value() {
   if (!value.is_alias_of(master)) value.copy_(master);
 }
 
+void GradientSink::begin_step(std::deque<Parameter>& parameters) {
+  forward_has_ended_ = false;
+  for (Parameter& parameter : parameters) parameter.progress = {};
+}
+
+void GradientSink::arrived(Parameter& parameter) {
+  --parameter.progress.outstanding;
+  if (forward_has_ended_) complete_if_nothing_is_outstanding(parameter);
+}
+
+void GradientSink::end_forward(std::deque<Parameter>& parameters) {
+  forward_has_ended_ = true;
+  for (Parameter& parameter : parameters) {
+    if (parameter.trains) complete_if_nothing_is_outstanding(parameter);
+  }
+}
+
+void GradientSink::complete_if_nothing_is_outstanding(Parameter& parameter) {
+  if (parameter.progress.outstanding > 0 || parameter.progress.is_complete) return;
+  parameter.progress.is_complete = true;
+  if (ready) ready(parameter);
+}
+
 Parameter& ParameterTable::add(Parameter parameter) {
   SY_CHECK(groups_.empty(), "parameter {}: registered after allocate()", parameter.name);
   SY_CHECK(names_.insert(parameter.name).second, "two parameters are named {}", parameter.name);
@@ -111,17 +122,6 @@ void ParameterTable::allocate(at::ScalarType compute) {
   }
 }
 
-void ParameterTable::initialize(uint64_t seed) {
-  for (Parameter& parameter : parameters_) {
-    SY_CHECK(parameter.master.defined(), "parameter {}: initialize() before allocate()",
-             parameter.name);
-    const uint64_t stream = Fingerprint().add(parameter.name).value();
-    const Random random(seed, Stream::kInit, stream);
-    for (const Piece& piece : parameter.pieces()) initialize_piece(parameter, piece, random);
-  }
-  for (ParameterGroup& group : groups_) group.refresh_value();
-}
-
 std::span<ParameterGroup> ParameterTable::trained_groups() {
   const auto trained = std::ranges::count(groups_, true, &ParameterGroup::trains);
   return std::span(groups_).first(static_cast<size_t>(trained));
@@ -136,14 +136,6 @@ void ParameterTable::end_forward() { sink_->end_forward(parameters_); }
 
 void ParameterTable::on_gradient_ready(std::function<void(Parameter&)> ready) {
   sink_->ready = std::move(ready);
-}
-
-at::Tensor use(Parameter& parameter, at::ScalarType type) {
-  return as_function_of(parameter, parameter.value.detach().to(type));
-}
-
-at::Tensor use_master(Parameter& parameter, at::ScalarType type) {
-  return as_function_of(parameter, parameter.master.detach().to(type));
 }
 
 }  // namespace switchyard

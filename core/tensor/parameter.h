@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -18,7 +19,6 @@
 
 #include "core/base/box.h"
 #include "core/base/layout.h"
-#include "core/tensor/gradient_sink.h"
 
 namespace switchyard {
 
@@ -81,6 +81,14 @@ struct Piece {
   Box global, local;  // in the whole tensor, and in this rank's
 };
 
+// How far a parameter's gradient is in the current step.
+struct GradientProgress {
+  int64_t outstanding = 0;  // contributions that were announced and have not come
+  bool is_complete = false;
+};
+
+class GradientSink;
+
 struct Parameter {
   std::string name;            // global: "layers.3.moe.experts.w2"; dots separate modules
   std::vector<int64_t> shape;  // global
@@ -100,7 +108,7 @@ struct Parameter {
 
   std::vector<int64_t> local_shape() const;
   int64_t local_count() const;
-  // In the order of the parts.
+  // What this rank holds, in the order of the parts.
   std::vector<Piece> pieces() const;
   AxisSet cut_axes() const;
   // The experts that this rank holds, if dimension 0 counts experts.
@@ -120,7 +128,7 @@ at::Tensor view_of(const at::Tensor& local, const Box& box);
 
 // Parameters that are reduced and updated alike, contiguous in memory.
 struct ParameterGroup {
-  AxisSet summed, cut;  // of each of them
+  AxisSet summed, cut;  // of each parameter in it
   bool decay, trains;
   std::vector<Parameter*> parameters;  // in table order; laid out one after another
   // [count] each; value aliases master when the types are equal, and grad is undefined in a group
@@ -128,6 +136,27 @@ struct ParameterGroup {
   at::Tensor value, master, grad;
 
   void refresh_value();  // value <- master, after the optimizer's step
+};
+
+// Knows when a gradient is complete. An operation that uses a parameter announces in forward that
+// its backward will add to the parameter's gradient, and tells when it has; core/tensor/
+// differentiable.h does both for every operation. A parameter with several uses (tied embeddings,
+// several micro-batches) is complete after the last of them. Then its reduction may start while
+// backward goes on.
+class GradientSink {
+ public:
+  std::function<void(Parameter&)> ready;  // empty: nobody waits
+
+  void begin_step(std::deque<Parameter>& parameters);
+  void announce(Parameter& parameter) { ++parameter.progress.outstanding; }
+  void arrived(Parameter& parameter);
+  // No announcement follows in this step.
+  void end_forward(std::deque<Parameter>& parameters);
+
+ private:
+  void complete_if_nothing_is_outstanding(Parameter& parameter);
+
+  bool forward_has_ended_ = false;
 };
 
 class ParameterTable {
@@ -175,42 +204,57 @@ class Scope {
 
   Scope operator/(const std::string& name) const;
   Scope operator/(int64_t index) const { return *this / std::to_string(index); }
-  // The same place, for parameters with this property.
-  Scope as(Role role) const;
-  Scope of_router(int64_t router) const;
-  Scope of_target(bool is = true) const;
-  Scope training_only() const;
+  // Each is the same place, for parameters with this property.
+  Scope as(Role role) const { return with(&Parameter::role, role); }
+  Scope of_router(int64_t router) const { return with(&Parameter::router, router); }
+  Scope of_target(bool is = true) const { return with(&Parameter::of_target, is); }
+  Scope training_only() const { return with(&Parameter::training_only, true); }
   // Shapes get a first dimension of so many experts, which are dealt over the expert axis.
   Scope of_experts(int64_t num_experts) const;
 
   // Each registers <scope>.<name> with what holds here. The rows of a matrix may be parts.
-  Parameter& matrix(const std::string& name, const std::vector<Part>& rows, int64_t columns) const;
-  Parameter& matrix(const std::string& name, std::vector<int64_t> shape, const Init& init) const;
-  Parameter& table(const std::string& name, std::vector<int64_t> shape, const Init& init) const;
+  Parameter& matrix(const std::string& name, const std::vector<Part>& rows, int64_t columns) const {
+    return add(name, rows, {columns}, Use::kMatrix);
+  }
+  Parameter& matrix(const std::string& name, const std::vector<int64_t>& shape,
+                    const Init& init) const {
+    return add_whole(name, shape, init, Use::kMatrix);
+  }
+  Parameter& table(const std::string& name, const std::vector<int64_t>& shape,
+                   const Init& init) const {
+    return add_whole(name, shape, init, Use::kTable);
+  }
   // Without weight decay: scales and shifts of any shape, or of parts. A selection bias does not
   // train.
-  Parameter& vector(const std::string& name, std::vector<int64_t> shape, Use use,
-                    const Init& init) const;
-  Parameter& vector(const std::string& name, const std::vector<Part>& parts, Use use) const;
+  Parameter& vector(const std::string& name, const std::vector<int64_t>& shape, Use use,
+                    const Init& init) const {
+    return add_whole(name, shape, init, use);
+  }
+  Parameter& vector(const std::string& name, const std::vector<Part>& parts, Use use) const {
+    return add(name, parts, {}, use);
+  }
 
   const Layout& layout() const { return pattern_.layout; }
   ParameterTable& parameters() const { return *table_; }  // of the whole model
 
  private:
-  // `shape` is that of one expert, and its first dimension the one of the parts.
-  Parameter& add(const std::string& name, std::vector<int64_t> shape, std::vector<Part> parts,
-                 Use use) const;
+  template <typename T>
+  Scope with(T Parameter::*field, T value) const {
+    Scope same = *this;
+    same.pattern_.*field = value;
+    return same;
+  }
+  // Of one expert: the parts are of its first dimension, `rest` has the sizes of the others.
+  Parameter& add(const std::string& name, const std::vector<Part>& parts,
+                 const std::vector<int64_t>& rest, Use use) const;
+  Parameter& add_whole(const std::string& name, const std::vector<int64_t>& shape, const Init& init,
+                       Use use) const {
+    return add(name, {{"", shape[0], init}}, {shape.begin() + 1, shape.end()}, use);
+  }
 
   ParameterTable* table_;
   Parameter pattern_;        // each parameter starts as a copy; its name is this place's
   int64_t num_experts_ = 0;  // 0: no dimension of experts
 };
-
-// The parameter as a tensor of autograd's graph, cast to `type`: its gradient is accumulated into
-// parameter.grad. For small parameters and plain ATen code; the large products have ops that write
-// their gradients in place.
-at::Tensor use(Parameter& parameter, at::ScalarType type);
-// The same of the master copy, where the compute type would hide small differences.
-at::Tensor use_master(Parameter& parameter, at::ScalarType type);
 
 }  // namespace switchyard

@@ -1,8 +1,6 @@
 // What a rank holds of a parameter. See core/tensor/parameter.h.
 
 #include <algorithm>
-#include <functional>
-#include <numeric>
 
 #include "core/base/errors.h"
 #include "core/tensor/aten.h"
@@ -55,10 +53,7 @@ std::vector<int64_t> Parameter::local_shape() const {
   return local;
 }
 
-int64_t Parameter::local_count() const {
-  const std::vector<int64_t> local = local_shape();
-  return std::accumulate(local.begin(), local.end(), int64_t{1}, std::multiplies<>());
-}
+int64_t Parameter::local_count() const { return num_elements(local_shape()); }
 
 AxisSet Parameter::cut_axes() const {
   AxisSet axes;

@@ -38,7 +38,7 @@ at::Tensor recompute(const Recomputed& f, const std::vector<at::Tensor>& inputs)
   const auto backward = [f, saved = detached(inputs)](const at::Tensor& dy,
                                                       const std::vector<bool>& needs) {
     std::vector<at::Tensor> gradients = run_again(f, saved, dy, needs);
-    gradients.emplace_back();  // of the anchor
+    gradients.emplace_back();  // the anchor has none
     return gradients;
   };
   at::Tensor y;

@@ -2,11 +2,13 @@
 
 #include <algorithm>
 
+#include <ATen/ops/_assert_async.h>
+
+#include "core/base/errors.h"
 #include "core/tensor/aten.h"
 #include "core/tensor/device_ops.h"
 #include "core/tensor/differentiable.h"
 #include "core/tensor/gemm.h"
-#include "core/tensor/op_support.h"
 
 namespace switchyard {
 namespace {
@@ -22,15 +24,15 @@ struct Operands {
   Operands to(at::ScalarType type) const { return {hidden_TD.to(type), weight_VD.to(type)}; }
 };
 
-// Where the gradients of the operands go; undefined: not wanted.
+// Where the gradients of the operands go; those that are undefined are not wanted.
 struct Gradients {
   at::Tensor hidden_TD, weight_VD;
 
   bool any() const { return hidden_TD.defined() || weight_VD.defined(); }
 };
 
-// exact: of the logits, float32 or float64, since rounded logits blur every loss; backward: of the
-// gradients' products.
+// Logits are products of `exact`, in float32 or float64, since rounded logits blur every loss;
+// their gradients are multiplied with `backward`.
 void add_blocks(const Operands& exact, const Operands& backward, const Gradients& gradients,
                 LogitsLoss& loss) {
   const auto& [hidden_TD, weight_VD] = exact;
@@ -43,7 +45,7 @@ void add_blocks(const Operands& exact, const Operands& backward, const Gradients
     matmul(hidden_TD.narrow(0, begin, rows), weight_VD.t(), logits);
     loss.add(logits, begin, gradients.any());
     if (!gradients.any()) continue;
-    // Itself where the types are equal.
+    // These are the logits themselves where the types are equal.
     const at::Tensor d_logits = logits.to(backward.weight_VD.scalar_type());
     if (gradients.hidden_TD.defined()) {
       matmul(d_logits, backward.weight_VD, gradients.hidden_TD.narrow(0, begin, rows));
@@ -114,10 +116,9 @@ at::Tensor vocabulary_loss(const at::Tensor& hidden, Parameter& weight, LogitsLo
   add_blocks(exact, rounded, gradients, loss);
   const auto backward = [d_hidden = gradients.hidden_TD, element](const at::Tensor& d_loss,
                                                                   const std::vector<bool>&) {
-    SY_CHECK(d_loss.item<double>() == 1,
-             "the vocabulary loss must enter the total loss with coefficient 1, not {}; its factor "
-             "is `scale`",
-             d_loss.item<double>());
+    at::_assert_async(d_loss.eq(1),
+                      "the vocabulary loss must enter the total loss with coefficient 1; its "
+                      "factor is `scale`");
     return std::vector{d_hidden.defined() ? d_hidden.to(element) : at::Tensor()};
   };
   return differentiable("vocabulary_loss", {hidden}, {&weight}, loss.value(), backward);

@@ -54,7 +54,7 @@ class CrossEntropyLoss : public LogitsLoss {
 
 // loss.value() of the logits hidden weight^T, differentiable in both. hidden [T, D]; weight [V, D].
 // When gradients are on, they are computed here, so the result must enter the total loss with
-// coefficient 1: backward throws CheckError for another.
+// coefficient 1: backward throws for another, on the CPU at once.
 at::Tensor vocabulary_loss(const at::Tensor& hidden, Parameter& weight, LogitsLoss& loss);
 
 // The logits that the loss is of, [T, V] float32 (float64): hidden weight^T of operands in the

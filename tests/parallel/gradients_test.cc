@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "core/base/errors.h"
+#include "core/tensor/ops.h"
 #include "parallel/thread.h"
 
 namespace switchyard::parallel {

@@ -153,6 +153,25 @@ struct SquaredRelu {
   }
 };
 
+// f(the activation's curve).
+template <typename F>
+SY_INLINE void with_curve(Activation kind, F&& f) {
+  switch (kind) {
+    case Activation::kSwiglu:
+      return f(Silu());
+    case Activation::kGeglu:
+    case Activation::kGelu:
+      return f(Gelu());
+    case Activation::kGegluTanh:
+      return f(GeluTanh());
+    case Activation::kReglu:
+    case Activation::kRelu:
+      return f(Relu());
+    case Activation::kSquaredRelu:
+      return f(SquaredRelu());
+  }
+}
+
 template <typename F, typename T>
 SY_INLINE void gated_forward(const T* gate, const T* up, T* out, int64_t n) {
   for (int64_t i = 0; i < n; ++i) store(out[i], F::at(load(gate[i])).value * load(up[i]));
@@ -194,54 +213,29 @@ SY_INLINE void plain_backward(const ActivationBackward<T>& rows, int64_t n) {
 template <typename T>
 SY_VECTOR_CLONES void activation_forward(Activation kind, const T* gate, const T* up, T* out,
                                          int64_t n) {
-  switch (kind) {
-    case Activation::kSwiglu:
-      return gated_forward<Silu>(gate, up, out, n);
-    case Activation::kGeglu:
-      return gated_forward<Gelu>(gate, up, out, n);
-    case Activation::kGegluTanh:
-      return gated_forward<GeluTanh>(gate, up, out, n);
-    case Activation::kReglu:
-      return gated_forward<Relu>(gate, up, out, n);
-    case Activation::kRelu:
-      return plain_forward<Relu>(gate, out, n);
-    case Activation::kGelu:
-      return plain_forward<Gelu>(gate, out, n);
-    case Activation::kSquaredRelu:
-      return plain_forward<SquaredRelu>(gate, out, n);
-  }
+  with_curve(kind, [=](auto curve) SY_ALWAYS_INLINE {
+    using F = decltype(curve);
+    is_gated(kind) ? gated_forward<F>(gate, up, out, n) : plain_forward<F>(gate, out, n);
+  });
 }
 
 template <typename T>
 SY_VECTOR_CLONES void activation_backward(Activation kind, const ActivationBackward<T>& rows,
                                           int64_t n) {
-  switch (kind) {
-    case Activation::kSwiglu:
-      return gated_backward<Silu>(rows, n);
-    case Activation::kGeglu:
-      return gated_backward<Gelu>(rows, n);
-    case Activation::kGegluTanh:
-      return gated_backward<GeluTanh>(rows, n);
-    case Activation::kReglu:
-      return gated_backward<Relu>(rows, n);
-    case Activation::kRelu:
-      return plain_backward<Relu>(rows, n);
-    case Activation::kGelu:
-      return plain_backward<Gelu>(rows, n);
-    case Activation::kSquaredRelu:
-      return plain_backward<SquaredRelu>(rows, n);
-  }
+  with_curve(kind, [&](auto curve) SY_ALWAYS_INLINE {
+    using F = decltype(curve);
+    is_gated(kind) ? gated_backward<F>(rows, n) : plain_backward<F>(rows, n);
+  });
 }
 
 template <typename T>
-SY_VECTOR_CLONES Exact<T> rms_norm_forward(const RmsNormForward<T>& row, int64_t n) {
+SY_VECTOR_CLONES Exact<T> rms_norm_forward(const T* x, const T* weight, T* y, double eps,
+                                           bool cast_first, int64_t n) {
   using A = Exact<T>;
-  const T *x = row.x, *weight = row.weight;
-  T* y = row.y;
   const A squares =
       lane_sum<A>(n, [=](int64_t i) SY_ALWAYS_INLINE { return load(x[i]) * load(x[i]); });
-  const A r = A(1) / std::sqrt(squares / static_cast<A>(n) + static_cast<A>(row.eps));
-  if (row.cast_first && !std::is_same_v<T, A>) {
+  const A r = A(1) / std::sqrt(squares / static_cast<A>(n) + static_cast<A>(eps));
+  if (cast_first && !std::is_same_v<T, A>) {
     for (int64_t i = 0; i < n; ++i) store(y[i], load(x[i]) * r);
     for (int64_t i = 0; i < n; ++i) store(y[i], load(y[i]) * load(weight[i]));
   } else {
@@ -268,11 +262,10 @@ SY_VECTOR_CLONES void rms_norm_backward(const RmsNormBackward<T>& row, int64_t n
 }
 
 template <typename T>
-SY_VECTOR_CLONES void rope_row(const T* x, const RopeTable<T>& table, T* y, int64_t half) {
-  using A = Exact<T>;
-  const A *cos = table.cos, *sin = table.sin;
+SY_VECTOR_CLONES void rope_row(const T* x, const Exact<T>* cos, const Exact<T>* sin, T* y,
+                               int64_t half) {
   for (int64_t i = 0; i < half; ++i) {
-    const A a = load(x[i]), b = load(x[i + half]), s = sin[i];
+    const Exact<T> a = load(x[i]), b = load(x[i + half]), s = sin[i];
     store(y[i], a * cos[i] - b * s);
     store(y[i + half], b * cos[i] + a * s);
   }
@@ -312,9 +305,9 @@ SY_VECTOR_CLONES void add_to(Exact<T>* sum, const T* x, int64_t n) {
 #define SY_INSTANTIATE(T)                                                                \
   template void activation_forward(Activation, const T*, const T*, T*, int64_t);         \
   template void activation_backward(Activation, const ActivationBackward<T>&, int64_t);  \
-  template Exact<T> rms_norm_forward(const RmsNormForward<T>&, int64_t);                 \
+  template Exact<T> rms_norm_forward(const T*, const T*, T*, double, bool, int64_t);     \
   template void rms_norm_backward(const RmsNormBackward<T>&, int64_t);                   \
-  template void rope_row(const T*, const RopeTable<T>&, T*, int64_t);                    \
+  template void rope_row(const T*, const Exact<T>*, const Exact<T>*, T*, int64_t);       \
   template CrossEntropy<T> cross_entropy(const T*, int64_t, int64_t);                    \
   template CrossEntropy<T> cross_entropy_backward(T*, int64_t, int64_t, double, double); \
   template void add_to(Exact<T>*, const T*, int64_t)

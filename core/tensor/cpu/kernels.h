@@ -38,15 +38,8 @@ void activation_backward(Activation kind, const ActivationBackward<T>& rows, int
 // y = x * r * weight with r = 1 / sqrt(mean(x^2) + eps); returns r. cast_first: x * r is rounded to
 // T before it meets the weight.
 template <typename T>
-struct RmsNormForward {
-  const T* x;
-  const T* weight;
-  T* y;
-  double eps;
-  bool cast_first;
-};
-template <typename T>
-Exact<T> rms_norm_forward(const RmsNormForward<T>& row, int64_t n);
+Exact<T> rms_norm_forward(const T* x, const T* weight, T* y, double eps, bool cast_first,
+                          int64_t n);
 
 // dx for one row; adds the row's share of the weight gradient to d_weight unless it is null.
 template <typename T>
@@ -61,14 +54,9 @@ struct RmsNormBackward {
 template <typename T>
 void rms_norm_backward(const RmsNormBackward<T>& row, int64_t n);
 
-// Rotates the pairs (x[i], x[i + half]) by the angle whose cosine and sine are given.
+// Rotates the pairs (x[i], x[i + half]) by the angles whose cosines and sines are given.
 template <typename T>
-struct RopeTable {
-  const Exact<T>* cos;
-  const Exact<T>* sin;
-};
-template <typename T>
-void rope_row(const T* x, const RopeTable<T>& table, T* y, int64_t half);
+void rope_row(const T* x, const Exact<T>* cos, const Exact<T>* sin, T* y, int64_t half);
 
 template <typename T>
 struct CrossEntropy {
@@ -78,7 +66,8 @@ struct CrossEntropy {
 template <typename T>
 CrossEntropy<T> cross_entropy(const T* logits, int64_t n, int64_t target);
 
-// Same, and overwrites logits with the gradient of scale * (nll + z_coefficient * log_sum^2).
+// Returns what cross_entropy() does, and overwrites logits with the gradient of scale * (nll +
+// z_coefficient * log_sum^2).
 template <typename T>
 CrossEntropy<T> cross_entropy_backward(T* logits, int64_t n, int64_t target, double scale,
                                        double z_coefficient);

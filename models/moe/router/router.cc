@@ -6,6 +6,7 @@
 #include "core/base/errors.h"
 #include "core/config/layers.h"
 #include "core/tensor/aten.h"
+#include "core/tensor/ops.h"
 #include "core/tensor/profiled_part.h"
 #include "core/tensor/top_k.h"
 #include "models/moe/router/draws.h"

@@ -6,7 +6,6 @@
 #include <gtest/gtest.h>
 
 #include "core/tensor/aten.h"
-#include "core/tensor/op_support.h"
 #include "tests/core/tensor/op_case.h"
 #include "tests/testing/finite_differences.h"
 #include "tests/testing/near.h"

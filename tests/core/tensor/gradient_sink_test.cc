@@ -1,7 +1,5 @@
 // When gradients are said to be complete.
 
-#include "core/tensor/gradient_sink.h"
-
 #include <map>
 #include <string>
 
@@ -9,6 +7,7 @@
 
 #include "core/tensor/aten.h"
 #include "core/tensor/ops.h"
+#include "core/tensor/parameter.h"
 #include "core/tensor/recompute.h"
 #include "core/tensor/vocabulary_loss.h"
 #include "tests/core/tensor/op_case.h"

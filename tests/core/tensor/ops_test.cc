@@ -367,7 +367,7 @@ TEST(VocabularyLoss, RefusesAnotherCoefficientThanOne) {
   fill_table(table, {{5, 4}}, at::kFloat);
   const at::Tensor loss =
       cross_entropy_of(draw({2, 4}, at::kFloat), table.parameters()[0], at::arange(2), 1);
-  EXPECT_THROW((loss * 2).backward(), CheckError);
+  EXPECT_THROW((loss * 2).backward(), c10::Error);
 }
 
 TEST(VocabularyLoss, RefusesATargetOutsideTheVocabulary) {

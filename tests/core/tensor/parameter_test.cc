@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "core/base/errors.h"
+#include "core/tensor/ops.h"
 
 namespace switchyard {
 namespace {
