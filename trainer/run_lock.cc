@@ -10,9 +10,9 @@
 #include <fmt/format.h>
 
 #include "core/base/errors.h"
+#include "core/base/foreign_text.h"
 #include "core/base/process.h"
 #include "core/io/file_system.h"
-#include "core/io/json.h"
 
 namespace switchyard::trainer {
 namespace {
@@ -22,7 +22,7 @@ constexpr uint64_t kMaxHolderBytes = 4096;
 std::string holder_of(const std::string& path) {
   std::string text = read_text_file(path, kMaxHolderBytes);
   if (text.ends_with('\n')) text.pop_back();
-  return text.empty() ? "unknown holder" : json_quoted(text);
+  return text.empty() ? "unknown holder" : in_quotes(text);
 }
 
 // For the message of whoever comes second.

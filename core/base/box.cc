@@ -26,7 +26,8 @@ std::string overlap_problem(const std::vector<int64_t>& shape, std::vector<Box> 
   return "";
 }
 
-// Of boxes that do not overlap. They change only at their ends, so that a row at each end tells.
+// What boxes that do not overlap leave out. Rows differ only where a box ends, so that a row at
+// each end tells.
 std::string gap_problem(const std::vector<int64_t>& shape, std::span<const Box> boxes) {
   int64_t held = 0;
   for (const Box& box : boxes) held += num_elements(box.extent);

@@ -14,9 +14,9 @@ struct Box {
   bool operator==(const Box&) const = default;
 };
 
-// All of a tensor of that shape.
+// The box that is all of a tensor of that shape.
 Box whole_box(const std::vector<int64_t>& shape);
-// The elements in it; 1 of a scalar. Requires: a product below 2^63.
+// How many elements a box of that extent has; a scalar has 1. Requires: a product below 2^63.
 int64_t num_elements(const std::vector<int64_t>& extent);
 bool lies_within(const Box& box, const std::vector<int64_t>& shape);
 // What two boxes of one tensor share; nothing if that has no elements.

@@ -9,7 +9,6 @@
 #include "core/config/fields.h"
 
 namespace switchyard::config {
-
 namespace {
 
 // Takes the prefix away from `words` where they begin with it.
@@ -60,12 +59,12 @@ bool holds(const Term& term, const RunConfig& config) {
   return is_among(*value, wanted);
 }
 
-std::optional<std::string> broken_by(const Incompatibility& rule, const RunConfig& config) {
+std::optional<std::string> broken_by(const Rule& rule, const RunConfig& config) {
   const bool says_nothing =
       !has_at(config, rule.field.path) && rule.field.wanted != std::string_view("set");
   if (says_nothing || holds(rule.field, config)) return std::nullopt;
   std::string circumstances;
-  for (const Term& term : rule.with) {
+  for (const Term& term : rule.with.all) {
     if (term.path == nullptr) break;
     if (!holds(term, config)) return std::nullopt;
     circumstances += (circumstances.empty() ? "with " : " and ") + circumstance(term, config);

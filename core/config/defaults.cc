@@ -14,10 +14,9 @@
   } while (false)
 
 namespace switchyard::config {
-
 namespace {
 
-// DeepSeek-V2's, of which queries' latent is the larger models'.
+// The sizes are DeepSeek-V2's; only its larger models have a latent for queries.
 void default_latent(Attention& attention) {
   Latent& latent = *attention.mutable_latent();
   SY_DEFAULT(latent, kv_rank, 512);
@@ -205,7 +204,7 @@ void default_local_experts(Model& model) {
   SY_DEFAULT(model, d_ff, 0);
 }
 
-// What only the transformers have.
+// Fields that only transformers have.
 void default_transformer(Model& model) {
   SY_DEFAULT(model, norm, RMS_NORM);
   SY_DEFAULT(model, norm_cast, SCALE_THEN_CAST);
@@ -216,7 +215,7 @@ void default_transformer(Model& model) {
   default_attention(model, *model.mutable_attention());
 }
 
-// Once it is known which layers are dense.
+// Called once it is known which layers are dense.
 void default_ffn_dropout(Model& model) {
   const bool counts_layers = !model.has_moe() || model.moe().every_n_layers() > 0;
   if (!counts_layers || !has_dense_ffn(model)) return;
@@ -253,14 +252,8 @@ void default_names(google::protobuf::RepeatedPtrField<Source>& sources) {
 }
 
 Objective objective_of(Architecture architecture) {
-  switch (architecture) {
-    case ENCODER_DECODER:
-      return SPAN_CORRUPTION;
-    case LOCAL_EXPERTS:
-      return CLASSIFICATION;
-    default:
-      return NEXT_TOKEN;
-  }
+  if (architecture == ENCODER_DECODER) return SPAN_CORRUPTION;
+  return architecture == LOCAL_EXPERTS ? CLASSIFICATION : NEXT_TOKEN;
 }
 
 void default_table(Data& data, Model& model) {
@@ -294,7 +287,7 @@ void default_data(uint64_t seed, Data& data, Model& model) {
   if (data.has_synthetic()) default_synthetic(seed, *data.mutable_synthetic());
 }
 
-// Once the longest row of the data is known.
+// Called once the longest row of the data is known.
 void default_positions(const Data& data, Model& model) {
   if (!has_attention(model) || model.attention().position() != LEARNED_POSITIONS) return;
   SY_DEFAULT(*model.mutable_attention(), max_positions, data.sequence_length());
@@ -310,27 +303,20 @@ void default_adafactor(Adafactor& adafactor) {
   SY_DEFAULT(adafactor, beta2, 1.0);
 }
 
-// What the kind uses; the rest stays unset.
+// The fields that the optimizer's kind uses; the others stay unset.
 void default_update(Optimizer& optimizer) {
   SY_DEFAULT(optimizer, kind, ADAMW);
-  switch (optimizer.kind()) {
-    case ADAFACTOR:
-      default_adafactor(*optimizer.mutable_adafactor());
-      SY_DEFAULT(optimizer, weight_decay, 0.0);
-      SY_DEFAULT(optimizer, clip_norm, 0.0);  // it clips each parameter's update
-      break;
-    case SGD:
-      SY_DEFAULT(optimizer, momentum, 0.0);
-      SY_DEFAULT(optimizer, weight_decay, 0.0);
-      SY_DEFAULT(optimizer, clip_norm, 0.0);
-      break;
-    default:
-      SY_DEFAULT(optimizer, beta1, 0.9);
-      SY_DEFAULT(optimizer, beta2, 0.95);
-      SY_DEFAULT(optimizer, eps, 1e-8);
-      SY_DEFAULT(optimizer, weight_decay, 0.1);
-      SY_DEFAULT(optimizer, clip_norm, 1.0);
+  const OptimizerKind kind = optimizer.kind();
+  const bool is_adam = kind == ADAMW || kind == ADAM_FACTORED_EXPERTS;
+  if (is_adam) {
+    SY_DEFAULT(optimizer, beta1, 0.9);
+    SY_DEFAULT(optimizer, beta2, 0.95);
+    SY_DEFAULT(optimizer, eps, 1e-8);
   }
+  if (kind == ADAFACTOR) default_adafactor(*optimizer.mutable_adafactor());
+  if (kind == SGD) SY_DEFAULT(optimizer, momentum, 0.0);
+  SY_DEFAULT(optimizer, weight_decay, is_adam ? 0.1 : 0.0);
+  SY_DEFAULT(optimizer, clip_norm, is_adam ? 1.0 : 0.0);  // Adafactor clips each parameter's update
 }
 
 void default_optimizer(int64_t steps, Optimizer& optimizer) {

@@ -8,11 +8,11 @@
 #include <google/protobuf/text_format.h>
 
 #include "core/base/errors.h"
+#include "core/base/foreign_text.h"
 #include "core/config/suggest.h"
 #include "core/data/utf8.h"
 
 namespace switchyard::config {
-
 namespace {
 
 using google::protobuf::EnumDescriptor;
@@ -34,18 +34,14 @@ const char* expected_kind(const FieldDescriptor& field) {
       return "a 32-bit integer";
     case FieldDescriptor::CPPTYPE_INT64:
       return "a 64-bit integer";
-    case FieldDescriptor::CPPTYPE_UINT32:
     case FieldDescriptor::CPPTYPE_UINT64:
       return "a non-negative integer";
     case FieldDescriptor::CPPTYPE_DOUBLE:
-    case FieldDescriptor::CPPTYPE_FLOAT:
       return "a number";
     case FieldDescriptor::CPPTYPE_BOOL:
       return "true or false";
-    case FieldDescriptor::CPPTYPE_STRING:
-      return "a text in quotes";
     default:
-      return "a value";
+      return "a text in quotes";
   }
 }
 
@@ -58,25 +54,24 @@ std::string enum_problem(const EnumDescriptor& choices, const std::string& text)
   if (value != nullptr)
     return fmt::format("must be a choice; {} stands for \"unset\": leave the field out{}", text,
                        suggestion("", names));
-  return fmt::format("must be one of {}'s names, got {}{}", choices.name(), quote(text),
+  return fmt::format("must be one of {}'s names, got {}{}", choices.name(), in_quotes(text),
                      suggestion(text, names));
 }
 
 // What the parser lets pass, looked at after the value is in its field.
 std::string value_problem(const Message& message, const FieldDescriptor& field) {
   const auto* reflection = message.GetReflection();
-  const bool repeated = field.is_repeated();
-  const int last = repeated ? reflection->FieldSize(message, &field) - 1 : 0;
-  if (field.cpp_type() == FieldDescriptor::CPPTYPE_DOUBLE) {
-    const double value = repeated ? reflection->GetRepeatedDouble(message, &field, last)
-                                  : reflection->GetDouble(message, &field);
+  if (field.cpp_type() == FieldDescriptor::CPPTYPE_DOUBLE) {  // no list has numbers
+    const double value = reflection->GetDouble(message, &field);
     if (!std::isfinite(value)) return fmt::format("must be a finite number, got {}", value);
   }
   if (field.cpp_type() == FieldDescriptor::CPPTYPE_STRING) {
-    const std::string value = repeated ? reflection->GetRepeatedString(message, &field, last)
-                                       : reflection->GetString(message, &field);
+    const int last = field.is_repeated() ? reflection->FieldSize(message, &field) - 1 : 0;
+    const std::string value = field.is_repeated()
+                                  ? reflection->GetRepeatedString(message, &field, last)
+                                  : reflection->GetString(message, &field);
     if (valid_utf8_prefix(value) != value.size())
-      return fmt::format("must be valid UTF-8, got {}", quote(value));
+      return fmt::format("must be valid UTF-8, got {}", in_quotes(value));
   }
   return "";
 }
@@ -93,6 +88,11 @@ std::pair<const Message*, const FieldDescriptor*> find(const Message& message,
   if (!reflection->HasField(message, field)) return {nullptr, nullptr};
   if (dot == std::string_view::npos) return {&message, field};
   return find(reflection->GetMessage(message, field), path.substr(dot + 1));
+}
+
+std::pair<Message*, const FieldDescriptor*> find_mutable(Message& message, std::string_view path) {
+  const auto [owner, field] = find(message, path);
+  return {const_cast<Message*>(owner), field};  // a part of `message`
 }
 
 }  // namespace
@@ -112,24 +112,24 @@ std::string set_scalar(Message& message, const FieldDescriptor& field, const std
   TextFormat::Parser parser;
   parser.RecordErrorsTo(&error);
   if (!parser.ParseFieldValueFromString(text, &field, &message) || error.happened)
-    return fmt::format("must be {}, got {}", expected_kind(field), quote(text));
+    return fmt::format("must be {}, got {}", expected_kind(field), in_quotes(text));
   return value_problem(message, field);
 }
 
-std::optional<int64_t> integer_at(const Message& message, std::string_view path) {
+std::optional<double> number_at(const Message& message, std::string_view path) {
   const auto [owner, field] = find(message, path);
   if (owner == nullptr) return std::nullopt;
-  if (field->cpp_type() == FieldDescriptor::CPPTYPE_INT32)
-    return owner->GetReflection()->GetInt32(*owner, field);
-  if (field->cpp_type() == FieldDescriptor::CPPTYPE_INT64)
-    return owner->GetReflection()->GetInt64(*owner, field);
-  return std::nullopt;
-}
-
-std::optional<double> real_at(const Message& message, std::string_view path) {
-  const auto [owner, field] = find(message, path);
-  if (owner == nullptr || field->cpp_type() != FieldDescriptor::CPPTYPE_DOUBLE) return std::nullopt;
-  return owner->GetReflection()->GetDouble(*owner, field);
+  const auto& reflection = *owner->GetReflection();
+  switch (field->cpp_type()) {
+    case FieldDescriptor::CPPTYPE_INT32:
+      return reflection.GetInt32(*owner, field);
+    case FieldDescriptor::CPPTYPE_INT64:
+      return static_cast<double>(reflection.GetInt64(*owner, field));
+    case FieldDescriptor::CPPTYPE_DOUBLE:
+      return reflection.GetDouble(*owner, field);
+    default:
+      return std::nullopt;
+  }
 }
 
 std::optional<std::string> text_at(const Message& message, std::string_view path) {
@@ -140,22 +140,10 @@ std::optional<std::string> text_at(const Message& message, std::string_view path
   return text;
 }
 
-std::optional<double> number_at(const Message& message, std::string_view path) {
-  const auto integer = integer_at(message, path);
-  return integer ? static_cast<double>(*integer) : real_at(message, path);
-}
-
 void set_real_at(Message& message, std::string_view path, double value) {
-  const size_t dot = path.find('.');
-  const auto* reflection = message.GetReflection();
-  const FieldDescriptor* field =
-      message.GetDescriptor()->FindFieldByName(std::string(path.substr(0, dot)));
-  SY_CHECK(field != nullptr && reflection->HasField(message, field), "{} is not set in {}", path,
-           message.GetDescriptor()->full_name());
-  if (dot == std::string_view::npos)
-    reflection->SetDouble(&message, field, value);
-  else
-    set_real_at(*reflection->MutableMessage(&message, field), path.substr(dot + 1), value);
+  const auto [owner, field] = find_mutable(message, path);
+  SY_CHECK(owner != nullptr, "{} is not set in {}", path, message.GetDescriptor()->full_name());
+  owner->GetReflection()->SetDouble(owner, field, value);
 }
 
 bool has_at(const Message& message, std::string_view path) {
@@ -163,14 +151,8 @@ bool has_at(const Message& message, std::string_view path) {
 }
 
 void clear_at(Message& message, std::string_view path) {
-  const size_t dot = path.find('.');
-  const FieldDescriptor* field =
-      message.GetDescriptor()->FindFieldByName(std::string(path.substr(0, dot)));
-  SY_CHECK(field != nullptr, "no field {} in {}", path, message.GetDescriptor()->full_name());
-  const auto* reflection = message.GetReflection();
-  if (!reflection->HasField(message, field)) return;
-  if (dot == std::string_view::npos) return reflection->ClearField(&message, field);
-  clear_at(*reflection->MutableMessage(&message, field), path.substr(dot + 1));
+  const auto [owner, field] = find_mutable(message, path);
+  if (owner != nullptr) owner->GetReflection()->ClearField(owner, field);
 }
 
 }  // namespace switchyard::config

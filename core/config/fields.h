@@ -29,14 +29,11 @@ inline bool is_group(const FieldDescriptor& field) {
 // are not UTF-8.
 std::string set_scalar(Message& message, const FieldDescriptor& field, const std::string& text);
 
-// The value at a path such as "model.moe.top_k"; nullopt when it or a group on the way is unset, or
-// when it is of another kind.
-std::optional<int64_t> integer_at(const Message& message, std::string_view path);
-std::optional<double> real_at(const Message& message, std::string_view path);
-// Any scalar as text format writes it; nullopt as above.
-std::optional<std::string> text_at(const Message& message, std::string_view path);
-// Of either kind, as a double.
+// The signed integer or the double at a path such as "model.moe.top_k"; nullopt when it or a group
+// on the way is unset, or when it is of another kind.
 std::optional<double> number_at(const Message& message, std::string_view path);
+// Any scalar at a path, as text format writes it; nullopt when it or a group on the way is unset.
+std::optional<std::string> text_at(const Message& message, std::string_view path);
 // Gives a double that is set another value.
 void set_real_at(Message& message, std::string_view path, double value);
 // Whether every part of the path is set.

@@ -31,12 +31,12 @@ inline int moe_layers_before(const Model& model, int64_t layer) {
   return static_cast<int>((layer - moe.first_layer() - 1) / moe.every_n_layers() + 1);
 }
 
-// Of all stacks, multi-token prediction's layer included.
+// The MoE layers of all stacks, multi-token prediction's layer included.
 inline int num_moe_layers(const Model& model) {
   return num_stacks(model) * moe_layers_before(model, num_stack_layers(model));
 }
 
-// Those that evaluation and generation run: without multi-token prediction's.
+// The MoE layers that evaluation and generation run: all but multi-token prediction's.
 inline int num_lasting_moe_layers(const Model& model) {
   return num_stacks(model) * moe_layers_before(model, model.num_layers());
 }
@@ -81,12 +81,11 @@ inline bool has_validation(const Data& data) {
   return data.has_synthetic() || data.has_table() || data.validation_size() > 0;
 }
 
-inline bool has_norms(const Model& model) { return has_attention(model); }
 inline bool has_embedding(const Model& model) { return model.architecture() != LOCAL_EXPERTS; }
 
 // Whether model.d_ff is used: by dense layers, or beside the MoE sub-layers.
 inline bool has_dense_ffn(const Model& model) {
-  if (model.architecture() == LSTM_LM || model.architecture() == LOCAL_EXPERTS) return false;
+  if (!has_attention(model)) return false;
   return num_stacks(model) * num_stack_layers(model) > num_moe_layers(model) ||
          (model.has_moe() && model.moe().stacking() > NO_STACKING);
 }
@@ -98,12 +97,12 @@ inline double declared_init_std(const Model& model) {
   return model.has_init_std() ? model.init_std() : kInitStd;
 }
 
-// Channels of a head that RoPE turns.
+// How many channels of a head RoPE turns.
 inline int rotary_width(const Attention& attention) {
   return attention.has_latent() ? attention.latent().rope_dim() : attention.head_dim();
 }
 
-// Channels of a head's value.
+// How many channels a head's value has.
 inline int value_width(const Attention& attention) {
   return attention.has_latent() ? attention.latent().value_dim() : attention.head_dim();
 }

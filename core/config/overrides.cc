@@ -6,12 +6,12 @@
 
 #include <fmt/format.h>
 
+#include "core/base/foreign_text.h"
 #include "core/config/fields.h"
 #include "core/config/suggest.h"
 #include "core/data/utf8.h"
 
 namespace switchyard::config {
-
 namespace {
 
 // One part of a path: "train[0]" is name "train", index 0.
@@ -44,12 +44,12 @@ class Target {
   // One step down; returns the problem or an empty string.
   std::string step(std::string_view text, bool last) {
     const auto part = parse_part(text);
-    if (!part) return fmt::format("{} is not a field or field[index]", quote(text));
+    if (!part) return fmt::format("{} is not a field or field[index]", in_quotes(text));
     const Descriptor* group = message_->GetDescriptor();
     field_ = group->FindFieldByName(part->name);
     if (field_ == nullptr)
       return fmt::format("{} has no field {}{}", path_.empty() ? "the config" : path_,
-                         quote(part->name), suggestion(part->name, field_names(*group)));
+                         in_quotes(part->name), suggestion(part->name, field_names(*group)));
     if (!path_.empty()) path_ += '.';
     path_ += text;
     if (part->index.has_value() != field_->is_repeated())
@@ -123,7 +123,7 @@ std::string override_path(const std::string& assignment) {
 
 std::string apply_override(Message& config, const std::string& assignment) {
   const auto problem = [&](const std::string& text) {
-    return fmt::format("--set {}: {}", quote(assignment), text);
+    return fmt::format("--set {}: {}", in_quotes(assignment), text);
   };
   const size_t equals = assignment.find('=');
   if (equals == std::string::npos || equals == 0)

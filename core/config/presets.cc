@@ -8,13 +8,12 @@
 
 #include <fmt/format.h>
 
-#include "core/base/plain_name.h"
+#include "core/base/foreign_text.h"
 #include "core/config/fields.h"
 #include "core/config/run_config.pb.h"
 #include "core/config/suggest.h"
 
 namespace switchyard::config {
-
 namespace {
 
 namespace fs = std::filesystem;
@@ -71,7 +70,8 @@ fs::path find_preset(const PresetRequest& request, ReadResult& result) {
     return fs::path();
   };
   if (!is_plain_name(request.name))
-    return problem(fmt::format("must be a name of {}, got {}", kPlainName, quote(request.name)));
+    return problem(
+        fmt::format("must be a name of {}, got {}", kPlainName, in_quotes(request.name)));
   const std::vector<fs::path> folders = search_folders(request.folder, request.config_path);
   for (const fs::path& folder : folders) {
     std::error_code error;
@@ -80,10 +80,10 @@ fs::path find_preset(const PresetRequest& request, ReadResult& result) {
   }
   if (folders.empty())
     return problem(
-        fmt::format("is {}, but there is no folder configs/{} beside the config, above "
-                    "it or in the current directory",
-                    quote(request.name), request.folder));
-  return problem(fmt::format("is {}, but no configs/{}/{}{} exists{}", quote(request.name),
+        fmt::format("is {}, but there is no folder configs/{} beside the config, above it or in "
+                    "the current directory",
+                    in_quotes(request.name), request.folder));
+  return problem(fmt::format("is {}, but no configs/{}/{}{} exists{}", in_quotes(request.name),
                              request.folder, request.name, kExtension,
                              suggestion(request.name, names_in(folders))));
 }

@@ -1,7 +1,6 @@
 #include "core/config/print.h"
 
 #include <algorithm>
-#include <memory>
 
 #include <fmt/format.h>
 #include <google/protobuf/text_format.h>
@@ -10,7 +9,6 @@
 #include "core/config/fields.h"
 
 namespace switchyard::config {
-
 namespace {
 
 using google::protobuf::Reflection;
@@ -22,55 +20,43 @@ std::string value_text(const Message& message, const FieldDescriptor* field, int
   return text;
 }
 
-// Appends the scalars of `to` that differ from `from`; both have the same type.
-void compare(const Message& from, const Message& to, const std::string& prefix,
-             std::vector<Difference>& found);
-
-void compare_singular(const Message& from, const Message& to, const FieldDescriptor* field,
-                      const std::string& path, std::vector<Difference>& found) {
-  const Reflection& reflection = *from.GetReflection();
-  // An absent group compares as an empty one, so that its scalars show as unset.
-  if (is_group(*field)) {
-    compare(reflection.GetMessage(from, field), reflection.GetMessage(to, field), path + ".",
-            found);
-    if (reflection.HasField(from, field) != reflection.HasField(to, field))
-      found.push_back({path, reflection.HasField(from, field) ? "present" : "absent",
-                       reflection.HasField(to, field) ? "present" : "absent",
-                       may_change_on_resume(*field)});
-    return;
-  }
-  const auto text = [&](const Message& message) {
-    return reflection.HasField(message, field) ? value_text(message, field, -1)
-                                               : std::string("unset");
-  };
-  if (text(from) != text(to))
-    found.push_back({path, text(from), text(to), may_change_on_resume(*field)});
-}
-
-// All values of a list of scalars.
-std::string list_text(const Message& message, const FieldDescriptor* field) {
+// A scalar, or all of a list of scalars.
+std::string text_of(const Message& message, const FieldDescriptor* field) {
+  const Reflection& reflection = *message.GetReflection();
+  if (!field->is_repeated())
+    return reflection.HasField(message, field) ? value_text(message, field, -1) : "unset";
   std::string text;
-  for (int i = 0; i < message.GetReflection()->FieldSize(message, field); ++i)
+  for (int i = 0; i < reflection.FieldSize(message, field); ++i)
     text += (i > 0 ? ", " : "") + value_text(message, field, i);
   return "[" + text + "]";
 }
 
-void compare_list(const Message& from, const Message& to, const FieldDescriptor* field,
-                  const std::string& path, std::vector<Difference>& found) {
+// Appends the scalars of `to` that differ from `from`; both have the same type.
+void compare(const Message& from, const Message& to, const std::string& prefix,
+             std::vector<Difference>& found);
+
+void compare_group(const Message& from, const Message& to, const FieldDescriptor* field,
+                   const std::string& path, std::vector<Difference>& found) {
   const Reflection& reflection = *from.GetReflection();
-  if (!is_group(*field)) {
-    const std::string before = list_text(from, field), after = list_text(to, field);
-    if (before != after) found.push_back({path, before, after, may_change_on_resume(*field)});
-    return;
-  }
+  // An absent group compares as an empty one, so that its scalars show as unset.
+  compare(reflection.GetMessage(from, field), reflection.GetMessage(to, field), path + ".", found);
+  const auto word = [&](const Message& message) {
+    return reflection.HasField(message, field) ? "present" : "absent";
+  };
+  if (reflection.HasField(from, field) != reflection.HasField(to, field))
+    found.push_back({path, word(from), word(to), may_change_on_resume(*field)});
+}
+
+void compare_groups(const Message& from, const Message& to, const FieldDescriptor* field,
+                    const std::string& path, std::vector<Difference>& found) {
+  const Reflection& reflection = *from.GetReflection();
   const int from_size = reflection.FieldSize(from, field);
   const int to_size = reflection.FieldSize(to, field);
-  const std::unique_ptr<Message> empty(google::protobuf::MessageFactory::generated_factory()
-                                           ->GetPrototype(field->message_type())
-                                           ->New());
+  const Message& empty =
+      *google::protobuf::MessageFactory::generated_factory()->GetPrototype(field->message_type());
   for (int i = 0; i < std::max(from_size, to_size); ++i) {
-    const Message& a = i < from_size ? reflection.GetRepeatedMessage(from, field, i) : *empty;
-    const Message& b = i < to_size ? reflection.GetRepeatedMessage(to, field, i) : *empty;
+    const Message& a = i < from_size ? reflection.GetRepeatedMessage(from, field, i) : empty;
+    const Message& b = i < to_size ? reflection.GetRepeatedMessage(to, field, i) : empty;
     compare(a, b, fmt::format("{}[{}].", path, i), found);
   }
 }
@@ -81,10 +67,12 @@ void compare(const Message& from, const Message& to, const std::string& prefix,
   for (int i = 0; i < group.field_count(); ++i) {
     const FieldDescriptor* field = group.field(i);
     const std::string path = prefix + field->name();
-    if (field->is_repeated())
-      compare_list(from, to, field, path, found);
-    else
-      compare_singular(from, to, field, path, found);
+    if (is_group(*field)) {
+      (field->is_repeated() ? compare_groups : compare_group)(from, to, field, path, found);
+      continue;
+    }
+    const std::string before = text_of(from, field), after = text_of(to, field);
+    if (before != after) found.push_back({path, before, after, may_change_on_resume(*field)});
   }
 }
 

@@ -15,7 +15,6 @@
 #include "core/config/validate.h"
 
 namespace switchyard::config {
-
 namespace {
 
 bool names_preset(const std::string& assignment) {

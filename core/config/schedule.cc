@@ -8,13 +8,12 @@
 #include "core/config/fields.h"
 
 namespace switchyard::config {
-
 namespace {
 
 constexpr char kBatch[] = "train.global_batch";
 constexpr int64_t kCountedSteps = 10'000'000;
 
-// Of a point, in the unit of its schedule.
+// Where a point lies, in the unit of its schedule.
 double coordinate(const SchedulePoint& point) {
   return static_cast<double>(point.has_tokens() ? point.tokens() : point.step());
 }

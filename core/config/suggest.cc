@@ -6,14 +6,12 @@
 #include <fmt/ranges.h>
 
 namespace switchyard::config {
-
 namespace {
 
-constexpr size_t kLongestName = 60;  // longer ones are cut when echoed and get no suggestion
+constexpr size_t kLongestName = 60;  // longer ones get no suggestion
 constexpr size_t kShortList = 16;    // as many candidates are listed in full
 
-}  // namespace
-
+// Edits (insert, delete, replace, swap of neighbours) that turn a into b.
 int edit_distance(std::string_view a, std::string_view b) {
   std::vector<std::vector<int>> cost(a.size() + 1, std::vector<int>(b.size() + 1));
   for (size_t i = 0; i <= a.size(); ++i) cost[i][0] = static_cast<int>(i);
@@ -28,6 +26,8 @@ int edit_distance(std::string_view a, std::string_view b) {
   }
   return cost[a.size()][b.size()];
 }
+
+}  // namespace
 
 std::string suggestion(std::string_view name, const std::vector<std::string>& candidates) {
   std::vector<std::string> longer;  // a name that was left short
@@ -53,15 +53,6 @@ std::string suggestion(std::string_view name, const std::vector<std::string>& ca
     return fmt::format("; nearest: \"{}\"", best);
   if (candidates.empty() || candidates.size() > kShortList) return "";
   return fmt::format("; one of: {}", fmt::join(candidates, ", "));
-}
-
-std::string quote(std::string_view text) {
-  std::string out = "\"";
-  for (const unsigned char byte : text.substr(0, kLongestName)) {
-    const bool plain = byte >= 0x20 && byte < 0x7F;
-    out += plain ? std::string(1, static_cast<char>(byte)) : fmt::format("\\x{:02x}", byte);
-  }
-  return out + (text.size() > kLongestName ? "...\"" : "\"");
 }
 
 }  // namespace switchyard::config

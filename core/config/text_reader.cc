@@ -9,12 +9,12 @@
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 #include <google/protobuf/text_format.h>
 
+#include "core/base/foreign_text.h"
 #include "core/config/fields.h"
 #include "core/config/suggest.h"
 #include "core/data/utf8.h"
 
 namespace switchyard::config {
-
 namespace {
 
 using google::protobuf::TextFormat;
@@ -98,7 +98,7 @@ class Walk {
   }
   [[noreturn]] void stop(const std::string& expected) {
     report(fmt::format("expected {}, got {}", expected,
-                       at_end() ? "the end of the file" : quote(token().text)));
+                       at_end() ? "the end of the file" : in_quotes(token().text)));
     throw Stop{};
   }
 
@@ -110,8 +110,8 @@ class Walk {
     const std::string name = token().text;
     const FieldDescriptor* field = message.GetDescriptor()->FindFieldByName(name);
     if (field == nullptr) {
-      report(fmt::format("{} has no field {}{}", path.empty() ? "the config" : path, quote(name),
-                         suggestion(name, field_names(*message.GetDescriptor()))));
+      report(fmt::format("{} has no field {}{}", path.empty() ? "the config" : path,
+                         in_quotes(name), suggestion(name, field_names(*message.GetDescriptor()))));
       tokens_.Next();
       return skip_value();
     }
@@ -144,7 +144,7 @@ class Walk {
     if (is_group(field) || opens || at("[")) {
       report(is_group(field)
                  ? fmt::format("{0} is a group of fields; write {0} {{ ... }}", path)
-                 : fmt::format("{} must be one value, got {}", path, quote(token().text)));
+                 : fmt::format("{} must be one value, got {}", path, in_quotes(token().text)));
       return skip_value();
     }
     const int line = token().line, column = token().column;

@@ -1,6 +1,9 @@
 #include "core/config/validate.h"
 
 #include <algorithm>
+#include <set>
+#include <string_view>
+#include <tuple>
 
 #include "core/config/compatibility.h"
 #include "core/config/fields.h"
@@ -10,7 +13,6 @@
 #include "core/config/validate_rules.h"
 
 namespace switchyard::config {
-
 namespace {
 
 using Sources = google::protobuf::RepeatedPtrField<Source>;
@@ -66,8 +68,8 @@ void check_rates(const RunConfig& config, Findings& findings) {
   const int64_t steps = config.train().steps();
   if (steps > 0 && optimizer.warmup_steps() > steps)
     findings.add(
-        "optimizer.warmup_steps ({}) must be at most train.steps ({}), else the peak rate "
-        "is never reached; lower warmup_steps or leave it out (2 % of the steps)",
+        "optimizer.warmup_steps ({}) must be at most train.steps ({}), else the peak rate is never "
+        "reached; lower warmup_steps or leave it out (2 % of the steps)",
         optimizer.warmup_steps(), steps);
 }
 
@@ -79,11 +81,22 @@ void check_log(const Log& log, Findings& findings) {
         log.load_every(), log.every());
 }
 
+// The same advice about a field is given once, whatever the number of rules that give it. A field
+// that nothing reads is to be left out, and no rule need say what else it could be.
 void check_compatibility(const RunConfig& config, Findings& findings) {
+  const std::vector<std::string> unused = unused_fields(config);
+  append(unused, findings);
+  std::set<std::tuple<std::string_view, std::string_view, std::string_view>> said;
   for (const auto& topics : {model_compatibility(), routing_compatibility()})
     for (const Topic& topic : topics)
-      for (const Incompatibility& rule : topic.rules)
-        if (const auto message = broken_by(rule, config)) findings.lines.push_back(*message);
+      for (const Rule& rule : topic.rules) {
+        const std::string path = std::string(rule.field.path) + " ";
+        const auto names = [&](const std::string& line) { return line.starts_with(path); };
+        if (std::ranges::any_of(unused, names)) continue;
+        const auto message = broken_by(rule, config);
+        if (message && said.emplace(rule.field.path, rule.field.wanted, rule.remedy).second)
+          findings.lines.push_back(*message);
+      }
 }
 
 void need(const RunConfig& config, const char* path, const char* meaning, Findings& findings) {
@@ -152,7 +165,6 @@ void check_values(const RunConfig& config, int num_ranks, Findings& findings) {
   append(mesh_problems(config.mesh(), config.model(), num_ranks), findings);
   check_log(config.log(), findings);
   check_sizes(config, findings);
-  append(unused_fields(config), findings);
 }
 
 std::vector<std::string> broken_rules(const RunConfig& config, int num_ranks) {

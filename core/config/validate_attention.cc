@@ -3,7 +3,6 @@
 #include "core/config/validate_rules.h"
 
 namespace switchyard::config {
-
 namespace {
 
 void check_heads(const Model& model, Findings& findings) {
@@ -12,14 +11,14 @@ void check_heads(const Model& model, Findings& findings) {
   const int head_dim = attention.head_dim(), d_model = model.d_model();
   if (heads > 0 && kv_heads > 0 && heads % kv_heads != 0)
     findings.add(
-        "model.attention.num_kv_heads ({}) must divide model.attention.num_heads ({}); "
-        "each key/value head serves the same number of heads",
+        "model.attention.num_kv_heads ({}) must divide model.attention.num_heads ({}); each "
+        "key/value head serves the same number of heads",
         kv_heads, heads);
   const bool turns_heads = attention.position() == ROPE && !attention.has_latent();
   if (turns_heads && head_dim > 0 && head_dim % 2 != 0)
     findings.add(
-        "model.attention.head_dim ({}) must be even, as RoPE turns pairs of channels; "
-        "change d_model or num_heads, or set head_dim",
+        "model.attention.head_dim ({}) must be even, as RoPE turns pairs of channels; change "
+        "d_model or num_heads, or set head_dim",
         head_dim);
   if (attention.has_latent()) return;  // its head_dim has nothing to do with d_model
   // The default rounds down; a head_dim of another size was meant so.

@@ -8,7 +8,6 @@
 #include "core/config/validate_rules.h"
 
 namespace switchyard::config {
-
 namespace {
 
 // An encoder-decoder's decoder goes by position instead, and chooses by token.

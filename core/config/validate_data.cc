@@ -5,12 +5,11 @@
 #include <map>
 #include <string_view>
 
-#include "core/config/suggest.h"
+#include "core/base/foreign_text.h"
 #include "core/config/validate_rules.h"
 #include "core/data/span_corruption.h"
 
 namespace switchyard::config {
-
 namespace {
 
 using Sources = google::protobuf::RepeatedPtrField<Source>;
@@ -29,17 +28,17 @@ void check_name(const std::string& path, const std::string& name, Findings& find
                        name.find("..") == std::string::npos && !has_control(name);
   if (!is_safe)
     findings.add(
-        "{} ({}) must be 1 to {} characters, without \"/\", \"..\" or control characters, "
-        "and must not begin with \".\" or \"-\"; choose a plain name",
-        path, quote(name), kLongestName);
+        "{} ({}) must be 1 to {} characters, without \"/\", \"..\" or control characters, and must "
+        "not begin with \".\" or \"-\"; choose a plain name",
+        path, in_quotes(name), kLongestName);
 }
 
 void check_file_path(const std::string& path, const std::string& value, Findings& findings) {
   if (value.empty() || value[0] == '-' || has_control(value))
     findings.add(
-        "{} ({}) must be a path without control characters that does not begin with "
-        "\"-\"; write ./-name for such a file",
-        path, quote(value));
+        "{} ({}) must be a path without control characters that does not begin with \"-\"; write "
+        "./-name for such a file",
+        path, in_quotes(value));
 }
 
 void check_sources(const std::string& list, const Sources& sources, Findings& findings) {
@@ -53,7 +52,7 @@ void check_sources(const std::string& list, const Sources& sources, Findings& fi
       const auto [first, is_new] = first_with.insert({source.name(), path});
       if (!is_new)
         findings.add("{}.name ({}) must be unique, but {} has it too; set name in one of them",
-                     path, quote(source.name()), first->second);
+                     path, in_quotes(source.name()), first->second);
     }
     if (source.has_weight() && (!std::isfinite(source.weight()) || source.weight() <= 0))
       findings.add("{}.weight ({}) must be finite and above 0; leave out a source with no share",
@@ -66,8 +65,8 @@ void check_lists(const Data& data, Findings& findings) {
   check_sources("data.validation", data.validation(), findings);
   if (data.has_synthetic() && data.train_size() > 0)
     findings.add(
-        "data.synthetic must not be set together with data.train ({} source(s)); leave one "
-        "of them out",
+        "data.synthetic must not be set together with data.train ({} source(s)); leave one of them "
+        "out",
         data.train_size());
   for (int i = 0; i < data.validation_size(); ++i)
     if (data.validation(i).has_weight())

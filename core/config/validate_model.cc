@@ -1,19 +1,20 @@
 // Rules about the model, and products of sizes that must not overflow.
 
-#include <cmath>
+#include <algorithm>
 #include <cstdint>
 #include <initializer_list>
-#include <limits>
 #include <string>
 
 #include "core/config/layers.h"
 #include "core/config/validate_rules.h"
 
 namespace switchyard::config {
-
 namespace {
 
-constexpr double kParameterLimit = 9223372036854775808.0;  // 2^63
+constexpr double kInt64Limit = 9223372036854775808.0;  // 2^63
+// All parameters, four values each, must be countable in bytes.
+constexpr double kCountLimit = kInt64Limit / 64;
+constexpr double kIndexLimit = 2147483648.0;  // 2^31: rows and widths are 32-bit
 
 void check_layers(const Model& model, Findings& findings) {
   const Moe& moe = model.moe();
@@ -27,8 +28,8 @@ void check_layers(const Model& model, Findings& findings) {
         model.ffn_dropout());
   if (model.has_moe() && moe.first_layer() >= model.num_layers())
     findings.add(
-        "model.moe.first_layer ({}) must be below model.num_layers ({}), else no layer is "
-        "MoE; lower it, or leave model.moe out for a dense model",
+        "model.moe.first_layer ({}) must be below model.num_layers ({}), else no layer is MoE; "
+        "lower it, or leave model.moe out for a dense model",
         moe.first_layer(), model.num_layers());
   if (!has_dense_ffn(model) || !model.has_d_ff() || model.d_ff() != 0) return;
   const int all_layers = num_stacks(model) * num_stack_layers(model);
@@ -42,122 +43,72 @@ void check_layers(const Model& model, Findings& findings) {
         "sub-layer; set its width, or stacking: NO_STACKING");
 }
 
-// The product, with both what it is for and its value in the message when it reaches the limit.
-// Every factor is below 2^64, so a double cannot overflow; its 53 bits decide far from the limit.
-struct Product {
-  const char* path;  // the field to change
-  const char* of;    // "num_layers * num_experts * 3 * d_model * d_ff"
-  double limit;
-  std::initializer_list<int64_t> factors;
-};
-
-void check_product(const Product& product, Findings& findings) {
-  double value = 1;
-  for (const int64_t factor : product.factors) {
-    if (factor < 1) return;  // not in this model, or a range rule has reported it
-    value *= static_cast<double>(factor);
-  }
-  if (value >= product.limit)
-    findings.add("{} is too large: {} = {:.6g} must be below {:.6g}; lower one of them",
-                 product.path, product.of, value, product.limit);
+// Reports a product of sizes, "num_layers * d_model * d_ff", that is not below the limit, by the
+// field to change. Every factor is below 2^64, so a double cannot overflow; its 53 bits decide far
+// from the limit.
+auto products_below(double limit, Findings& findings) {
+  return [=, &findings](const char* path, const char* of, std::initializer_list<int64_t> factors) {
+    // A factor below 1 is not in this model, or a range rule has reported it.
+    if (std::ranges::min(factors) < 1) return;
+    double value = 1;
+    for (const int64_t factor : factors) value *= static_cast<double>(factor);
+    if (value >= limit)
+      findings.add("{} is too large: {} = {:.6g} must be below {:.6g}; lower one of them", path, of,
+                   value, limit);
+  };
 }
-
-// All parameters, four values each, must be countable in bytes: hence a 64th of 2^63.
-constexpr double kCountLimit = kParameterLimit / 64;
 
 void check_parameter_counts(const Model& model, Findings& findings) {
   const Attention& attention = model.attention();
-  const double limit = kCountLimit;
-  check_product(
-      {"model.vocab_size", "vocab_size * d_model", limit, {model.vocab_size(), model.d_model()}},
-      findings);
-  check_product(
-      {"model.attention",
-       "num_layers * 4 * d_model * num_heads * head_dim",
-       limit,
-       {model.num_layers(), 4, model.d_model(), attention.num_heads(), attention.head_dim()}},
-      findings);
-  check_product({"model.attention.max_positions",
-                 "max_positions * d_model",
-                 limit,
-                 {attention.max_positions(), model.d_model()}},
-                findings);
   const Latent& latent = attention.latent();
-  check_product({"model.attention.latent",
-                 "num_layers * 2 * kv_rank * num_heads * (nope_dim + value_dim)",
-                 limit,
-                 {model.num_layers(), 2, latent.kv_rank(), attention.num_heads(),
-                  int64_t{latent.nope_dim()} + latent.value_dim()}},
-                findings);
-  check_product({"model.attention.latent.q_rank",
-                 "num_layers * q_rank * (d_model + num_heads * head_dim)",
-                 limit,
-                 {model.num_layers(), latent.q_rank(),
-                  model.d_model() + int64_t{attention.num_heads()} * attention.head_dim()}},
-                findings);
-  check_product({"model.d_ff",
-                 "num_layers * 3 * d_model * d_ff",
-                 limit,
-                 {model.num_layers(), 3, model.d_model(), model.d_ff()}},
-                findings);
+  const int64_t layers = model.num_layers(), d_model = model.d_model();
+  const int64_t heads = attention.num_heads(), head_dim = attention.head_dim();
+  const auto check = products_below(kCountLimit, findings);
+  check("model.vocab_size", "vocab_size * d_model", {model.vocab_size(), d_model});
+  check("model.attention", "num_layers * 4 * d_model * num_heads * head_dim",
+        {layers, 4, d_model, heads, head_dim});
+  check("model.attention.max_positions", "max_positions * d_model",
+        {attention.max_positions(), d_model});
+  check("model.attention.latent", "num_layers * 2 * kv_rank * num_heads * (nope_dim + value_dim)",
+        {layers, 2, latent.kv_rank(), heads, int64_t{latent.nope_dim()} + latent.value_dim()});
+  check("model.attention.latent.q_rank", "num_layers * q_rank * (d_model + num_heads * head_dim)",
+        {layers, latent.q_rank(), d_model + heads * head_dim});
+  check("model.d_ff", "num_layers * 3 * d_model * d_ff", {layers, 3, d_model, model.d_ff()});
   // Its layer is one more of those above.
-  check_product({"model.mtp",
-                 "2 * d_model * d_model",
-                 limit,
-                 {model.has_mtp(), 2, model.d_model(), model.d_model()}},
-                findings);
+  check("model.mtp", "2 * d_model * d_model", {model.has_mtp(), 2, d_model, d_model});
 }
 
 void check_expert_counts(const Model& model, Findings& findings) {
   const Moe& moe = model.moe();
   const Attention& attention = model.attention();
-  const double limit = kCountLimit;
-  check_product({"model.moe",
-                 "num_layers * num_experts * 3 * d_model * d_ff",
-                 limit,
-                 {model.num_layers(), moe.num_experts(), 3, model.d_model(), moe.d_ff()}},
-                findings);
-  check_product({"model.moe.shared_expert",
-                 "num_layers * 3 * d_model * count * d_ff",
-                 limit,
-                 {model.num_layers(), 3, model.d_model(), moe.shared_expert().count(),
-                  moe.shared_expert().d_ff()}},
-                findings);
-  check_product({"model.moe.hidden_layers",
-                 "num_layers * num_experts * (hidden_layers - 1) * d_ff * d_ff",
-                 limit,
-                 {model.num_layers(), moe.num_experts(), int64_t{moe.hidden_layers()} - 1,
-                  moe.d_ff(), moe.d_ff()}},
-                findings);
-  check_product({"model.attention.switch_projections",
-                 "num_layers * num_experts * 3 * d_model * num_heads * head_dim",
-                 limit,
-                 {attention.switch_projections(), model.num_layers(), moe.num_experts(), 3,
-                  model.d_model(), attention.num_heads(), attention.head_dim()}},
-                findings);
+  const SharedExpert& shared = moe.shared_expert();
+  const int64_t layers = model.num_layers(), d_model = model.d_model(), d_ff = moe.d_ff();
+  const int64_t experts = moe.num_experts();
+  const auto check = products_below(kCountLimit, findings);
+  check("model.moe", "num_layers * num_experts * 3 * d_model * d_ff",
+        {layers, experts, 3, d_model, d_ff});
+  check("model.moe.shared_expert", "num_layers * 3 * d_model * count * d_ff",
+        {layers, 3, d_model, shared.count(), shared.d_ff()});
+  check("model.moe.hidden_layers", "num_layers * num_experts * (hidden_layers - 1) * d_ff * d_ff",
+        {layers, experts, int64_t{moe.hidden_layers()} - 1, d_ff, d_ff});
+  check("model.attention.switch_projections",
+        "num_layers * num_experts * 3 * d_model * num_heads * head_dim",
+        {attention.switch_projections(), layers, experts, 3, d_model, attention.num_heads(),
+         attention.head_dim()});
 }
 
-// Of the architectures before the transformer.
+// The parameters of the architectures before the transformer.
 void check_early_counts(const Model& model, Findings& findings) {
-  const double limit = kCountLimit;
+  const LocalExperts& local = model.local_experts();
+  const int64_t d_model = model.d_model(), classes = model.vocab_size();
+  const auto check = products_below(kCountLimit, findings);
   // Four gates from the input and four from the last output, and the projection.
-  check_product({"model.lstm.hidden",
-                 "num_layers * 9 * hidden * d_model",
-                 limit,
-                 {model.num_layers(), 9, model.lstm().hidden(), model.d_model()}},
-                findings);
-  const LocalExperts& experts = model.local_experts();
-  const int64_t outer = int64_t{model.d_model()} + model.vocab_size();
-  check_product({"model.local_experts",
-                 "num_experts * hidden_units * (d_model + vocab_size)",
-                 limit,
-                 {experts.num_experts(), experts.hidden_units(), outer}},
-                findings);
-  check_product({"model.local_experts.num_experts",
-                 "num_experts * d_model * vocab_size",
-                 limit,
-                 {experts.num_experts(), model.d_model(), model.vocab_size()}},
-                findings);
+  check("model.lstm.hidden", "num_layers * 9 * hidden * d_model",
+        {model.num_layers(), 9, model.lstm().hidden(), d_model});
+  check("model.local_experts", "num_experts * hidden_units * (d_model + vocab_size)",
+        {local.num_experts(), local.hidden_units(), d_model + classes});
+  check("model.local_experts.num_experts", "num_experts * d_model * vocab_size",
+        {local.num_experts(), d_model, classes});
 }
 
 }  // namespace
@@ -174,7 +125,6 @@ void check_model(const Model& model, Findings& findings) {
 }
 
 void check_sizes(const RunConfig& config, Findings& findings) {
-  constexpr double kIndexLimit = 2147483648.0;  // 2^31: rows and widths are 32-bit
   const Model& model = config.model();
   const Train& train = config.train();
   const Attention& attention = model.attention();
@@ -182,31 +132,19 @@ void check_sizes(const RunConfig& config, Findings& findings) {
   const int sequences = train.accumulation() > 0 ? train.global_batch() / train.accumulation() : 0;
   const int sequence_length = config.data().sequence_length();
   const int slots = model.has_moe() ? model.moe().top_k() : 1;
-  check_product({"train.global_batch",
-                 "global_batch / accumulation * sequence_length * top_k",
-                 kIndexLimit,
-                 {sequences, sequence_length, slots}},
-                findings);
-  check_product({"train.steps",
-                 "steps * global_batch * sequence_length",
-                 kParameterLimit,
-                 {train.steps(), train.global_batch(), sequence_length}},
-                findings);
+  const auto check = products_below(kIndexLimit, findings);
+  check("train.global_batch", "global_batch / accumulation * sequence_length * top_k",
+        {sequences, sequence_length, slots});
+  check("model.attention", "num_heads * head_dim", {attention.num_heads(), attention.head_dim()});
+  check("model.moe.shared_expert", "count * d_ff", {shared.count(), shared.d_ff()});
+  check("model.lstm.hidden", "4 * hidden", {4, model.lstm().hidden()});
+  products_below(kInt64Limit, findings)("train.steps", "steps * global_batch * sequence_length",
+                                        {train.steps(), train.global_batch(), sequence_length});
   if (attention.position() == LEARNED_POSITIONS && sequence_length > attention.max_positions())
     findings.add(
         "data.sequence_length ({}) must be at most model.attention.max_positions ({}), the table's "
         "rows; lower it or raise that",
         sequence_length, attention.max_positions());
-  check_product({"model.attention",
-                 "num_heads * head_dim",
-                 kIndexLimit,
-                 {attention.num_heads(), attention.head_dim()}},
-                findings);
-  check_product(
-      {"model.moe.shared_expert", "count * d_ff", kIndexLimit, {shared.count(), shared.d_ff()}},
-      findings);
-  check_product({"model.lstm.hidden", "4 * hidden", kIndexLimit, {4, model.lstm().hidden()}},
-                findings);
   check_parameter_counts(model, findings);
   check_expert_counts(model, findings);
   check_early_counts(model, findings);

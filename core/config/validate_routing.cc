@@ -3,10 +3,9 @@
 #include "core/config/validate_rules.h"
 
 namespace switchyard::config {
-
 namespace {
 
-// The sizes of choices.
+// How many experts a token may be given.
 void check_choices(const Moe& moe, Findings& findings) {
   if (moe.has_num_experts() && moe.num_experts() > 0 && moe.top_k() > moe.num_experts())
     findings.add(
@@ -26,7 +25,7 @@ void check_choices(const Moe& moe, Findings& findings) {
         moe.load_loss_coefficient(), moe.top_k());
 }
 
-// DeepSeek's groups of experts.
+// The groups of experts that DeepSeek calls devices.
 void check_devices(const Moe& moe, Findings& findings) {
   const double communication = moe.balance_loss().communication_coefficient();
   const int devices = moe.num_devices(), groups = moe.router().num_groups();

@@ -11,7 +11,7 @@
 
 namespace switchyard::config {
 
-// Collects messages.
+// Collects what is wrong, one message per line.
 struct Findings {
   std::vector<std::string> lines;
 

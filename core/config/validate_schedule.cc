@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <limits>
 
+#include "core/base/foreign_text.h"
 #include "core/config/fields.h"
 #include "core/config/schedule.h"
 #include "core/config/suggest.h"
 #include "core/config/validate_rules.h"
 
 namespace switchyard::config {
-
 namespace {
 
 bool may_be_scheduled(const std::string& field) {
@@ -22,14 +22,14 @@ bool check_field(const RunConfig& config, const std::string& field, const std::s
                  Findings& findings) {
   if (!may_be_scheduled(field)) {
     findings.add("{}.field ({}) must be a value that may change during training{}", path,
-                 quote(field), suggestion(field, schedulable_fields()));
+                 in_quotes(field), suggestion(field, schedulable_fields()));
     return false;
   }
   if (!has_at(config, field)) {  // a field that nothing reads is unset
     findings.add(
         "{}.field ({}) has no meaning in this config, whose model has nothing of the kind; leave "
         "the schedule out, or set what it is a part of",
-        path, quote(field));
+        path, in_quotes(field));
     return false;
   }
   if (field == "optimizer.lr" && config.optimizer().schedule() != CONSTANT) {
@@ -83,8 +83,8 @@ bool check_batches(const ValueSchedule& schedule, const RunConfig& config, const
     const bool fits = value >= base && value <= std::numeric_limits<int32_t>::max();
     if (!fits)  // nor does NaN
       findings.add(
-          "{}.point[{}].value ({}) must be at least train.global_batch ({}), the smallest "
-          "batch, and at most {}; raise it, or lower train.global_batch",
+          "{}.point[{}].value ({}) must be at least train.global_batch ({}), the smallest batch, "
+          "and at most {}; raise it, or lower train.global_batch",
           path, i, value, base, std::numeric_limits<int32_t>::max());
   }
   const int micro_batches = config.train().accumulation();
@@ -141,7 +141,7 @@ void check_schedules(const RunConfig& config, Findings& findings) {
     for (int j = 0; j < i; ++j)
       if (config.schedule(j).field() == schedule.field())
         findings.add("{}.field ({}) has schedule[{}] already; put the points of both in one", path,
-                     quote(schedule.field()), j);
+                     in_quotes(schedule.field()), j);
     if (schedule.field() != "train.global_batch" || check_batches(schedule, config, path, findings))
       try_values(schedule, config, path, findings);
   }

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "core/base/errors.h"
-#include "core/base/start_thread.h"
+#include "core/base/threads.h"
 
 namespace switchyard {
 namespace {
@@ -17,14 +17,14 @@ void check_options(const Blend& blend, const LoaderOptions& options) {
   const int64_t global = options.global_sequences, accumulation = options.accumulation;
   if (accumulation < 1 || global < 1 || global % (accumulation * num_ranks) != 0)
     throw ConfigError(
-        fmt::format("global batch of {} sequences must be a positive multiple of "
-                    "accumulation ({}) x data ranks ({})",
+        fmt::format("global batch of {} sequences must be a positive multiple of accumulation ({}) "
+                    "x data ranks ({})",
                     global, accumulation, num_ranks));
   const int64_t largest = std::max(global, options.largest_step);
   if (blend.num_samples() < largest)
     throw DataError(
-        fmt::format("the data hold {} samples of {} tokens, less than one global batch "
-                    "of {}; use more text, shorter sequences or a smaller batch",
+        fmt::format("the data hold {} samples of {} tokens, less than one global batch of {}; use "
+                    "more text, shorter sequences or a smaller batch",
                     blend.num_samples(), blend.length(), largest));
 }
 

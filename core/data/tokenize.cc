@@ -8,7 +8,7 @@
 #include "core/base/errors.h"
 #include "core/base/fingerprint.h"
 #include "core/base/random.h"
-#include "core/base/start_thread.h"
+#include "core/base/threads.h"
 #include "core/data/bounded_queue.h"
 #include "core/data/token_file_writer.h"
 
@@ -142,11 +142,11 @@ class Job {
   void check_sides() const {
     const int64_t held_out = result_.held_out_documents, all = result_.text.documents;
     if (!held_out_ || (held_out > 0 && held_out < all)) return;
-    throw DataError(fmt::format(
-        "a holdout of {} leaves {} of {} documents in {} and {} in {}; choose another share, or "
-        "text with more documents",
-        options_.holdout, all - held_out, all, options_.out, held_out,
-        held_out_prefix(options_.out)));
+    throw DataError(
+        fmt::format("a holdout of {} leaves {} of {} documents in {} and {} in {}; choose another "
+                    "share, or text with more documents",
+                    options_.holdout, all - held_out, all, options_.out, held_out,
+                    held_out_prefix(options_.out)));
   }
 
   const TokenizeOptions& options_;

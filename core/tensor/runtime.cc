@@ -11,7 +11,7 @@
 #include <c10/util/Logging.h>
 
 #include "core/base/errors.h"
-#include "core/base/start_thread.h"
+#include "core/base/threads.h"
 
 namespace switchyard {
 

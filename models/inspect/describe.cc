@@ -110,7 +110,7 @@ std::string schedule_words(const config::RunConfig& config, const config::ValueS
 // Coefficients that are 0 at first take the first value above that of their schedules.
 config::RunConfig with_later_losses(config::RunConfig config) {
   for (const config::ValueSchedule& schedule : config.schedule()) {
-    const auto value = config::real_at(config, schedule.field());
+    const auto value = config::number_at(config, schedule.field());
     const auto later = std::ranges::find_if(
         schedule.point(), [](const config::SchedulePoint& point) { return point.value() > 0; });
     if (value == 0 && later != schedule.point().end())

@@ -8,7 +8,7 @@
 #include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
-#include "core/base/plain_name.h"
+#include "core/base/foreign_text.h"
 #include "core/io/json.h"
 
 namespace switchyard::trainer {
@@ -44,7 +44,7 @@ class Field {
   void has_only(const std::vector<std::string_view>& names) const {
     for_each_member([&](const std::string& name, const Field&) {
       if (std::ranges::find(names, name) == names.end())
-        fail(fmt::format("unexpected member {}, expected {}", json_quoted(name),
+        fail(fmt::format("unexpected member {}, expected {}", in_quotes(name),
                          fmt::join(names, ", ")));
     });
   }
@@ -54,7 +54,7 @@ class Field {
   void for_each_member(Visit visit) const {
     expect(value_.is_object(), "an object");
     for (const auto& [name, value] : value_.items())
-      visit(name, Field(value, where_, path_ + "." + json_quoted(name)));
+      visit(name, Field(value, where_, path_ + "." + in_quotes(name)));
   }
 
   template <typename Read>
@@ -96,7 +96,7 @@ class Field {
   void expect(bool condition, const std::string& expected) const {
     if (condition) return;
     const std::string got = value_.dump(-1, ' ', true, Json::error_handler_t::replace);
-    fail(fmt::format("expected {}, got {}", expected, json_quoted(got)));
+    fail(fmt::format("expected {}, got {}", expected, in_quotes(got)));
   }
 
   const Json& value_;
@@ -106,7 +106,7 @@ class Field {
 
 DType dtype_of(const Field& field) {
   if (const auto dtype = dtype_named(field.text())) return *dtype;
-  field.fail(fmt::format("unknown dtype {}", json_quoted(field.text())));
+  field.fail(fmt::format("unknown dtype {}", in_quotes(field.text())));
 }
 
 std::vector<int64_t> counts_of(const Field& field, int64_t most = INT64_MAX) {
@@ -160,7 +160,7 @@ PieceRecord read_piece(const Field& json, const Inventory& inventory,
   json.has_only({"file", "entry", "offset", "extent", "crc32c"});
   const Field file = json.member("file");
   if (!inventory.files.contains(file.text()))
-    file.fail(fmt::format("{} is not one of the files", json_quoted(file.text())));
+    file.fail(fmt::format("{} is not one of the files", in_quotes(file.text())));
   PieceRecord piece{file.text(),
                     json.member("entry").text(),
                     {counts_of(json.member("offset")), counts_of(json.member("extent"))},
@@ -180,7 +180,7 @@ void read_tensors(const Field& tensors, Inventory& out) {
     tensor.pieces = json.member("pieces").list([&](const Field& item) {
       const PieceRecord piece = read_piece(item, out, tensor.shape);
       if (!entries.emplace(piece.file, piece.entry).second)
-        item.fail(fmt::format("entry {} of {} is another piece already", json_quoted(piece.entry),
+        item.fail(fmt::format("entry {} of {} is another piece already", in_quotes(piece.entry),
                               piece.file));
       return piece;
     });
@@ -315,7 +315,7 @@ std::string pieces_problem(const std::string& name, const TensorRecord& tensor) 
   std::vector<Box> boxes;
   for (const PieceRecord& piece : tensor.pieces) boxes.push_back(piece.box);
   const std::string problem = partition_problem(tensor.shape, boxes);
-  return problem.empty() ? "" : fmt::format("the pieces of {}: {}", json_quoted(name), problem);
+  return problem.empty() ? "" : fmt::format("the pieces of {}: {}", in_quotes(name), problem);
 }
 
 std::string inventory_text(const Inventory& inventory) {
@@ -357,7 +357,7 @@ std::map<std::string, std::string> parse_commit(std::string_view text, const std
                           line.find_first_not_of(kHexadecimal) == kDigits &&
                           line.compare(kDigits, 2, "  ") == 0 && is_plain_name(line.substr(kName));
     if (!is_valid)
-      fail("expected \"<64 hexadecimal digits>  <file name>\", got " + json_quoted(line));
+      fail("expected \"<64 hexadecimal digits>  <file name>\", got " + in_quotes(line));
     if (!digests.emplace(line.substr(kName), line.substr(0, kDigits)).second)
       fail(line.substr(kName) + " is listed twice");
     text.remove_prefix(end + 1);

@@ -8,13 +8,13 @@
 #include <fmt/ranges.h>
 
 #include "core/base/errors.h"
+#include "core/base/foreign_text.h"
 #include "core/base/log.h"
 #include "core/config/defaults.h"
 #include "core/config/layers.h"
 #include "core/config/text_reader.h"
 #include "core/config/unused_fields.h"
 #include "core/config/validate.h"
-#include "core/io/json.h"
 #include "core/tensor/aten.h"
 #include "parallel/agreement.h"
 #include "trainer/checkpoint/checkpoint.h"
@@ -38,7 +38,7 @@ void check_names(const std::vector<StoredTensor>& expected, bool of_optimizer,
     const TensorSource::Description is = source.describe(name);
     const auto found = by_name.find(name);
     if (found == by_name.end()) {
-      problems.add("unexpected tensor {} {}: the model has none of this name", json_quoted(name),
+      problems.add("unexpected tensor {} {}: the model has none of this name", in_quotes(name),
                    text_of(is));
       continue;
     }
@@ -46,11 +46,11 @@ void check_names(const std::vector<StoredTensor>& expected, bool of_optimizer,
     by_name.erase(found);
     const bool fits = of_optimizer ? is.dtype == tensor.dtype : can_convert(is.dtype, tensor.dtype);
     if (!fits || is.shape != tensor.shape)
-      problems.add("tensor {} is {}, the model needs {}", json_quoted(name), text_of(is),
+      problems.add("tensor {} is {}, the model needs {}", in_quotes(name), text_of(is),
                    text_of({tensor.dtype, tensor.shape}));
   }
   for (const auto& [name, tensor] : by_name)
-    problems.add("missing tensor {} {}", json_quoted(name),
+    problems.add("missing tensor {} {}", in_quotes(name),
                  text_of({tensor->dtype, tensor->shape}));
 }
 
@@ -110,7 +110,7 @@ void check_latest(const std::string& folder, const std::vector<StepFolder>& step
     if (name.ends_with('\n')) name.pop_back();
     if (std::ranges::find(steps, folder + "/" + name, &StepFolder::path) == steps.end())
       warn("{} names {}, which is not a committed step; going by the folders", path,
-           json_quoted(name));
+           in_quotes(name));
   } catch (const StorageError& error) {
     warn("{}; going by the folders", error.what());
   }

@@ -2,8 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "core/base/foreign_text.h"
 #include "core/io/checksum.h"
-#include "core/io/json.h"
 #include "trainer/checkpoint/problems.h"
 
 namespace switchyard::trainer {
@@ -33,7 +33,7 @@ std::span<const std::byte> StepSource::bytes_of(const PieceRecord& piece) {
   if (const uint32_t actual = crc32c(bytes); actual != piece.crc32c)
     throw CheckpointError(
         fmt::format("tensor {} is damaged: expected CRC-32C {:08x}, its bytes in {} have {:08x}",
-                    json_quoted(piece.entry), piece.crc32c, piece.file, actual));
+                    in_quotes(piece.entry), piece.crc32c, piece.file, actual));
   return bytes;
 }
 
@@ -62,16 +62,16 @@ void StepSource::check(const std::string& name, const SafetensorsFile& file) con
     const auto found = expected.find(entry.name);
     if (found == expected.end()) {
       problems.add("holds tensor {}, which the manifest does not place there",
-                   json_quoted(entry.name));
+                   in_quotes(entry.name));
       continue;
     }
     if (const std::string is = text_of({entry.dtype, entry.shape}); is != found->second)
-      problems.add("tensor {} is {}, the manifest says {}", json_quoted(entry.name), is,
+      problems.add("tensor {} is {}, the manifest says {}", in_quotes(entry.name), is,
                    found->second);
     expected.erase(found);
   }
   for (const auto& [entry, description] : expected)
-    problems.add("lacks tensor {}", json_quoted(entry));
+    problems.add("lacks tensor {}", in_quotes(entry));
   problems.throw_if_any();
 }
 

@@ -10,6 +10,7 @@
 #include <iterator>
 #include <sstream>
 
+#include <fmt/ranges.h>
 #include <gmock/gmock.h>
 #include <google/protobuf/text_format.h>
 
@@ -31,15 +32,15 @@ std::vector<Topic> topics() {
   return all;
 }
 
-std::vector<Incompatibility> rules() {
-  std::vector<Incompatibility> all;
+std::vector<Rule> rules() {
+  std::vector<Rule> all;
   for (const Topic& topic : topics()) all.insert(all.end(), topic.rules.begin(), topic.rules.end());
   return all;
 }
 
-std::vector<Term> terms(const Incompatibility& rule) {
+std::vector<Term> terms(const Rule& rule) {
   std::vector<Term> all{rule.field};
-  for (const Term& term : rule.with)
+  for (const Term& term : rule.with.all)
     if (term.path != nullptr) all.push_back(term);
   return all;
 }
@@ -117,27 +118,26 @@ constexpr std::pair<std::string_view, const char*> kCompanions[] = {
 };
 
 // A sound config in which the circumstances of the rule are then made to hold.
-RunConfig circumstances(const Incompatibility& rule) {
-  const bool of_table = std::ranges::any_of(rule.with, [](const Term& term) {
+RunConfig circumstances(const Rule& rule) {
+  const bool of_table = std::ranges::any_of(rule.with.all, [](const Term& term) {
     return term.path != nullptr &&
            (term.wanted == std::string("LOCAL_EXPERTS") || term.path == std::string("data.table"));
   });
   RunConfig config;
   google::protobuf::TextFormat::ParseFromString(of_table ? kTableRun : kSmallRun, &config);
   config.set_name("run");
-  for (const Term& term : rule.with) {
-    if (term.path == nullptr) continue;
+  for (const Term& term : terms(rule))
     for (const auto& [path, companion] : kCompanions) {
       if (term.path != path) continue;
       EXPECT_EQ(apply_override(config, companion), "");
     }
-    make(term, true, config);
-  }
+  for (const Term& term : rule.with.all)
+    if (term.path != nullptr) make(term, true, config);
   return config;
 }
 
 // Does what the message asks for, if by another field than those that `kept` speaks of.
-void mend(const std::string& message, const Incompatibility& kept, RunConfig& config) {
+void mend(const std::string& message, const Rule& kept, RunConfig& config) {
   RunConfig filled = config;
   apply_defaults(filled);
   // A term that speaks of a group speaks of what is in it.
@@ -146,7 +146,7 @@ void mend(const std::string& message, const Incompatibility& kept, RunConfig& co
       return (std::string(other.path) + ".").starts_with(std::string(term.path) + ".");
     });
   };
-  for (const Incompatibility& rule : rules()) {
+  for (const Rule& rule : rules()) {
     if (broken_by(rule, filled) != message) continue;
     for (const Term& term : terms(rule))
       if (is_free(term)) return make(term, term.path == rule.field.path, config);
@@ -161,7 +161,7 @@ void mend(const std::string& message, const Incompatibility& kept, RunConfig& co
     clear_at(config, path);
 }
 
-std::string first_problem_after_repairs(const Incompatibility& rule, RunConfig& config) {
+std::string first_problem_after_repairs(const Rule& rule, RunConfig& config) {
   for (int round = 0; round < 20; ++round) {
     const std::vector<std::string> lines = problems_of(config);
     if (lines.empty()) return "";
@@ -171,52 +171,93 @@ std::string first_problem_after_repairs(const Incompatibility& rule, RunConfig& 
 }
 
 TEST(Compatibility, RefusesWhatEachRowSaysInItsWordsAndAcceptsTheRepair) {
-  for (const Incompatibility& rule : rules()) {
+  for (const Rule& rule : rules()) {
     SCOPED_TRACE(testing::Message() << rule.field.path << " " << rule.field.wanted << " with "
-                                    << rule.with[0].path << " " << rule.with[0].wanted);
+                                    << rule.with.all[0].path << " " << rule.with.all[0].wanted);
     RunConfig config = circumstances(rule);
     make(rule.field, false, config);
     RunConfig filled = config;
     apply_defaults(filled);
     const std::string message = broken_by(rule, filled).value_or("the row is not broken");
-    EXPECT_THAT(problems(filled, 0), testing::Contains(message));
-    EXPECT_TRUE(message.starts_with(std::string(rule.field.path) + " ")) << message;
-    EXPECT_THAT(message, HasSubstr(rule.because ? rule.because : rule.with[0].path));
+    const auto speaks_of_it = testing::StartsWith(std::string(rule.field.path) + " ");
+    EXPECT_THAT(message, speaks_of_it);
+    EXPECT_THAT(problems(filled, 0), testing::Contains(speaks_of_it));
+    EXPECT_THAT(message, HasSubstr(rule.because ? rule.because : rule.with.all[0].path));
     EXPECT_TRUE(message.ends_with(std::string("; ") + rule.remedy)) << message;
 
     config = circumstances(rule);
     make(rule.field, true, config);
     EXPECT_EQ(first_problem_after_repairs(rule, config), "");
     apply_defaults(config);
-    for (const Term& term : rule.with)
+    for (const Term& term : rule.with.all)
       EXPECT_TRUE(term.path == nullptr || holds(term, config)) << term.path;
   }
 }
 
+std::string problems_with(const std::vector<std::string>& change) {
+  RunConfig config;
+  google::protobuf::TextFormat::ParseFromString(kSmallRun, &config);
+  config.set_name("run");
+  for (const std::string& assignment : change) EXPECT_EQ(apply_override(config, assignment), "");
+  return fmt::format("{}", fmt::join(problems_of(config), "\n"));
+}
+
 TEST(Compatibility, IsWordedWithTheValuesThatMeet) {
-  const auto message = [](const std::vector<std::string>& change) {
-    RunConfig config;
-    google::protobuf::TextFormat::ParseFromString(kSmallRun, &config);
-    config.set_name("run");
-    for (const std::string& assignment : change) EXPECT_EQ(apply_override(config, assignment), "");
-    return testing::PrintToString(problems_of(config));
-  };
   EXPECT_EQ(
-      message({"model.moe.router.selection=SAMPLED", "model.moe.router.noise=FIXED_NOISE"}),
-      "{ \"model.moe.router.noise (FIXED_NOISE) must be NO_NOISE with "
+      problems_with({"model.moe.router.selection=SAMPLED", "model.moe.router.noise=FIXED_NOISE"}),
+      "model.moe.router.noise (FIXED_NOISE) must be NO_NOISE with "
       "model.moe.router.selection SAMPLED: noise is there to vary which experts are the best; "
-      "leave it out, or use selection TOP_K\" }");
-  EXPECT_EQ(message({"model.attention.yarn.factor=2", "model.attention.position=RELATIVE_BIAS"}),
-            "{ \"model.attention.yarn must not be set with model.attention.position "
-            "RELATIVE_BIAS: it stretches RoPE; leave one of them out\" }");
-  EXPECT_EQ(message({"model.moe.balance_loss.load=UNBIASED_CHOICES"}),
-            "{ \"model.moe.balance_loss.load (UNBIASED_CHOICES) must not be UNBIASED_CHOICES with "
+      "leave it out, or use selection TOP_K");
+  EXPECT_EQ(
+      problems_with({"model.attention.yarn.factor=2", "model.attention.position=RELATIVE_BIAS"}),
+      "model.attention.yarn must not be set with model.attention.position "
+      "RELATIVE_BIAS: it stretches RoPE; leave one of them out");
+  EXPECT_EQ(problems_with({"model.moe.balance_loss.load=UNBIASED_CHOICES"}),
+            "model.moe.balance_loss.load (UNBIASED_CHOICES) must not be UNBIASED_CHOICES with "
             "model.moe.router.selection_bias false and model.moe.router.num_groups 1: there is no "
-            "bias and there are no groups to leave out; use ALL_CHOICES\" }");
+            "bias and there are no groups to leave out; use ALL_CHOICES");
+}
+
+TEST(Compatibility, AdvisesWhatIsThenAccepted) {
+  const std::string hash = "model.moe.router.selection=HASH",
+                    top_k = "model.moe.router.selection=TOP_K";
+  const std::string two_levels = "model.moe.router.hierarchy=TWO_LEVEL";
+  const std::string groups = "model.moe.router.num_groups=2";
+  EXPECT_THAT(problems_with({hash, two_levels}),
+              testing::AllOf(HasSubstr("hierarchy (TWO_LEVEL) must be ONE_LEVEL with"),
+                             HasSubstr("leave it out, or use selection TOP_K"),
+                             testing::Not(HasSubstr("set num_groups"))));
+  EXPECT_THAT(problems_with({top_k, two_levels}), HasSubstr("set num_groups and group_top_k"));
+  EXPECT_EQ(problems_with({top_k, two_levels, groups, "model.moe.router.group_top_k=1"}), "");
+
+  EXPECT_THAT(problems_with({hash, "model.moe.dead_expert_action=RAISE_BIAS"}),
+              HasSubstr("; use REINITIALIZE, or"));
+  EXPECT_EQ(problems_with({hash, "model.moe.dead_expert_action=REINITIALIZE"}), "");
+
+  const std::string budget = "model.moe.capacity.policy=DEVICE_BUDGET",
+                    devices = "model.moe.num_devices=2";
+  EXPECT_THAT(problems_with({budget, devices, "model.moe.capacity.max_group_tokens=64"}),
+              HasSubstr("; leave it out, or set group_sequences in its place"));
+  EXPECT_EQ(problems_with({budget, devices, "model.moe.capacity.group_sequences=2"}), "");
+}
+
+TEST(Compatibility, SaysAFaultOnce) {
+  EXPECT_EQ(problems_with({"model.moe.router.weighting=RENORMALIZE_KEPT", "model.moe.top_k=1",
+                           "model.moe.capacity.policy=NEXT_FREE"}),
+            "model.moe.router.weighting (RENORMALIZE_KEPT) must not be RENORMALIZE_KEPT with "
+            "model.moe.top_k 1 and model.moe.router.selection TOP_K: one expert of a token is "
+            "kept, its weight is always 1, and the router would get no gradient; use RAW");
+  // Of what nothing reads no rule need say what it must be.
+  EXPECT_EQ(
+      problems_with({"model.moe.balance_loss.statistics=PER_SEQUENCE",
+                     "model.moe.capacity.max_group_tokens=64"}),
+      "model.moe.capacity.max_group_tokens (64) is set, but only drops, statistics PER_GROUP and "
+      "selections SINKHORN and BALANCED_ASSIGNMENT look at routing groups, while "
+      "model.moe.capacity.policy is NO_DROP and model.moe.router.selection is TOP_K; leave it out");
 }
 
 TEST(Compatibility, NamesValuesThatTheirFieldsHave) {
-  for (const Incompatibility& rule : rules())
+  for (const Rule& rule : rules())
     for (const Term& term : terms(rule)) {
       const FieldDescriptor& field = field_at(term.path);
       if (field.cpp_type() != FieldDescriptor::CPPTYPE_ENUM) continue;
@@ -228,9 +269,9 @@ TEST(Compatibility, NamesValuesThatTheirFieldsHave) {
     }
 }
 
-std::string row(const Incompatibility& rule) {
+std::string row(const Rule& rule) {
   std::string where;
-  for (const Term& term : rule.with)
+  for (const Term& term : rule.with.all)
     if (term.path != nullptr)
       where += fmt::format("{}`{}` {}", where.empty() ? "" : " and ", term.path, term.wanted);
   return fmt::format("| `{}` | {} | {} | {} |\n", rule.field.path, rule.field.wanted, where,
@@ -248,7 +289,7 @@ std::string page() {
   for (const Topic& topic : topics()) {
     text += fmt::format("\n## {}\n\n| field | must be | where | because |\n|---|---|---|---|\n",
                         topic.title);
-    for (const Incompatibility& rule : topic.rules) text += row(rule);
+    for (const Rule& rule : topic.rules) text += row(rule);
   }
   return text;
 }
