@@ -2,11 +2,11 @@
 
 #include "core/base/errors.h"
 #include "core/base/log.h"
-#include "core/data/case_source.h"
 #include "core/data/domain_bigrams.h"
 #include "core/data/pair_source.h"
 #include "core/data/span_corruption.h"
 #include "core/data/synthetic_source.h"
+#include "core/data/table.h"
 #include "core/data/token_file.h"
 #include "parallel/agreement.h"
 
@@ -102,7 +102,7 @@ RunData open_table(const config::RunConfig& config) {
       split_by_group(*table, options.train_groups(), options.test_groups(), options.split_seed());
   standardize(*table, split.train);
   const auto side = [&](const char* name, const std::vector<int32_t>& cases) {
-    return std::make_shared<CaseSource>(name, cases, table->num_cases(), table->fingerprint);
+    return std::make_shared<CaseSource>(name, cases, table->fingerprint);
   };
   const auto train = side("train", split.train);
   RunData data{case_batches(table), {{train, 1.0}}, {{"train", train}}};

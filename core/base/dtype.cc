@@ -66,9 +66,9 @@ void convert_to(DType from, const std::byte* source, std::byte* target, int64_t 
 }  // namespace
 
 std::optional<DType> dtype_named(std::string_view name) {
-  const auto found = std::ranges::find(
-      kAllDTypes, name, [](DType dtype) { return std::string_view(name_of(dtype)); });
-  return found == kAllDTypes.end() ? std::nullopt : std::optional(*found);
+  const auto found = std::ranges::find(kDTypeTraits, name, &DTypeTraits::name);
+  if (found == std::end(kDTypeTraits)) return std::nullopt;
+  return static_cast<DType>(found - kDTypeTraits);
 }
 
 bool can_convert(DType from, DType to) {

@@ -1,7 +1,6 @@
 #pragma once
 // Element types shared by the communicator, files and tensors, free of LibTorch.
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -19,50 +18,17 @@ enum class DType : uint8_t {
   kFloat32,
   kFloat64,
 };
-inline constexpr std::array kAllDTypes = {DType::kUInt8,      DType::kInt32,   DType::kInt64,
-                                          DType::kFloat8E4M3, DType::kFloat16, DType::kBFloat16,
-                                          DType::kFloat32,    DType::kFloat64};
 
-constexpr size_t size_of(DType dtype) {
-  switch (dtype) {
-    case DType::kUInt8:
-    case DType::kFloat8E4M3:
-      return 1;
-    case DType::kFloat16:
-    case DType::kBFloat16:
-      return 2;
-    case DType::kInt32:
-    case DType::kFloat32:
-      return 4;
-    case DType::kInt64:
-    case DType::kFloat64:
-      return 8;
-  }
-  return 0;
-}
+// In the order of DType.
+struct DTypeTraits {
+  const char* name;  // safetensors'
+  size_t size;       // bytes
+};
+inline constexpr DTypeTraits kDTypeTraits[] = {{"U8", 1},  {"I32", 4},  {"I64", 8}, {"F8_E4M3", 1},
+                                               {"F16", 2}, {"BF16", 2}, {"F32", 4}, {"F64", 8}};
 
-// safetensors' names: "U8", "I32", "I64", "F8_E4M3", "F16", "BF16", "F32", "F64".
-constexpr const char* name_of(DType dtype) {
-  switch (dtype) {
-    case DType::kUInt8:
-      return "U8";
-    case DType::kInt32:
-      return "I32";
-    case DType::kInt64:
-      return "I64";
-    case DType::kFloat8E4M3:
-      return "F8_E4M3";
-    case DType::kFloat16:
-      return "F16";
-    case DType::kBFloat16:
-      return "BF16";
-    case DType::kFloat32:
-      return "F32";
-    case DType::kFloat64:
-      return "F64";
-  }
-  return "?";
-}
+constexpr size_t size_of(DType dtype) { return kDTypeTraits[static_cast<size_t>(dtype)].size; }
+constexpr const char* name_of(DType dtype) { return kDTypeTraits[static_cast<size_t>(dtype)].name; }
 
 std::optional<DType> dtype_named(std::string_view name);
 

@@ -17,12 +17,6 @@ Batch make_batch(int64_t first_sequence, int64_t num_sequences, int64_t length) 
           .features = {}};
 }
 
-void add_source(Batch& batch, int64_t source_length) {
-  batch.source_length = source_length;
-  batch.source.assign(static_cast<size_t>(batch.num_sequences * source_length), 0);
-  batch.source_counts.assign(static_cast<size_t>(batch.num_sequences), 0);
-}
-
 void fill_pair(Batch& batch, int64_t row, const std::vector<int32_t>& source,
                const std::vector<int32_t>& target, int32_t begin) {
   const int64_t inputs = std::min(batch.source_length, static_cast<int64_t>(source.size()));

@@ -34,15 +34,12 @@ struct Batch {
   std::vector<float> features;
 };
 
-// All rows padding: token 0 without targets.
+// All rows padding: token 0 without targets. Neither an encoder's rows nor features.
 Batch make_batch(int64_t first_sequence, int64_t num_sequences, int64_t length);
 
 // Fills a row with the tokens from `first` on. Where fewer than length + 1 are left in the source,
 // the rest of the row stays padding (with the last document's number).
 void fill_row(Batch& batch, int64_t row, const TokenSource& source, int64_t first);
-
-// Gives a batch of padding its encoder rows, padding too.
-void add_source(Batch& batch, int64_t source_length);
 
 // Fills a row of an encoder-decoder's batch. The decoder's input is the target one later, after
 // `begin`. Both texts are cut where they are longer than the row.

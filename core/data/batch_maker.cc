@@ -9,34 +9,26 @@ namespace {
 class NextToken final : public BatchMaker {
  public:
   NextToken(int64_t length, bool across_documents)
-      : length_(length), across_documents_(across_documents) {}
+      : BatchMaker({.sample_tokens = length, .length = length}),
+        across_documents_(across_documents) {}
 
-  int64_t sample_tokens() const override { return length_; }
-  Batch make(int64_t first_sequence, int64_t num_sequences) const override {
-    return make_batch(first_sequence, num_sequences, length_);
-  }
   void fill(Batch& batch, int64_t row, const TokenSource& source, int64_t first,
             int64_t) const override {
     fill_row(batch, row, source, first);
-    if (across_documents_) std::fill_n(batch.documents.begin() + row * length_, length_, 0);
+    const int64_t length = batch.length;
+    if (across_documents_) std::fill_n(batch.documents.begin() + row * length, length, 0);
   }
 
  private:
-  int64_t length_;
   bool across_documents_;
 };
 
 class Cases final : public BatchMaker {
  public:
-  explicit Cases(std::shared_ptr<const Table> table) : table_(std::move(table)) {}
+  explicit Cases(std::shared_ptr<const Table> table)
+      : BatchMaker({.sample_tokens = 1, .length = 1, .num_features = table->num_features}),
+        table_(std::move(table)) {}
 
-  int64_t sample_tokens() const override { return 1; }
-  Batch make(int64_t first_sequence, int64_t num_sequences) const override {
-    Batch batch = make_batch(first_sequence, num_sequences, 1);
-    batch.num_features = table_->num_features;
-    batch.features.resize(static_cast<size_t>(num_sequences * table_->num_features), 0);
-    return batch;
-  }
   void fill(Batch& batch, int64_t row, const TokenSource& source, int64_t first,
             int64_t) const override {
     std::array<int32_t, 1> number{};
@@ -52,6 +44,16 @@ class Cases final : public BatchMaker {
 };
 
 }  // namespace
+
+Batch BatchMaker::make(int64_t first_sequence, int64_t num_sequences) const {
+  Batch batch = make_batch(first_sequence, num_sequences, sizes_.length);
+  batch.source_length = sizes_.source_length;
+  batch.source.resize(static_cast<size_t>(num_sequences * sizes_.source_length));
+  if (sizes_.source_length > 0) batch.source_counts.resize(static_cast<size_t>(num_sequences));
+  batch.num_features = sizes_.num_features;
+  batch.features.resize(static_cast<size_t>(num_sequences * sizes_.num_features));
+  return batch;
+}
 
 std::shared_ptr<const BatchMaker> next_token_batches(int64_t length, bool across_documents) {
   return std::make_shared<NextToken>(length, across_documents);

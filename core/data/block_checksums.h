@@ -26,7 +26,7 @@ class BlockChecksums {
     }
   }
 
-  // Of all blocks, the last of which may be shorter; the object is used up.
+  // The checksums of all blocks, the last of which may be shorter; the object is used up.
   std::vector<uint32_t> finish() {
     if (filled_ > 0) end_block();
     return std::move(done_);

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "core/base/errors.h"
+#include "core/base/foreign_text.h"
 
 namespace switchyard {
 namespace {
@@ -56,8 +57,8 @@ T csv_number(const CsvRow& row, size_t column) {
   T value = 0;
   const auto [end, error] = std::from_chars(cell.data(), cell.data() + cell.size(), value);
   if (error != std::errc() || end != cell.data() + cell.size() || !std::isfinite(value))
-    throw DataError(fmt::format("{}: column {} is \"{}\", expected a finite number", row.where,
-                                column + 1, cell));
+    throw DataError(fmt::format("{}: column {} is {}, expected a finite number", row.where,
+                                column + 1, in_quotes(cell)));
   return value;
 }
 template float csv_number(const CsvRow&, size_t);

@@ -55,20 +55,14 @@ std::vector<int32_t> draw_table(const DomainLanguage& language) {
 
 class DomainRows final : public BatchMaker {
  public:
-  explicit DomainRows(int64_t length) : length_(length) {}
+  explicit DomainRows(int64_t length)
+      : BatchMaker({.sample_tokens = length + 1, .length = length}) {}
 
-  int64_t sample_tokens() const override { return length_ + 1; }
-  Batch make(int64_t first_sequence, int64_t num_sequences) const override {
-    return make_batch(first_sequence, num_sequences, length_);
-  }
   void fill(Batch& batch, int64_t row, const TokenSource& source, int64_t first,
             int64_t) const override {
     fill_row(batch, row, source, first);
-    batch.targets[static_cast<size_t>(row * length_)] = kNoTarget;
+    batch.targets[static_cast<size_t>(row * batch.length)] = kNoTarget;
   }
-
- private:
-  int64_t length_;
 };
 
 }  // namespace

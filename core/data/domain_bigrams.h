@@ -36,12 +36,11 @@ class DomainBigrams final : public TokenSource {
   std::string name() const override { return "domain bigrams"; }
   int64_t num_tokens() const override { return num_sequences_ * sequence_tokens_; }
   int64_t num_sampled() const override { return num_tokens(); }
-  int64_t vocab_size() const override { return language_.num_words + language_.num_domains; }
   void read(int64_t first, std::span<int32_t> tokens) const override;
   void segments(int64_t first, std::span<int32_t> numbers) const override;
   uint64_t fingerprint() const override;
 
-  // Of word `next` after `word`. `domain` counts from 0.
+  // The probability of word `next` after `word`. `domain` counts from 0.
   double probability(int32_t domain, int32_t word, int32_t next) const;
 
  private:

@@ -16,28 +16,20 @@ std::vector<int32_t> text_of(std::span<const int32_t> field, int32_t end) {
 
 class PairRows final : public BatchMaker {
  public:
-  PairRows(const PairLengths& lengths, int32_t end) : lengths_(lengths), end_(end) {}
-
-  int64_t sample_tokens() const override { return lengths_.record(); }
-
-  Batch make(int64_t first_sequence, int64_t num_sequences) const override {
-    Batch batch = make_batch(first_sequence, num_sequences, lengths_.target);
-    add_source(batch, lengths_.source);
-    return batch;
-  }
+  PairRows(const PairLengths& lengths, int32_t end)
+      : BatchMaker({lengths.record(), lengths.target, lengths.source}), end_(end) {}
 
   void fill(Batch& batch, int64_t row, const TokenSource& source, int64_t first,
             int64_t) const override {
-    std::vector<int32_t> record(static_cast<size_t>(lengths_.record()));
+    std::vector<int32_t> record(static_cast<size_t>(sample_tokens()));
     source.read(first, record);
     const std::span<const int32_t> fields(record);
-    const auto width = static_cast<size_t>(lengths_.source);
+    const auto width = static_cast<size_t>(batch.source_length);
     fill_pair(batch, row, text_of(fields.first(width), end_), text_of(fields.subspan(width), end_),
               end_);
   }
 
  private:
-  PairLengths lengths_;
   int32_t end_;
 };
 
@@ -75,10 +67,9 @@ void PairSource::read(int64_t first, std::span<int32_t> tokens) const {
 }
 
 void PairSource::segments(int64_t first, std::span<int32_t> numbers) const {
-  for (size_t i = 0; i < numbers.size(); ++i) {
+  for (size_t i = 0; i < numbers.size(); ++i)
     numbers[i] = static_cast<int32_t>((first % lengths_.record() + static_cast<int64_t>(i)) /
                                       lengths_.record());
-  }
 }
 
 uint64_t PairSource::print_of(uint64_t file) const {

@@ -24,7 +24,6 @@ class PairSource final : public TokenSource {
   std::string name() const override { return file_->name(); }
   int64_t num_tokens() const override { return file_->num_documents() / 2 * lengths_.record(); }
   int64_t num_sampled() const override { return num_tokens(); }
-  int64_t vocab_size() const override { return file_->vocab_size(); }
   // Requires whole records.
   void read(int64_t first, std::span<int32_t> tokens) const override;
   void segments(int64_t first, std::span<int32_t> numbers) const override;

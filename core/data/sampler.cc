@@ -37,13 +37,13 @@ Blend::Blend(std::vector<WeightedSource> sources, int64_t length, uint64_t seed)
     const auto& [data, weight] = sources_[i];
     if (!std::isfinite(weight) || weight <= 0)
       throw ConfigError(
-          fmt::format("data: weight {} of {} must be positive and finite; leave a "
-                      "source out to give it no share",
+          fmt::format("data: weight {} of {} must be positive and finite; leave a source out to "
+                      "give it no share",
                       weight, data->name()));
     if (source_samples(i) < 1)
       throw DataError(
-          fmt::format("{}: {} tokens are less than one sample of {} + 1; use a shorter "
-                      "sequence length or more text",
+          fmt::format("{}: {} tokens are less than one sample of {} + 1; use a shorter sequence "
+                      "length or more text",
                       data->name(), data->num_tokens(), length));
     sum += weight;
   }
@@ -73,8 +73,8 @@ void Blend::check(const Cursor& cursor) const {
   const bool negative = std::ranges::any_of(cursor.draws, [](int64_t n) { return n < 0; });
   if (cursor.draws.size() != sources_.size() || drawn != cursor.sequence || negative)
     throw DataError(
-        fmt::format("data position: {} draws of {} sources for sequence {}, expected as "
-                    "many draws from {} sources; was the run begun on other data?",
+        fmt::format("data position: {} draws of {} sources for sequence {}, expected as many draws "
+                    "from {} sources; was the run begun on other data?",
                     drawn, cursor.draws.size(), cursor.sequence, sources_.size()));
 }
 

@@ -42,12 +42,12 @@ class Blend {
   Blend(std::vector<WeightedSource> sources, int64_t length, uint64_t seed);
 
   int64_t length() const { return length_; }
-  // Samples of all sources, each once.
+  // How many samples the sources have together.
   int64_t num_samples() const;
   const TokenSource& source(size_t i) const { return *sources_[i].source; }
-  // Of the data, weights, length and seed: the same fingerprint, the same order.
+  // Follows from the data, weights, length and seed: the same fingerprint, the same order.
   uint64_t fingerprint() const { return print_of(&TokenSource::fingerprint); }
-  // That of checkpoints of earlier builds: of the edges of the data alone.
+  // What checkpoints of earlier builds hold: it looks at the edges of the data alone.
   uint64_t early_fingerprint() const { return print_of(&TokenSource::early_fingerprint); }
 
   Cursor start() const { return {0, std::vector<int64_t>(sources_.size(), 0)}; }

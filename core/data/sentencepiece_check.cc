@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <vector>
 
 #include "core/base/errors.h"
 #include "core/data/sentencepiece_model.pb.h"
 #include "core/data/utf8.h"
-#include "core/io/bytes.h"
 
 namespace switchyard {
 namespace {
@@ -30,7 +30,8 @@ class Charsmap {
     if (trie_bytes == 0 || trie_bytes % sizeof(uint32_t) != 0 || trie_bytes >= bytes.size())
       fail(fmt::format("has a trie of {} bytes; expected a multiple of 4 above 0 and below {}",
                        trie_bytes, bytes.size()));
-    units_ = UnalignedArray<uint32_t>(as_byte_span(bytes.substr(0, trie_bytes)));
+    units_.resize(trie_bytes / sizeof(uint32_t));
+    std::memcpy(units_.data(), bytes.data(), trie_bytes);  // may be unaligned there
     replacements_ = bytes.substr(trie_bytes);
     most_values_.resize(units_.size(), kUnvisited);
   }
@@ -88,7 +89,7 @@ class Charsmap {
   }
 
   std::string where_;
-  UnalignedArray<uint32_t> units_;
+  std::vector<uint32_t> units_;
   std::string_view replacements_;
   std::vector<int> most_values_;  // by node; those of a path below it
 };

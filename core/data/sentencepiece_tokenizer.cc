@@ -47,8 +47,8 @@ SentencePieceTokenizer::SentencePieceTokenizer(std::string_view model, const std
                                 model.size(), status.ToString()));
   if (end_of_document() < 0)
     throw DataError(
-        fmt::format("{}: the model has no end-of-sentence piece, which ends documents; "
-                    "train it with eos_id >= 0",
+        fmt::format("{}: the model has no end-of-sentence piece, which ends documents; train it "
+                    "with eos_id >= 0",
                     name));
   find_byte_pieces();
 }

@@ -25,24 +25,16 @@ Counts counts_of(int64_t length, const SpanCorruption& options) {
 
 class SpanRows final : public BatchMaker {
  public:
-  SpanRows(int64_t input_length, const SpanCorruption& options, const SpecialTokens& special,
-           uint64_t seed)
-      : lengths_(fit_input(input_length, options)),
+  SpanRows(const CorruptedLengths& lengths, const SpanCorruption& options,
+           const SpecialTokens& special, uint64_t seed)
+      : BatchMaker({lengths.tokens, lengths.target, lengths.input}),
         options_(options),
         special_(special),
         seed_(seed) {}
 
-  int64_t sample_tokens() const override { return lengths_.tokens; }
-
-  Batch make(int64_t first_sequence, int64_t num_sequences) const override {
-    Batch batch = make_batch(first_sequence, num_sequences, lengths_.target);
-    add_source(batch, lengths_.input);
-    return batch;
-  }
-
   void fill(Batch& batch, int64_t row, const TokenSource& source, int64_t first,
             int64_t sequence) const override {
-    const int64_t have = std::min(lengths_.tokens, source.num_tokens() - first);
+    const int64_t have = std::min(sample_tokens(), source.num_tokens() - first);
     if (have < 2) return;
     std::vector<int32_t> tokens(static_cast<size_t>(have));
     source.read(first, tokens);
@@ -53,7 +45,6 @@ class SpanRows final : public BatchMaker {
   }
 
  private:
-  CorruptedLengths lengths_;
   SpanCorruption options_;
   SpecialTokens special_;
   uint64_t seed_;
@@ -84,17 +75,14 @@ std::vector<int64_t> random_segments(int64_t total, int64_t segments, const Rand
   // A shuffled row of total - 1 marks, segments - 1 of which begin a new segment.
   std::vector<uint8_t> begins(static_cast<size_t>(total - 1), 0);
   std::fill_n(begins.begin(), segments - 1, 1);
-  for (size_t i = begins.size(); i > 1; --i) {
+  for (size_t i = begins.size(); i > 1; --i)
     std::swap(begins[i - 1], begins[random.bits64(first_index + i) % i]);
-  }
   std::vector<int64_t> lengths{1};
-  for (const uint8_t begin : begins) {
-    if (begin) {
+  for (const uint8_t begin : begins)
+    if (begin)
       lengths.push_back(1);
-    } else {
+    else
       ++lengths.back();
-    }
-  }
   return lengths;
 }
 
@@ -114,13 +102,11 @@ std::vector<int32_t> replace_spans(std::span<const int32_t> tokens, const std::v
                                    bool hidden, const SpecialTokens& special) {
   std::vector<int32_t> out;
   int32_t sentinel = special.first_sentinel;
-  for (size_t i = 0; i < tokens.size(); ++i) {
-    if (mask[i] != hidden) {
+  for (size_t i = 0; i < tokens.size(); ++i)
+    if (mask[i] != hidden)
       out.push_back(tokens[i]);
-    } else if (i == 0 || mask[i - 1] != hidden) {
+    else if (i == 0 || mask[i - 1] != hidden)
       out.push_back(sentinel--);
-    }
-  }
   out.push_back(special.end);
   return out;
 }
@@ -129,7 +115,7 @@ std::shared_ptr<const BatchMaker> span_corruption_batches(int64_t input_length,
                                                           const SpanCorruption& options,
                                                           const SpecialTokens& special,
                                                           uint64_t seed) {
-  return std::make_shared<SpanRows>(input_length, options, special, seed);
+  return std::make_shared<SpanRows>(fit_input(input_length, options), options, special, seed);
 }
 
 }  // namespace switchyard

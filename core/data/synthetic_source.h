@@ -25,7 +25,6 @@ class SyntheticSource final : public TokenSource {
 
   std::string name() const override { return "synthetic"; }
   int64_t num_tokens() const override { return num_tokens_; }
-  int64_t vocab_size() const override { return vocab_size_; }
   void read(int64_t first, std::span<int32_t> tokens) const override;
   void segments(int64_t first, std::span<int32_t> numbers) const override;
   uint64_t fingerprint() const override;

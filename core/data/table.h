@@ -3,8 +3,11 @@
 // cases must not be on both sides of a split.
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
+
+#include "core/data/token_source.h"
 
 namespace switchyard {
 
@@ -44,5 +47,24 @@ TableSplit split_by_group(const Table& table, int64_t train_groups, int64_t test
 // Shifts and scales each feature to mean 0 and variance 1 over the given cases. DataError for a
 // feature that is constant over them.
 void standardize(Table& table, const std::vector<int32_t>& cases);
+
+// A side of a table's split as a source: its "tokens" are case numbers.
+class CaseSource final : public TokenSource {
+ public:
+  // table_fingerprint tells which table the cases are of.
+  CaseSource(std::string name, std::vector<int32_t> cases, uint64_t table_fingerprint);
+
+  std::string name() const override { return name_; }
+  int64_t num_tokens() const override { return static_cast<int64_t>(cases_.size()); }
+  int64_t num_sampled() const override { return num_tokens(); }
+  void read(int64_t first, std::span<int32_t> tokens) const override;
+  void segments(int64_t first, std::span<int32_t> numbers) const override;
+  uint64_t fingerprint() const override;
+
+ private:
+  std::string name_;
+  std::vector<int32_t> cases_;
+  uint64_t table_fingerprint_;
+};
 
 }  // namespace switchyard

@@ -12,7 +12,6 @@
 #include "core/io/checksum.h"
 
 namespace switchyard {
-
 namespace {
 
 constexpr int64_t kEdgeBytes = 4096;
@@ -36,8 +35,8 @@ void require_token_file(const std::string& prefix) {
     const bool exists = std::filesystem::exists(prefix + suffix, unknown);
     if (unknown || (exists && std::filesystem::is_regular_file(prefix + suffix, unknown))) continue;
     throw DataError(
-        fmt::format("{0}{1}: {2}; a token file is the pair {0}.bin and {0}.idx, which "
-                    "`switchyard tokenize --out {0}` writes, and is named without the ending",
+        fmt::format("{0}{1}: {2}; a token file is the pair {0}.bin and {0}.idx, which `switchyard "
+                    "tokenize --out {0}` writes, and is named without the ending",
                     prefix, suffix, exists ? "this is no regular file" : "there is no such file"));
   }
 }
@@ -68,8 +67,8 @@ void TokenFile::check_meta() const {
                          int64_t expected) {
     if (found != expected)
       throw DataError(fmt::format(
-          "{}: its {} is {}, but was {} when it was written, as {} says; it is damaged, "
-          "or not the file that was written: copy all three files, or tokenize again",
+          "{}: its {} is {}, but was {} when it was written, as {} says; it is damaged, or not the "
+          "file that was written: copy all three files, or tokenize again",
           path, what, found, expected, token_file_meta_path(prefix_)));
   };
   check(bin_.path(), "size", static_cast<int64_t>(bin_.size()), meta_->bin_bytes);
@@ -90,8 +89,8 @@ int64_t TokenFile::document_at(int64_t token) const {
 void TokenFile::throw_bad_token(int64_t at, int64_t value) const {
   const int64_t document = document_at(at);
   throw DataError(
-      fmt::format("{}: document {}, offset {}: token id {} is outside the vocabulary of "
-                  "{}; was the data made with another tokenizer?",
+      fmt::format("{}: document {}, offset {}: token id {} is outside the vocabulary of {}; was "
+                  "the data made with another tokenizer?",
                   prefix_, document, at - document_begin(document), value, vocab_size_));
 }
 
@@ -136,8 +135,8 @@ void TokenFile::read_raw(int64_t offset, std::span<std::byte> bytes) const {
   const size_t got = bin_.read_at(bytes, static_cast<uint64_t>(offset));
   if (got < bytes.size())
     throw DataError(
-        fmt::format("{}: ends at byte {}, but the index describes {} bytes; do not "
-                    "change a data file while a run reads it",
+        fmt::format("{}: ends at byte {}, but the index describes {} bytes; do not change a data "
+                    "file while a run reads it",
                     bin_.path(), offset + static_cast<int64_t>(got), bytes_used()));
 }
 

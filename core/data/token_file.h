@@ -27,7 +27,6 @@ class TokenFile final : public TokenSource {
 
   std::string name() const override { return prefix_; }
   int64_t num_tokens() const override { return index_.num_tokens(); }
-  int64_t vocab_size() const override { return vocab_size_; }
   int64_t num_documents() const { return index_.num_documents(); }
   TokenType type() const { return index_.type(); }
 
@@ -43,8 +42,8 @@ class TokenFile final : public TokenSource {
   // .bin that is not as it was written, when it is first read.
   void read(int64_t first, std::span<int32_t> tokens) const override;
   void segments(int64_t first, std::span<int32_t> numbers) const override;
-  // Of the sizes, the first and last 4 KiB of the tokens, and 512 blocks of 8 KiB spread evenly: up
-  // to 4 MiB, all of the tokens.
+  // Looks at the sizes, the first and last 4 KiB of the tokens, and 512 blocks of 8 KiB spread
+  // evenly: up to 4 MiB, all of the tokens.
   uint64_t fingerprint() const override;
   uint64_t early_fingerprint() const override;
 

@@ -30,10 +30,9 @@ void refuse_folders(const std::string& prefix) {
   for (const char* suffix : kSuffixes) {
     std::error_code ignored;
     if (std::filesystem::is_directory(prefix + suffix, ignored))
-      throw StorageError(
-          fmt::format("{}{} is a folder, and the token file needs its name; choose another prefix "
-                      "or remove it",
-                      prefix, suffix));
+      throw StorageError(fmt::format(
+          "{}{} is a folder, and the token file needs its name; choose another prefix or remove it",
+          prefix, suffix));
   }
 }
 

@@ -22,8 +22,8 @@ void check_magic(const std::string& path, std::span<const std::byte> bytes) {
                                std::min(bytes.size(), kTokenIndexMagic.size()));
   if (start.starts_with("TNTIDX"))
     throw DataError(
-        fmt::format("{}: this is the older fairseq index (TNTIDX), expected Megatron's "
-                    "MMIDIDX; tokenize the text again",
+        fmt::format("{}: this is the older fairseq index (TNTIDX), expected Megatron's MMIDIDX; "
+                    "tokenize the text again",
                     path));
   if (start.size() == kTokenIndexMagic.size() && start != kTokenIndexMagic)
     throw DataError(
@@ -83,10 +83,10 @@ class Section {
     buffer_.resize(static_cast<size_t>(std::min(kBufferNumbers, left_)));
     const size_t got = file_.read_at(std::as_writable_bytes(std::span(buffer_)), offset);
     if (got < buffer_.size() * sizeof(T))
-      throw DataError(fmt::format(
-          "{}: {} ends at byte {}, where it did not when it was opened; do not change a data file "
-          "while a run reads it",
-          file_.path(), name_, offset + got));
+      throw DataError(
+          fmt::format("{}: {} ends at byte {}, where it did not when it was opened; do not change "
+                      "a data file while a run reads it",
+                      file_.path(), name_, offset + got));
     done_ += buffer_.size();
     left_ -= buffer_.size();
     at_ = 0;
@@ -160,10 +160,10 @@ TokenIndex::TokenIndex(const std::string& path, int64_t bin_bytes) {
   Section<int64_t> pointers(file, header.sequences, "pointers section", offset);
   Boundaries boundaries(file, header, offset);
   if (const uint64_t rest = file.size() - offset; rest != 0 && rest != header.sequences)
-    throw DataError(fmt::format(
-        "{}: expected {} bytes ({} with a modes section), found {}; the index is damaged, write it "
-        "again",
-        path, offset, offset + header.sequences, offset + rest));
+    throw DataError(
+        fmt::format("{}: expected {} bytes ({} with a modes section), found {}; the index is "
+                    "damaged, write it again",
+                    path, offset, offset + header.sequences, offset + rest));
   low_.reserve(header.boundaries);
   int64_t end = 0;  // at most bin_bytes, so that adding one sequence cannot wrap
   for (uint64_t i = 0; i < header.sequences; ++i) {

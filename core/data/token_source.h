@@ -14,11 +14,10 @@ class TokenSource {
 
   virtual std::string name() const = 0;
   virtual int64_t num_tokens() const = 0;
-  virtual int64_t vocab_size() const = 0;
   // Tokens that samples are cut from, so many at a time. The last token of a text is only a target.
   virtual int64_t num_sampled() const { return num_tokens() - 1; }
 
-  // Tokens [first, first + tokens.size()) of the stream, each in [0, vocab_size).
+  // Tokens [first, first + tokens.size()) of the stream.
   virtual void read(int64_t first, std::span<int32_t> tokens) const = 0;
 
   // The document of each of the same tokens, counted from 0 at `first` and up by one at each
@@ -27,7 +26,7 @@ class TokenSource {
 
   // Changes when the data do; see core/base/fingerprint.h.
   virtual uint64_t fingerprint() const = 0;
-  // As it was in checkpoints before a fingerprint looked at the middle of the data.
+  // The fingerprint of checkpoints from before it looked at the middle of the data.
   virtual uint64_t early_fingerprint() const { return fingerprint(); }
 };
 

@@ -74,10 +74,9 @@ std::string train_sentencepiece(const std::vector<std::string>& lines,
        {"minloglevel", "3"}},  // else it logs every merge to stderr
       &iterator, &model);
   if (!status.ok())
-    throw DataError(
-        fmt::format("cannot train a vocabulary of {} on {} lines: {}; give more text or "
-                    "a smaller vocabulary",
-                    options.vocab_size, lines.size(), status.ToString()));
+    throw DataError(fmt::format(
+        "cannot train a vocabulary of {} on {} lines: {}; give more text or a smaller vocabulary",
+        options.vocab_size, lines.size(), status.ToString()));
   return model;
 }
 

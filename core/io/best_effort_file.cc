@@ -7,7 +7,6 @@
 #include "core/io/bytes.h"
 
 namespace switchyard {
-
 namespace {
 
 OutputFile open(std::string path) {

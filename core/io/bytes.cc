@@ -15,12 +15,11 @@ ByteReader::ByteReader(std::span<const std::byte> bytes, std::string file, Raise
     : bytes_(bytes), file_(std::move(file)), raise_(raise) {}
 
 std::span<const std::byte> ByteReader::take(uint64_t count, std::string_view field) {
-  if (count > remaining()) {
+  if (count > remaining())
     fail(offset_, field,
          fmt::format("expected {} bytes, but the file ends {} bytes later (file size {}); it is "
                      "truncated or damaged",
                      count, remaining(), bytes_.size()));
-  }
   const auto taken = bytes_.subspan(offset_, count);
   last_offset_ = offset_;
   offset_ += taken.size();

@@ -28,30 +28,6 @@ inline std::span<const std::byte> as_byte_span(std::string_view text) {
   return std::as_bytes(std::span(text.data(), text.size()));
 }
 
-// A read-only array of T inside a file's bytes at any alignment: a cast to T* would be undefined
-// behaviour. Does not own the bytes.
-template <typename T>
-class UnalignedArray {
- public:
-  static_assert(std::is_trivially_copyable_v<T>);
-
-  UnalignedArray() = default;
-  // Requires: bytes.size() is a multiple of sizeof(T).
-  explicit UnalignedArray(std::span<const std::byte> bytes) : bytes_(bytes) {}
-
-  size_t size() const { return bytes_.size() / sizeof(T); }
-  bool empty() const { return bytes_.empty(); }
-  // Requires: index < size().
-  T operator[](size_t index) const {
-    T value;
-    std::memcpy(&value, bytes_.data() + index * sizeof(T), sizeof(T));
-    return value;
-  }
-
- private:
-  std::span<const std::byte> bytes_;
-};
-
 // Reads fields one after the other. Every failure is thrown through `raise` and names the file, the
 // field, its offset, what came and what was expected. Does not own the bytes.
 class ByteReader {
@@ -67,7 +43,10 @@ class ByteReader {
   // The next sizeof(T) bytes as a number.
   template <typename T>
   T read(std::string_view field) {
-    return UnalignedArray<T>(take(sizeof(T), field))[0];
+    static_assert(std::is_trivially_copyable_v<T>);
+    T value;
+    std::memcpy(&value, take(sizeof value, field).data(), sizeof value);
+    return value;
   }
 
   // Rejects the value of the field that was read last: "FILE: FIELD at offset N: expected E, got

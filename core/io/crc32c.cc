@@ -24,9 +24,8 @@ constexpr std::array<uint32_t, 256> make_table() {
 // Both take and return the register, which is the checksum inverted.
 uint32_t update_by_table(uint32_t state, std::span<const std::byte> bytes) {
   static constexpr auto kTable = make_table();
-  for (const std::byte byte : bytes) {
+  for (const std::byte byte : bytes)
     state = kTable[(state ^ static_cast<uint32_t>(byte)) & 0xFF] ^ (state >> 8);
-  }
   return state;
 }
 

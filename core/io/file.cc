@@ -82,9 +82,8 @@ const char* name_of(std::filesystem::file_type type) {
 
 struct stat status_of(const FileDescriptor& file, const std::string& path) {
   struct stat status {};
-  if (::fstat(file.get(), &status) != 0) {
+  if (::fstat(file.get(), &status) != 0)
     throw_storage_error(fmt::format("stat {}", path), path, errno);
-  }
   return status;
 }
 
@@ -96,9 +95,8 @@ size_t read_fully(const std::string& path, std::span<std::byte> out, uint64_t of
   while (total < out.size()) {
     const auto part = out.subspan(total, std::min(out.size() - total, kMaxCallBytes));
     const ssize_t count = retry([&] { return read_some(part, offset + total); });
-    if (count < 0) {
+    if (count < 0)
       throw_storage_error(fmt::format("read {} at offset {}", path, offset + total), path, errno);
-    }
     if (count == 0) break;
     total += static_cast<size_t>(count);
   }
@@ -108,23 +106,9 @@ size_t read_fully(const std::string& path, std::span<std::byte> out, uint64_t of
 }  // namespace
 
 const char* name_of(FileStep step) {
-  switch (step) {
-    case FileStep::kCreateDirectory:
-      return "create folder";
-    case FileStep::kOpen:
-      return "open";
-    case FileStep::kWrite:
-      return "write";
-    case FileStep::kSync:
-      return "fsync";
-    case FileStep::kRename:
-      return "rename to";
-    case FileStep::kSyncDirectory:
-      return "fsync folder";
-    case FileStep::kRemove:
-      return "remove";
-  }
-  return "?";
+  static constexpr const char* kNames[] = {"create folder", "open",         "write", "fsync",
+                                           "rename to",     "fsync folder", "remove"};
+  return kNames[static_cast<size_t>(step)];
 }
 
 void throw_storage_error(std::string_view action, const std::string& path, int error,
@@ -135,9 +119,8 @@ void throw_storage_error(std::string_view action, const std::string& path, int e
 
 uint64_t free_bytes(const std::string& path) {
   struct statvfs info {};
-  if (::statvfs(path.c_str(), &info) != 0) {
+  if (::statvfs(path.c_str(), &info) != 0)
     throw_storage_error(fmt::format("ask for the free space of {}", path), path, errno);
-  }
   return uint64_t{info.f_bavail} * info.f_frsize;
 }
 
@@ -193,10 +176,9 @@ void OutputFile::write(std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
     const size_t asked = std::min(bytes.size(), kMaxCallBytes);
     const ssize_t count = retry([&] { return ::write(file_.get(), bytes.data(), asked); });
-    if (count < 0) {
+    if (count < 0)
       throw_storage_error(fmt::format("write {} at offset {}", path_, size_), path_, errno,
                           bytes.size());
-    }
     size_ += static_cast<uint64_t>(count);
     bytes = bytes.subspan(static_cast<size_t>(count));
   }
@@ -204,9 +186,8 @@ void OutputFile::write(std::span<const std::byte> bytes) {
 
 void OutputFile::sync() {
   if (before_step_) before_step_(FileStep::kSync, path_);
-  if (retry([&] { return ::fsync(file_.get()); }) != 0) {
+  if (retry([&] { return ::fsync(file_.get()); }) != 0)
     throw_storage_error(fmt::format("fsync {}", path_), path_, errno, size_);
-  }
 }
 
 void OutputFile::truncate(uint64_t size) {
@@ -219,41 +200,29 @@ void OutputFile::truncate(uint64_t size) {
 
 void OutputFile::close() {
   // Not retried: on Linux the descriptor is gone even after EINTR.
-  if (::close(file_.release()) != 0 && errno != EINTR) {
+  if (::close(file_.release()) != 0 && errno != EINTR)
     throw_storage_error(fmt::format("close {}", path_), path_, errno, size_);
-  }
 }
 
 MappedFile::MappedFile(std::string path, Access access) : path_(std::move(path)) {
   // A mapping outlives its descriptor. O_NONBLOCK: a pipe is refused below, not waited for.
   const FileDescriptor file = open_file(path_, O_RDONLY | O_NONBLOCK);
   const struct stat status = status_of(file, path_);
-  if (!S_ISREG(status.st_mode)) {
+  if (!S_ISREG(status.st_mode))
     throw StorageError(fmt::format("map {}: not a regular file", path_));
-  }
   const auto size = static_cast<size_t>(status.st_size);
   if (size == 0) return;  // mmap refuses an empty range
   void* address = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, file.get(), 0);
-  if (address == MAP_FAILED) {
+  if (address == MAP_FAILED)
     throw_storage_error(fmt::format("map {} ({} bytes)", path_, size), path_, errno);
-  }
-  bytes_ = {static_cast<const std::byte*>(address), size};
+  mapping_ = {static_cast<const std::byte*>(address), Unmap{size}};
   if (access != Access::kNormal) {  // advice only: a refusal costs speed, nothing else
     ::madvise(address, size, MADV_SEQUENTIAL);
   }
 }
 
-MappedFile::MappedFile(MappedFile&& other) noexcept
-    : path_(std::move(other.path_)), bytes_(std::exchange(other.bytes_, {})) {}
-
-MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
-  std::swap(path_, other.path_);
-  std::swap(bytes_, other.bytes_);
-  return *this;
-}
-
-MappedFile::~MappedFile() {
-  if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+void MappedFile::Unmap::operator()(const std::byte* address) const {
+  ::munmap(const_cast<std::byte*>(address), size);
 }
 
 }  // namespace switchyard

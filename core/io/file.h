@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -97,16 +98,20 @@ class MappedFile {
  public:
   enum class Access { kNormal, kSequential };
   explicit MappedFile(std::string path, Access access = Access::kNormal);
-  MappedFile(MappedFile&& other) noexcept;
-  MappedFile& operator=(MappedFile&& other) noexcept;
-  ~MappedFile();
 
   const std::string& path() const { return path_; }
-  std::span<const std::byte> bytes() const { return bytes_; }
+  std::span<const std::byte> bytes() const {
+    return {mapping_.get(), mapping_ ? mapping_.get_deleter().size : 0};
+  }
 
  private:
+  struct Unmap {
+    size_t size;
+    void operator()(const std::byte* address) const;
+  };
+
   std::string path_;
-  std::span<const std::byte> bytes_;
+  std::unique_ptr<const std::byte, Unmap> mapping_;  // null: an empty file
 };
 
 }  // namespace switchyard

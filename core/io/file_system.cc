@@ -57,18 +57,16 @@ OutputFile FileSystem::create_file(const std::string& path) const {
 
 void FileSystem::rename(const std::string& from, const std::string& to) const {
   announce(FileStep::kRename, to);
-  if (::rename(from.c_str(), to.c_str()) != 0) {
+  if (::rename(from.c_str(), to.c_str()) != 0)
     throw_storage_error(fmt::format("rename {} to {}", from, to), from, errno);
-  }
 }
 
 void FileSystem::sync_directory(const std::string& path) const {
   announce(FileStep::kSyncDirectory, path);
   const FileDescriptor directory(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   // EINVAL: some network file systems cannot sync a folder and need not.
-  if (directory.get() < 0 || (::fsync(directory.get()) != 0 && errno != EINVAL)) {
+  if (directory.get() < 0 || (::fsync(directory.get()) != 0 && errno != EINVAL))
     throw_storage_error(fmt::format("fsync folder {}", path), path, errno);
-  }
 }
 
 void FileSystem::remove_all(const std::string& path) const {
@@ -107,10 +105,9 @@ std::string read_text_file(const std::string& path, uint64_t max_bytes) {
     const size_t count = file.read(std::as_writable_bytes(std::span(text).subspan(before)));
     text.resize(before + count);
     at_end = count < kPieceBytes;
-    if (text.size() > max_bytes) {
+    if (text.size() > max_bytes)
       throw StorageError(fmt::format("read {}: the file is larger than the {} bytes expected here",
                                      path, max_bytes));
-    }
   }
   return text;
 }

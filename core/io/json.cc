@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/base/foreign_text.h"
 #include "core/io/json_events.h"
 
 namespace switchyard {
@@ -28,7 +29,7 @@ class TreeBuilder : public JsonEvents {
   bool end_array() { return close(); }
 
   bool key(std::string& name) {
-    if (open_.back()->contains(name)) fail(fmt::format("duplicate key {}", json_quoted(name)));
+    if (open_.back()->contains(name)) fail(fmt::format("duplicate key {}", in_quotes(name)));
     key_ = std::move(name);
     return true;
   }
@@ -72,10 +73,12 @@ class TreeBuilder : public JsonEvents {
 JsonEvents::JsonEvents(std::string where, RaiseError raise)
     : where_(std::move(where)), raise_(raise) {}
 
-bool JsonEvents::parse_error(size_t, const std::string&, const json::exception& error) {
-  std::string_view text = error.what();
-  if (const size_t end = text.find("] "); end != std::string_view::npos)
-    text.remove_prefix(end + 2);
+bool JsonEvents::parse_error(size_t, const std::string& last_token, const json::exception& error) {
+  std::string text = error.what();
+  text.erase(0, text.find("] ") + 2);
+  const std::string raw = "'" + last_token + "'";
+  if (const size_t at = text.find(raw); at != std::string::npos)
+    text.replace(at, raw.size(), in_quotes(last_token));
   fail(fmt::format("not JSON: {}", text));
 }
 
@@ -87,19 +90,11 @@ void JsonEvents::fail(const std::string& problem) const {
 json parse_json(std::string_view text, const std::string& where, RaiseError raise,
                 const JsonLimits& limits) {
   TreeBuilder builder(where, raise, limits.max_depth);
-  if (text.size() > limits.max_bytes) {
+  if (text.size() > limits.max_bytes)
     builder.fail(
         fmt::format("{} bytes of JSON, expected at most {}", text.size(), limits.max_bytes));
-  }
   parse_json_events(text, builder);
   return builder.take();
-}
-
-std::string json_quoted(std::string_view text) {
-  constexpr size_t kReadable = 120;
-  const bool is_cut = text.size() > kReadable;
-  const json shown = std::string(text.substr(0, kReadable)) + (is_cut ? "..." : "");
-  return shown.dump(-1, ' ', true, json::error_handler_t::replace);
 }
 
 }  // namespace switchyard

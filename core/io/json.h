@@ -22,8 +22,4 @@ struct JsonLimits {
 [[nodiscard]] nlohmann::json parse_json(std::string_view text, const std::string& where,
                                         RaiseError raise, const JsonLimits& limits = {});
 
-// The text as a JSON string literal in plain ASCII, cut to a readable length: for showing in a
-// message what came from a file, without its control characters.
-[[nodiscard]] std::string json_quoted(std::string_view text);
-
 }  // namespace switchyard

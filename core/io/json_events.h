@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "core/base/foreign_text.h"
 #include "core/io/raise.h"
 
 namespace switchyard {
@@ -22,7 +23,7 @@ class JsonEvents {
   bool number_integer(int64_t value) { fail(fmt::format("unexpected number {}", value)); }
   bool number_unsigned(uint64_t value) { fail(fmt::format("unexpected number {}", value)); }
   bool number_float(double, const std::string& digits) {
-    fail(fmt::format("unexpected number {}", digits));
+    fail(fmt::format("unexpected number {}", in_quotes(digits)));
   }
   bool string(std::string&) { fail("unexpected string"); }
   bool binary(nlohmann::json::binary_t&) { fail("unexpected binary value"); }
@@ -48,9 +49,8 @@ class JsonEvents {
 template <typename Handler>
 void parse_json_events(std::string_view text, Handler& handler) {
   // nlohmann's lexer takes a NUL for the end of the text and ignores whatever follows.
-  if (const size_t nul = text.find('\0'); nul != std::string_view::npos) {
+  if (const size_t nul = text.find('\0'); nul != std::string_view::npos)
     handler.fail(fmt::format("not JSON: NUL byte at offset {}", nul));
-  }
   nlohmann::json::sax_parse(text, &handler);
 }
 

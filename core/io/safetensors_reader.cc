@@ -9,15 +9,15 @@
 #include <fmt/format.h>
 
 #include "core/base/errors.h"
+#include "core/base/foreign_text.h"
 #include "core/io/bytes.h"
-#include "core/io/json.h"
 #include "core/io/json_events.h"
 #include "core/io/safetensors.h"
 
 namespace switchyard {
 namespace {
 
-// Of the format, but without a place in this project.
+// Element types that the format has and this project does not use.
 constexpr std::array<std::string_view, 14> kOtherDTypes = {
     "BOOL", "I8",      "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "F4",
     "I16",  "F6_E2M3", "F6_E3M2", "U16",     "C64",         "U32",         "U64"};
@@ -81,7 +81,7 @@ class HeaderEvents : public JsonEvents {
     fail_here(fmt::format("expected a non-negative integer, got {}", value));
   }
   bool number_float(double, const std::string& digits) {
-    fail_here(fmt::format("expected a non-negative integer, got {}", digits));
+    fail_here(fmt::format("expected a non-negative integer, got {}", in_quotes(digits)));
   }
   bool null() { fail_here("unexpected null"); }
   bool boolean(bool) { fail_here("unexpected boolean"); }
@@ -103,8 +103,8 @@ class HeaderEvents : public JsonEvents {
 
   [[noreturn]] void fail_here(const std::string& problem) const {
     if (level_ == Level::kStart) fail("header: " + problem);
-    const std::string field = field_.empty() ? "" : fmt::format("{}: ", json_quoted(field_));
-    fail(fmt::format("tensor {}: {}{}", json_quoted(name_), field, problem));
+    const std::string field = field_.empty() ? "" : fmt::format("{}: ", in_quotes(field_));
+    fail(fmt::format("tensor {}: {}{}", in_quotes(name_), field, problem));
   }
 
   void begin_field() {
@@ -121,23 +121,20 @@ class HeaderEvents : public JsonEvents {
   DType parse_dtype(const std::string& text) const {
     if (const auto dtype = dtype_named(text)) return *dtype;
     constexpr std::string_view kWanted = "expected U8, I32, I64, F8_E4M3, F16, BF16, F32 or F64";
-    if (std::ranges::find(kOtherDTypes, text) != kOtherDTypes.end()) {
+    if (std::ranges::find(kOtherDTypes, text) != kOtherDTypes.end())
       fail_here(
           fmt::format("{} tensors are not supported, {}; convert the file first", text, kWanted));
-    }
-    fail_here(fmt::format("unknown dtype {}, {}", json_quoted(text), kWanted));
+    fail_here(fmt::format("unknown dtype {}, {}", in_quotes(text), kWanted));
   }
 
   void finish_tensor() {
     field_.clear();
-    if (!draft_.dtype || !draft_.shape || !draft_.data_offsets) {
+    if (!draft_.dtype || !draft_.shape || !draft_.data_offsets)
       fail_here("expected dtype, shape and data_offsets, but not all are there");
-    }
     const auto& offsets = *draft_.data_offsets;
-    if (offsets.size() != 2 || offsets[0] > offsets[1]) {
+    if (offsets.size() != 2 || offsets[0] > offsets[1])
       fail_here(fmt::format("expected data_offsets [begin, end] with begin <= end, got [{}]",
                             fmt::join(offsets, ", ")));
-    }
     SafetensorsEntry entry{name_, *draft_.dtype, {}, offsets[0], offsets[1]};
     check_size(entry);
     entry.shape.assign(draft_.shape->begin(), draft_.shape->end());
@@ -152,17 +149,15 @@ class HeaderEvents : public JsonEvents {
     for (const uint64_t dim : *draft_.shape) {
       is_empty = is_empty || dim == 0;
       bytes = checked_mul(*bytes, std::max<uint64_t>(dim, 1));
-      if (!bytes || *bytes > INT64_MAX) {
+      if (!bytes || *bytes > INT64_MAX)
         fail_here(fmt::format("shape [{}] has too many elements", fmt::join(*draft_.shape, ", ")));
-      }
     }
     const uint64_t expected = is_empty ? 0 : *bytes;
-    if (entry.end - entry.begin != expected) {
+    if (entry.end - entry.begin != expected)
       fail_here(
           fmt::format("dtype {} and shape [{}] need {} bytes, but data_offsets [{}, {}] hold {}",
                       name_of(entry.dtype), fmt::join(*draft_.shape, ", "), expected, entry.begin,
                       entry.end, entry.end - entry.begin));
-    }
   }
 
   Level level_ = Level::kStart;
@@ -177,9 +172,8 @@ std::string foreign_format(std::span<const std::byte> bytes) {
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()),
                               std::min<size_t>(bytes.size(), 16));
   if (text.starts_with("PK\x03\x04")) return "; it looks like a PyTorch or zip archive";
-  if (text.starts_with("\x80\x02") || text.starts_with("\x80\x04")) {
+  if (text.starts_with("\x80\x02") || text.starts_with("\x80\x04"))
     return "; it looks like a Python pickle, which is never loaded here";
-  }
   if (text.starts_with("GGUF")) return "; it looks like a GGUF file";
   if (text.starts_with("version https:"))
     return "; it looks like a Git LFS pointer: fetch the file";
@@ -191,15 +185,13 @@ std::string_view header_text(std::span<const std::byte> file, const std::string&
   ByteReader reader(file, path, raise<CheckpointError>);
   const auto length = reader.read<uint64_t>("header length");
   const uint64_t limit = std::min(kSafetensorsMaxHeaderBytes, reader.remaining());
-  if (length < 2 || length > limit) {
+  if (length < 2 || length > limit)
     reader.reject(
         "header length", length,
         fmt::format("2 to {} (the file has {} bytes{})", limit, file.size(), foreign_format(file)));
-  }
   const auto bytes = reader.take(length, "header");
-  if (bytes[0] != std::byte{'{'}) {
+  if (bytes[0] != std::byte{'{'})
     reader.reject("header", static_cast<int>(bytes[0]), "'{' (123) as its first byte");
-  }
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
@@ -212,24 +204,20 @@ void check_coverage(std::vector<SafetensorsEntry>& entries, uint64_t data_bytes,
   });
   uint64_t covered = 0;
   for (const auto& entry : entries) {
-    if (entry.begin != covered) {
+    if (entry.begin != covered)
       throw CheckpointError(fmt::format(
           "{}: tensor {}: its data begins at {}, expected {}, where the one before ends ({})", path,
-          json_quoted(entry.name), entry.begin, covered,
-          entry.begin < covered ? "overlap" : "gap"));
-    }
+          in_quotes(entry.name), entry.begin, covered, entry.begin < covered ? "overlap" : "gap"));
     covered = entry.end;
-    if (covered > data_bytes) {
+    if (covered > data_bytes)
       throw CheckpointError(
           fmt::format("{}: tensor {}: its data ends at {}, but the file holds {} bytes of data; it "
                       "is truncated",
-                      path, json_quoted(entry.name), covered, data_bytes));
-    }
+                      path, in_quotes(entry.name), covered, data_bytes));
   }
-  if (covered != data_bytes) {
+  if (covered != data_bytes)
     throw CheckpointError(fmt::format("{}: {} bytes behind the last tensor, expected none", path,
                                       data_bytes - covered));
-  }
 }
 
 MappedFile map_checkpoint(const std::string& path) {
@@ -252,9 +240,8 @@ SafetensorsHeader parse_safetensors(std::span<const std::byte> file_bytes,
 
 SafetensorsFile::SafetensorsFile(const std::string& path)
     : file_(map_checkpoint(path)), header_(parse_safetensors(file_.bytes(), path)) {
-  for (size_t i = 0; i < header_.entries.size(); ++i) {
+  for (size_t i = 0; i < header_.entries.size(); ++i)
     index_of_name_.emplace(header_.entries[i].name, i);
-  }
 }
 
 const SafetensorsEntry* SafetensorsFile::find(std::string_view name) const {

@@ -1,43 +1,27 @@
 #include <algorithm>
+#include <array>
 #include <tuple>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "core/base/errors.h"
+#include "core/base/foreign_text.h"
 #include "core/io/bytes.h"
-#include "core/io/json.h"
 #include "core/io/safetensors.h"
 
 namespace switchyard {
 namespace {
 
-// The reference library's order of dtypes; it puts wider elements first, so that all are aligned.
-int rank_of(DType dtype) {
-  switch (dtype) {
-    case DType::kInt64:
-      return 0;
-    case DType::kFloat64:
-      return 1;
-    case DType::kFloat32:
-      return 2;
-    case DType::kInt32:
-      return 3;
-    case DType::kBFloat16:
-      return 4;
-    case DType::kFloat16:
-      return 5;
-    case DType::kFloat8E4M3:
-      return 6;
-    case DType::kUInt8:
-      return 7;
-  }
-  return 8;
-}
+// The reference library's order of dtypes: wider elements first, so that all are aligned.
+constexpr std::array kOrder = {DType::kInt64,      DType::kFloat64,  DType::kFloat32,
+                               DType::kInt32,      DType::kBFloat16, DType::kFloat16,
+                               DType::kFloat8E4M3, DType::kUInt8};
+static_assert(kOrder.size() == std::size(kDTypeTraits));
 
 void sort_and_check(std::vector<TensorToWrite>& tensors) {
   std::ranges::sort(tensors, {}, [](const TensorToWrite& tensor) {
-    return std::tuple(rank_of(tensor.dtype), std::string_view(tensor.name));
+    return std::tuple(std::ranges::find(kOrder, tensor.dtype), std::string_view(tensor.name));
   });
   for (const auto& tensor : tensors) {
     uint64_t bytes = size_of(tensor.dtype);
@@ -52,7 +36,7 @@ std::string json_string(const std::string& text, const std::string& path) {
     return nlohmann::json(text).dump();
   } catch (const nlohmann::json::type_error&) {
     throw CheckpointError(
-        fmt::format("{}: {} is not UTF-8, which safetensors needs", path, json_quoted(text)));
+        fmt::format("{}: {} is not UTF-8, which safetensors needs", path, in_quotes(text)));
   }
 }
 
@@ -70,12 +54,11 @@ std::string make_header(const std::vector<TensorToWrite>& tensors, const std::st
   }
   header += '}';
   header.resize((header.size() + 7) / 8 * 8, ' ');
-  if (header.size() > kSafetensorsMaxHeaderBytes) {
-    throw CheckpointError(fmt::format(
-        "{}: {} tensors need a header of {} bytes, and readers accept at most {}; write "
-        "fewer tensors per file",
-        path, tensors.size(), header.size(), kSafetensorsMaxHeaderBytes));
-  }
+  if (header.size() > kSafetensorsMaxHeaderBytes)
+    throw CheckpointError(
+        fmt::format("{}: {} tensors need a header of {} bytes, and readers accept at most {}; "
+                    "write fewer tensors per file",
+                    path, tensors.size(), header.size(), kSafetensorsMaxHeaderBytes));
   return header;
 }
 
@@ -143,9 +126,8 @@ WrittenSafetensors write_safetensors(const FileSystem& files, const std::string&
   file.write(std::as_bytes(std::span(&header_bytes, 1)));
   file.write(as_byte_span(header));
   WrittenSafetensors written;
-  for (const auto& tensor : tensors) {
+  for (const auto& tensor : tensors)
     written.tensors.push_back({tensor.name, file.write(tensor.bytes)});
-  }
   written.file_bytes = file.size();
   written.sha256 = file.finish();
   return written;

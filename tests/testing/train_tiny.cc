@@ -2,7 +2,7 @@
 
 #include <ATen/Parallel.h>
 
-#include "core/data/case_source.h"
+#include "core/data/table.h"
 #include "models/pass/stats.h"
 #include "parallel/single.h"
 #include "parallel/thread.h"
@@ -29,7 +29,7 @@ trainer::RunData tiny_cases(const config::Model& model) {
     table->labels.push_back(static_cast<int32_t>(label));
     cases.push_back(i);
   }
-  auto source = std::make_shared<CaseSource>("cases", cases, 64, 0);
+  auto source = std::make_shared<CaseSource>("cases", cases, 0);
   return {case_batches(table), {{source, 1.0}}, {}};
 }
 

@@ -136,7 +136,6 @@ class FailingSource final : public TokenSource {
  public:
   std::string name() const override { return "failing"; }
   int64_t num_tokens() const override { return 1000; }
-  int64_t vocab_size() const override { return 10; }
   void read(int64_t first, std::span<int32_t> tokens) const override {
     if (first >= 500) throw DataError("the disk is on fire");
     std::ranges::fill(tokens, 1);

@@ -7,7 +7,6 @@
 #include <gmock/gmock.h>
 
 #include "core/base/errors.h"
-#include "core/data/case_source.h"
 #include "core/data/loader.h"
 #include "tests/core/data/test_files.h"
 
@@ -44,13 +43,28 @@ TEST(Table, SaysWhatIsWrongAndWhere) {
   };
   EXPECT_THAT(refused(""), HasSubstr("t.csv: is empty"));
   EXPECT_THAT(refused("Speaker,Vowel,F1\n1,iy,2\n"),
-              HasSubstr("t.csv:1: has no column \"F2\"; its columns are Speaker, Vowel, F1"));
+              HasSubstr("t.csv:1: has no column \"F2\"; its columns are \"Speaker, Vowel, F1\""));
   EXPECT_THAT(refused("Speaker,Vowel,F1,F2\n1,iy,2\n"), HasSubstr("t.csv:2: 3 values, expected 4"));
   EXPECT_THAT(refused("Speaker,Vowel,F1,F2\n\n1,iy,2,high\n"),
               HasSubstr("t.csv:3: column 4 is \"high\", expected a finite number"));
   EXPECT_THAT(refused("Speaker,Vowel,F1,F2\n1,iy,2,nan\n"), HasSubstr("column 4 is \"nan\""));
   EXPECT_THAT(refused("Speaker,Vowel,F1,F2\n\"1\",iy,2,3\n"), HasSubstr("double quote"));
   EXPECT_THAT(refused("Speaker,Vowel,F1,F2\n1,iy,2,3\n"), HasSubstr("no row has the class \"ah\""));
+}
+
+TEST(Table, ShowsTheFilesBytesHarmlesslyAndShort) {
+  const auto refused = [](const std::string& text) {
+    const std::string path = write_file("t.csv", text);
+    return message_of<DataError>([&] { read_table(path, kColumns); });
+  };
+  EXPECT_THAT(
+      refused("\xEF\xBB\xBFSpeaker,Vowel,F1,F2\n1,iy,2,3\n"),
+      HasSubstr("has no column \"Speaker\"; its columns are \"\\xef\\xbb\\xbfSpeaker, Vowel"));
+  EXPECT_THAT(refused(std::string("Speaker,Vowel,F1,F2\n1,iy,2,\0\x1b[2J\n", 33)),
+              HasSubstr("column 4 is \"\\x00\\x1b[2J\""));
+  const std::string long_cell(1 << 20, 'x');
+  EXPECT_LT(refused("Speaker,Vowel,F1,F2\n1,iy,2," + long_cell + "\n").size(), 400u);
+  EXPECT_LT(refused("Speaker," + long_cell + "\n1,2\n").size(), 1400u);
 }
 
 TEST(Table, RefusesRepeatedNames) {
@@ -108,7 +122,7 @@ TEST(CaseBatches, GiveEveryCaseOnceAnEpoch) {
   for (size_t i = 0; i < table->labels.size(); ++i) table->labels[i] = static_cast<int32_t>(i % 3);
   table->num_classes = 3;
   const std::vector<int32_t> cases{1, 2, 5, 7, 8, 11};
-  const auto source = std::make_shared<CaseSource>("train", cases, 12, 99);
+  const auto source = std::make_shared<CaseSource>("train", cases, 99);
   const auto maker = case_batches(table);
   const Blend blend({{source, 1.0}}, 1, 3);
   EXPECT_EQ(blend.num_samples(), 6);

@@ -60,7 +60,6 @@ class VectorSource final : public TokenSource {
 
   std::string name() const override { return "vector"; }
   int64_t num_tokens() const override { return static_cast<int64_t>(stream_.size()); }
-  int64_t vocab_size() const override { return 1 << 30; }
   void read(int64_t first, std::span<int32_t> tokens) const override {
     for (size_t i = 0; i < tokens.size(); ++i)
       tokens[i] = stream_.at(static_cast<size_t>(first) + i).first;

@@ -139,7 +139,7 @@ TEST(LoadTokenizer, ReadsAModelFileAndRefusesOtherSpecs) {
   write_file_atomically(FileSystem(), path, as_byte_span(trained_model()));
   EXPECT_EQ(load_tokenizer(path)->fingerprint(), trained()->fingerprint());
   EXPECT_NE(load_tokenizer(path)->fingerprint(), load_tokenizer("bytes")->fingerprint());
-  EXPECT_THAT(message_of<DataError>([] { load_tokenizer("words"); }), HasSubstr("'words'"));
+  EXPECT_THAT(message_of<DataError>([] { load_tokenizer("words"); }), HasSubstr("\"words\""));
   EXPECT_THAT(message_of<DataError>([] { load_tokenizer("/none.model"); }),
               HasSubstr("/none.model"));
 }

@@ -29,9 +29,10 @@ std::vector<std::string> payloads_of(const std::string& path) {
   ByteReader reader(as_byte_span(bytes), path, raise<DataError>);
   std::vector<std::string> payloads;
   while (reader.remaining() > 0) {
-    const auto length = reader.take(8, "length");
-    EXPECT_EQ(unmasked(reader.read<uint32_t>("length crc")), crc32c(length));
-    const auto payload = reader.take(UnalignedArray<uint64_t>(length)[0], "payload");
+    const auto length = reader.read<uint64_t>("length");
+    EXPECT_EQ(unmasked(reader.read<uint32_t>("length crc")),
+              crc32c(std::as_bytes(std::span(&length, 1))));
+    const auto payload = reader.take(length, "payload");
     EXPECT_EQ(unmasked(reader.read<uint32_t>("payload crc")), crc32c(payload));
     payloads.emplace_back(reinterpret_cast<const char*>(payload.data()), payload.size());
   }

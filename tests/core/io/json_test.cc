@@ -62,9 +62,10 @@ TEST(ParseJson, RefusesTextLargerThanTheLimitUnread) {
   EXPECT_EQ(error_of("[1,2]", {.max_bytes = 4}), "manifest: 5 bytes of JSON, expected at most 4");
 }
 
-TEST(JsonQuoted, ShowsHostileTextHarmlesslyAndShort) {
-  EXPECT_EQ(json_quoted("a\n\x1b[0m\"\xc3\xa9\xff"), R"("a\n\u001b[0m\"\u00e9\ufffd")");
-  EXPECT_LT(json_quoted(std::string(10000, 'x')).size(), 200u);
+TEST(ParseJson, ShowsWhatIsNoJsonHarmlesslyAndShort) {
+  EXPECT_THAT(error_of("\xEF\xBB "), HasSubstr("last read: \"\\xef\\xbb"));
+  EXPECT_LT(error_of("\"" + std::string(1 << 20, 'x')).size(), 400u);
+  EXPECT_LT(error_of(std::string(1 << 20, '9') + "x").size(), 400u);
 }
 
 }  // namespace

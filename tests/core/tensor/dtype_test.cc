@@ -77,7 +77,11 @@ TEST(Conversion, IsOfFloatingPointTypesToWiderOnes) {
 }
 
 TEST(ElementType, IsFoundByItsName) {
-  for (const DType dtype : kAllDTypes) EXPECT_EQ(dtype_named(name_of(dtype)), dtype);
+  for (const auto& [name, size] : kDTypeTraits) EXPECT_STREQ(name_of(*dtype_named(name)), name);
+  EXPECT_EQ(dtype_named("U8"), DType::kUInt8);
+  EXPECT_EQ(dtype_named("F8_E4M3"), DType::kFloat8E4M3);
+  EXPECT_EQ(dtype_named("BF16"), DType::kBFloat16);
+  EXPECT_EQ(dtype_named("F64"), DType::kFloat64);
   EXPECT_EQ(dtype_named("F8"), std::nullopt);
 }
 
