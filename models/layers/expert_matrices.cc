@@ -17,11 +17,11 @@ ExpertMatrices::ExpertMatrices(const Scope& scope, const config::Model& model) {
   const Scope layers = scope.of_experts(model.moe().num_experts()) / "layers";
   const int64_t d_model = model.d_model(), d_ff = model.moe().d_ff();
   for (int i = 0; i < model.moe().hidden_layers(); ++i) {
-    matrices_.push_back(&(layers / i).matrix("weight", {d_ff, i == 0 ? d_model : d_ff}, normal_init(model)));
+    matrices_.push_back(
+        &(layers / i).matrix("weight", {d_ff, i == 0 ? d_model : d_ff}, normal_init(model)));
   }
-  matrices_.push_back(
-      &(layers / model.moe().hidden_layers())
-           .matrix("weight", {d_model, d_ff}, residual_init(model)));
+  matrices_.push_back(&(layers / model.moe().hidden_layers())
+                           .matrix("weight", {d_model, d_ff}, residual_init(model)));
 }
 
 at::Tensor ExpertMatrices::forward(const at::Tensor& rows_RD,

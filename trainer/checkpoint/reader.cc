@@ -50,8 +50,7 @@ void check_names(const std::vector<StoredTensor>& expected, bool of_optimizer,
                    text_of({tensor.dtype, tensor.shape}));
   }
   for (const auto& [name, tensor] : by_name)
-    problems.add("missing tensor {} {}", in_quotes(name),
-                 text_of({tensor->dtype, tensor->shape}));
+    problems.add("missing tensor {} {}", in_quotes(name), text_of({tensor->dtype, tensor->shape}));
 }
 
 // Reads this rank's boxes of the tensor. Returns how many values are NaN or infinite.

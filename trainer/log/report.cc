@@ -12,6 +12,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/errors.h"
+#include "core/base/foreign_text.h"
 #include "core/base/grouped.h"
 #include "core/io/file_system.h"
 #include "core/io/json.h"
@@ -48,9 +49,9 @@ void check(const Json& record, const std::string& where) {
   for (const auto& [key, value] : record.items())
     if (is_load(key))
       expect(value.is_array() && std::all_of(value.begin(), value.end(), is_value),
-             json_quoted(key) + " to be a list of numbers");
+             in_quotes(key) + " to be a list of numbers");
     else
-      expect(is_value(value), json_quoted(key) + " to be a number");
+      expect(is_value(value), in_quotes(key) + " to be a number");
 }
 
 // The file's lines; a last one without its end is still being written.
