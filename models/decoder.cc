@@ -37,7 +37,7 @@ Parameter* register_shared_bias(const Scope& scope, const config::Model& model) 
 
 Decoder::Decoder(const Scope& root, const config::Model& model, const parallel::Mesh& mesh,
                  const Slice& held)
-    : TextModel(root, model, held) {
+    : TextModel(root, model, mesh, held) {
   if (held.begin == 0 && learns_positions(model))
     position_embedding_ = &register_positions(root, model);
   Parameter* bias = register_shared_bias(root, model);
@@ -66,7 +66,9 @@ at::Tensor Decoder::embed(const Pass& pass) const {
   }
   const at::Tensor position_SD = switchyard::embedding(
       at::arange(pass.seen, end, pass.context.token_ids_T.options()), *position_embedding_);
-  return (x_TD.view({-1, length, config_.d_model()}) + position_SD).flatten(0, 1);
+  const at::Tensor position_TD =
+      position_SD.expand({pass.attention.sequences, -1, -1}).reshape({-1, config_.d_model()});
+  return x_TD + pass.context.rows.own(position_TD);
 }
 
 Pass Decoder::pass_at(int64_t seen, const at::Tensor& tokens_BS, const StepContext& context) const {

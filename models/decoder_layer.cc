@@ -12,6 +12,15 @@ at::Tensor residual(const at::Tensor& x_TD, const SubLayerNorms& norms, F&& f) {
   return x_TD + (norms.after ? norms.after->forward(y_TD) : y_TD);
 }
 
+// The same of a sub-layer whose matrices are dealt over ranks: it reads the rows of all of them and
+// gives terms.
+template <typename F>
+at::Tensor dealt_residual(const at::Tensor& x_TD, const SubLayerNorms& norms, const Rows& rows,
+                          F&& f) {
+  return residual(x_TD, norms,
+                  [&](const at::Tensor& normed_TD) { return rows.sum(f(rows.gather(normed_TD))); });
+}
+
 }  // namespace
 
 SubLayerNorms::SubLayerNorms(const Scope& scope, const std::string& name,
@@ -61,24 +70,33 @@ at::Tensor DecoderLayer::forward(const at::Tensor& x_TD, const Pass& pass,
 at::Tensor DecoderLayer::forward_attention(const at::Tensor& x_TD, const Pass& pass,
                                            RoutingDecision& decision, KvCache* cache) const {
   const InnerDropout dropout = inner_dropout(attention_dropout_, pass.context, number_);
-  return residual(x_TD, attention_norms_, [&](const at::Tensor& normed_TD) {
-    if (latent_) return latent_->forward(normed_TD, pass.attention, cache, dropout);
-    if (!projections_) return attention_->forward(normed_TD, pass.attention, cache, dropout);
-    const at::Tensor qkv_TD = projections_->forward(normed_TD, pass.context, decision);
-    return attention_->forward_projected(qkv_TD, pass.attention, cache, dropout);
+  const Rows& rows = pass.context.rows;
+  if (projections_) {
+    return residual(x_TD, attention_norms_, [&](const at::Tensor& normed_TD) {
+      const at::Tensor qkv_TD = projections_->forward(normed_TD, pass.context, decision);
+      return rows.sum(attention_->forward_projected(qkv_TD, pass.attention, cache, dropout));
+    });
+  }
+  return dealt_residual(x_TD, attention_norms_, rows, [&](const at::Tensor& normed_TD) {
+    return latent_ ? latent_->forward(normed_TD, pass.attention, cache, dropout)
+                   : attention_->forward(normed_TD, pass.attention, cache, dropout);
   });
 }
 
 at::Tensor DecoderLayer::forward_ffn(const at::Tensor& x_TD, const StepContext& context,
                                      RoutingDecision& decision) const {
-  return residual(x_TD, ffn_norms_, [&](const at::Tensor& normed_TD) {
-    if (moe_) return moe_->forward(normed_TD, context, decision);
+  if (moe_) {
+    return residual(x_TD, ffn_norms_, [&](const at::Tensor& normed_TD) {
+      return moe_->forward(normed_TD, context, decision);
+    });
+  }
+  return dealt_residual(x_TD, ffn_norms_, context.rows, [&](const at::Tensor& normed_TD) {
     return dense_->forward(normed_TD, inner_dropout(ffn_dropout_, context, number_));
   });
 }
 
 at::Tensor DecoderLayer::forward_extra(const at::Tensor& x_TD, const StepContext& context) const {
-  return residual(x_TD, *extra_norms_, [&](const at::Tensor& normed_TD) {
+  return dealt_residual(x_TD, *extra_norms_, context.rows, [&](const at::Tensor& normed_TD) {
     return extra_->forward(normed_TD, inner_dropout(ffn_dropout_, context, number_));
   });
 }

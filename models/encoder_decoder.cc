@@ -66,7 +66,7 @@ Layers make_layers(const Scope& stack, const config::Model& model, const paralle
 
 EncoderDecoder::EncoderDecoder(const Scope& root, const config::Model& model,
                                const parallel::Mesh& mesh)
-    : TextModel(root, model, {0, model.num_layers()}),
+    : TextModel(root, model, mesh, {0, model.num_layers()}),
       encoder_bias_(register_relative_bias(root / "encoder", model)),
       encoder_norm_(root / "encoder", "final_norm", model),
       encoder_(make_layers(root / "encoder", model, mesh, /*is_decoder=*/false, encoder_bias_)),
@@ -103,7 +103,7 @@ at::Tensor EncoderDecoder::run_encoder(const at::Tensor& source_BM, const at::Te
   at::Tensor x_TD = embedding_->forward(pass.context, kSourceDropout);
   for (const auto& layer : encoder_) x_TD = run_layer(*layer, x_TD, pass);
   const auto [rate, stream] = final_dropout(false);
-  return dropout(encoder_norm_.forward(x_TD), rate, context, stream);
+  return pass.context.rows.gather(dropout(encoder_norm_.forward(x_TD), rate, pass.context, stream));
 }
 
 Pass EncoderDecoder::decoder_pass(int64_t seen, const at::Tensor& tokens_BS,

@@ -4,8 +4,16 @@
 #include "core/tensor/profiled_part.h"
 #include "models/initializers.h"
 #include "models/layers/dropout.h"
+#include "parallel/vocabulary.h"
 
 namespace switchyard::models {
+
+std::unique_ptr<CrossEntropyLoss> cross_entropy(const at::Tensor& targets_T, double scale,
+                                                double z_coefficient, const Rows& rows) {
+  if (!rows.ranks()) return std::make_unique<CrossEntropyLoss>(targets_T, scale, z_coefficient);
+  return std::make_unique<parallel::DealtCrossEntropyLoss>(targets_T, scale, z_coefficient,
+                                                           *rows.ranks());
+}
 
 Head::Head(const config::Model& model, const std::optional<Norm>& norm, Parameter& weight,
            const HeadDropout& dropout)
@@ -30,12 +38,14 @@ at::Tensor Head::hidden(const at::Tensor& x_TD, const StepContext& context) cons
 }
 
 at::Tensor Head::logits(const at::Tensor& x_TD, const StepContext& context) const {
-  return vocabulary_logits(hidden(x_TD, context), *weight_);
+  const at::NoGradGuard no_grad;
+  const at::Tensor held_TV = vocabulary_logits(hidden(x_TD, context), *weight_);
+  return context.rows.of(weight_->shape[0]).gather(held_TV.t()).t();
 }
 
 at::Tensor Head::loss(const at::Tensor& x_TD, const StepContext& context, LogitsLoss& loss) const {
   const ProfiledPart part("sy::loss");
-  return vocabulary_loss(hidden(x_TD, context), *weight_, loss);
+  return vocabulary_loss(context.rows.gather(hidden(x_TD, context)), *weight_, loss);
 }
 
 }  // namespace switchyard::models

@@ -2,6 +2,7 @@
 // The head of a model of text: from the rows of its last layer to logits, and to a loss on them.
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 
 #include <ATen/core/Tensor.h>
@@ -20,6 +21,12 @@ struct HeadDropout {
   uint32_t stream = 0;
 };
 
+// The cross-entropy of targets [T] int64 on logits as a head computes them: of the whole
+// vocabulary, or of what this rank holds of it.
+std::unique_ptr<CrossEntropyLoss> cross_entropy(const at::Tensor& targets_T, double scale,
+                                                double z_coefficient, const Rows& rows);
+
+// The vocabulary is dealt over the tensor ranks, as the rows are between layers.
 class Head {
  public:
   // weight [V, D] is the matrix of the logits; a model without a final norm has no `norm`.
@@ -29,11 +36,14 @@ class Head {
   // A head with the same matrix behind another norm.
   Head with_norm(const Norm& norm) const;
 
-  // Rows of the last layer [T, D] -> what the matrix is multiplied with, [T, D].
+  // Rows of the last layer [T, D] -> what the matrix is multiplied with, [T, D]; of any rows.
   at::Tensor hidden(const at::Tensor& x_TD, const StepContext& context) const;
-  // Rows of the last layer [T, D] -> [T, V] float32 (float64). Outside autograd.
+  // Rows of the last layer [T, D] that all ranks of context.rows have -> [T, V] float32 (float64).
+  // Outside autograd; **collective** over these ranks.
   at::Tensor logits(const at::Tensor& x_TD, const StepContext& context) const;
-  // What vocabulary_loss() gives for the rows of the last layer [T, D].
+  // What vocabulary_loss() gives for this rank's share of the rows of the last layer [T, D]. `loss`
+  // is one of the logits that a rank has: cross_entropy(). **Collective** over the ranks of
+  // context.rows.
   at::Tensor loss(const at::Tensor& x_TD, const StepContext& context, LogitsLoss& loss) const;
 
   Parameter& weight() const { return *weight_; }

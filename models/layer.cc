@@ -5,15 +5,6 @@
 
 namespace switchyard::models {
 
-Pass pass_over(const at::Tensor& tokens_BS, const StepContext& context, int64_t seen) {
-  Pass pass;
-  pass.context = with_token_ids(context, tokens_BS);
-  pass.attention.sequences = tokens_BS.size(0);
-  pass.attention.length = tokens_BS.size(1);
-  pass.seen = seen;
-  return pass;
-}
-
 at::Tensor run_layer(const Layer& layer, const at::Tensor& x_TD, const Pass& pass,
                      LayerState* state) {
   const auto decision = std::make_shared<RoutingDecision>();  // lives until the layer's backward

@@ -31,8 +31,9 @@ struct Pass {
   // [B, S] int32: layers with a memory of their own forget it where a document ends. Undefined:
   // each row goes on from its LayerState.
   at::Tensor documents_BS;
-  // The encoder's output [B*M, D] for a decoder's cross-attention, through which gradients flow
-  // back, and its mask: 0 or -inf. Undefined: there is no encoder; every position is visible.
+  // All rows of the encoder's output [B*M, D] for a decoder's cross-attention, through which
+  // gradients flow back, and its mask: 0 or -inf. Undefined: there is no encoder; every position is
+  // visible.
   at::Tensor memory_TD, memory_mask_B11M;
   // T5's position bias plus the mask, where one tensor serves all layers; undefined: each layer
   // makes its own.
@@ -42,10 +43,6 @@ struct Pass {
   // are whole texts.
   std::span<LayerState> states;
 };
-
-// The pass over tokens [B, S] int64 at positions seen .. seen + S - 1 of their texts, without masks
-// and tables of positions.
-Pass pass_over(const at::Tensor& tokens_BS, const StepContext& context, int64_t seen = 0);
 
 class Layer {
  public:

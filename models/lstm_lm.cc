@@ -58,7 +58,7 @@ class LstmLayer : public Layer {
 
 LstmLm::LstmLm(const Scope& root, const config::Model& model, const parallel::Mesh& mesh,
                const Slice& held)
-    : TextModel(root, model, held) {
+    : TextModel(root, model, mesh, held) {
   for (int64_t i = held.begin; i < held.end; ++i)
     layers_.push_back(std::make_unique<LstmLayer>(root / "layers" / i, model, mesh, i));
   if (has_head()) end_with(root, /*final_norm=*/std::nullopt);

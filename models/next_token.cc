@@ -19,9 +19,10 @@ at::Tensor mtp_loss(const TextModel& model, const at::Tensor& x_TD, const TokenB
   const at::Tensor next_TD = model.embedding().forward(ahead.context, /*stream=*/0);
   const at::Tensor ahead_TD = model.mtp()->forward(x_TD, next_TD, ahead);
   const double weight = coefficients_in(model, pass.context).mtp;
-  CrossEntropyLoss after_next(tokens.targets_BS.flatten(), scale * weight);
+  const auto after_next =
+      cross_entropy(tokens.targets_BS.flatten(), scale * weight, 0, pass.context.rows);
   const at::Tensor loss =
-      model.head().with_norm(model.mtp()->final_norm()).loss(ahead_TD, ahead.context, after_next);
+      model.head().with_norm(model.mtp()->final_norm()).loss(ahead_TD, ahead.context, *after_next);
   if (pass.context.sums) (*pass.context.sums)["mtp"] += {loss.item<double>() / weight};
   return loss;
 }
@@ -32,9 +33,9 @@ at::Tensor next_token_loss(const TextModel& model, const at::Tensor& x_TD, const
                            const Pass& pass, double scale) {
   const StepContext& context = pass.context;
   const double z = context.training ? coefficients_in(model, context).output_z : 0;
-  CrossEntropyLoss next(batch.targets_BS.flatten(), scale, z);
-  const at::Tensor loss = model.head().loss(x_TD, context, next);
-  if (context.sums && z > 0) (*context.sums)["output_z"] += {next.z().item<double>()};
+  const auto next = cross_entropy(batch.targets_BS.flatten(), scale, z, context.rows);
+  const at::Tensor loss = model.head().loss(x_TD, context, *next);
+  if (context.sums && z > 0) (*context.sums)["output_z"] += {next->z().item<double>()};
   if (!model.mtp() || !context.training) return loss;
   const at::Tensor ahead = mtp_loss(model, x_TD, batch, pass, scale);
   return loss + (ahead - ahead.detach());  // the gradient without the value
@@ -43,9 +44,10 @@ at::Tensor next_token_loss(const TextModel& model, const at::Tensor& x_TD, const
 at::Tensor next_token_losses(const TextModel& model, const at::Tensor& x_TD,
                              const TokenBatch& batch, const Pass& pass) {
   const at::NoGradGuard no_grad;
-  CrossEntropyLoss loss(batch.targets_BS.flatten(), /*scale=*/1);
-  model.head().loss(x_TD, pass.context, loss);
-  return loss.losses();
+  const auto loss = cross_entropy(batch.targets_BS.flatten(), /*scale=*/1, /*z_coefficient=*/0,
+                                  pass.context.rows);
+  model.head().loss(x_TD, pass.context, *loss);
+  return loss->losses();
 }
 
 }  // namespace switchyard::models

@@ -31,9 +31,13 @@ SwitchProjections::SwitchProjections(const Scope& scope, const config::Model& mo
 at::Tensor SwitchProjections::forward(const at::Tensor& x_TD, const StepContext& context,
                                       RoutingDecision& decision) const {
   decision.projections.resize(kCount);
+  const auto [rank, ranks] = context.rows.place();
   std::vector<at::Tensor> parts;
   for (size_t i = 0; i < layers_.size(); ++i) {
-    parts.push_back(layers_[i].forward(x_TD, context, decision.projections[i]));
+    const at::Tensor all =
+        context.rows.gather(layers_[i].forward(x_TD, context, decision.projections[i]));
+    const int64_t here = all.size(1) / ranks;
+    parts.push_back(all.narrow(1, rank * here, here));
   }
   return at::concat(parts, 1);
 }

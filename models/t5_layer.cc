@@ -67,8 +67,12 @@ at::Tensor T5Layer::forward(const at::Tensor& x_TD, const Pass& pass, RoutingDec
 std::pair<at::Tensor, at::Tensor> T5Layer::project(const at::Tensor& normed_TD,
                                                    const StepContext& context,
                                                    RoutingDecision& decision) const {
-  if (!projections_) return {attention_.query(normed_TD), attention_.key_value(normed_TD)};
-  const int64_t queries = int64_t{model_.attention().num_heads()} * model_.attention().head_dim();
+  if (!projections_) {
+    const at::Tensor rows_TD = context.rows.gather(normed_TD);
+    return {attention_.query(rows_TD), attention_.key_value(rows_TD)};
+  }
+  const int64_t queries = int64_t{model_.attention().num_heads()} * model_.attention().head_dim() /
+                          context.rows.place().size;
   const at::Tensor all = projections_->forward(normed_TD, context, decision);
   return {all.slice(1, 0, queries), all.slice(1, queries)};
 }
@@ -77,22 +81,24 @@ at::Tensor T5Layer::attend_to_itself(const at::Tensor& x_TD, const Pass& pass,
                                      RoutingDecision& decision, KvCache& cache) const {
   const at::Tensor bias =
       pass.bias_BHSS.defined() ? pass.bias_BHSS : position_bias(pass.attention, relative_bias_);
+  const Rows& rows = pass.context.rows;
   const auto [query, key_value] = project(attention_norm_.forward(x_TD), pass.context, decision);
   const ProfiledPart part("sy::attention");
   attention_.extend(key_value, pass.attention.sequences, cache);
   const at::Tensor y_TD =
-      attention_.attend_to(cache, query, bias, drop_weights(pass.context, kSelf));
+      rows.sum(attention_.attend_to(cache, query, bias, drop_weights(pass.context, kSelf)));
   return x_TD + drop(y_TD, pass.context, kSelf);
 }
 
 at::Tensor T5Layer::attend_to_memory(const at::Tensor& x_TD, const Pass& pass,
                                      KvCache& cache) const {
-  const at::Tensor query = cross_->query(cross_norm_->forward(x_TD));
+  const Rows& rows = pass.context.rows;
+  const at::Tensor query = cross_->query(rows.gather(cross_norm_->forward(x_TD)));
   if (cache.length() == 0)
     cross_->extend(cross_->key_value(pass.memory_TD), pass.attention.sequences, cache);
   const ProfiledPart part("sy::attention");
-  const at::Tensor y_TD =
-      cross_->attend_to(cache, query, pass.memory_mask_B11M, drop_weights(pass.context, kCross));
+  const at::Tensor y_TD = rows.sum(
+      cross_->attend_to(cache, query, pass.memory_mask_B11M, drop_weights(pass.context, kCross)));
   return x_TD + drop(y_TD, pass.context, kCross);
 }
 
@@ -101,16 +107,20 @@ at::Tensor T5Layer::feed_forward(const at::Tensor& x_TD, const StepContext& cont
   const config::Stacking stacking = extra_ ? model_.moe().stacking() : config::NO_STACKING;
   const at::Tensor h_TD = stacking == config::DENSE_BEFORE ? forward_extra(x_TD, context) : x_TD;
   const at::Tensor normed_TD = ffn_norm_.forward(h_TD);
-  const at::Tensor y_TD =
-      moe_ ? moe_->forward(normed_TD, context, decision)
-           : dense_->forward(normed_TD, inner_dropout(model_.ffn_dropout(), context, number_));
+  const at::Tensor y_TD = moe_ ? moe_->forward(normed_TD, context, decision)
+                               : forward_dense(*dense_, normed_TD, context);
   const at::Tensor z_TD = h_TD + drop(y_TD, context, kFfn);
   return stacking == config::DENSE_AFTER ? forward_extra(z_TD, context) : z_TD;
 }
 
+at::Tensor T5Layer::forward_dense(const DenseFfn& ffn, const at::Tensor& x_TD,
+                                  const StepContext& context) const {
+  const InnerDropout dropout = inner_dropout(model_.ffn_dropout(), context, number_);
+  return context.rows.sum(ffn.forward(context.rows.gather(x_TD), dropout));
+}
+
 at::Tensor T5Layer::forward_extra(const at::Tensor& x_TD, const StepContext& context) const {
-  const at::Tensor y_TD = extra_->forward(extra_norm_->forward(x_TD),
-                                          inner_dropout(model_.ffn_dropout(), context, number_));
+  const at::Tensor y_TD = forward_dense(*extra_, extra_norm_->forward(x_TD), context);
   return x_TD + drop(y_TD, context, kExtra);
 }
 

@@ -46,6 +46,8 @@ class T5Layer : public Layer {
   at::Tensor attend_to_memory(const at::Tensor& x_TD, const Pass& pass, KvCache& cache) const;
   at::Tensor feed_forward(const at::Tensor& x_TD, const StepContext& context,
                           RoutingDecision& decision) const;
+  at::Tensor forward_dense(const DenseFfn& ffn, const at::Tensor& x_TD,
+                           const StepContext& context) const;
   at::Tensor forward_extra(const at::Tensor& x_TD, const StepContext& context) const;
   at::Tensor drop(const at::Tensor& y_TD, const StepContext& context, Part part) const;
   InnerDropout drop_weights(const StepContext& context, Part part) const;

@@ -5,8 +5,9 @@
 
 namespace switchyard::models {
 
-TextModel::TextModel(const Scope& root, const config::Model& model, const Slice& held)
-    : config_(model), held_(held), parameters_(&root.parameters()) {
+TextModel::TextModel(const Scope& root, const config::Model& model, const parallel::Mesh& mesh,
+                     const Slice& held)
+    : config_(model), held_(held), parameters_(&root.parameters()), tensor_(&mesh.tensor()) {
   const bool head_embeds = model.tie_embeddings() || model.has_mtp();
   if (held.begin == 0 || (has_head() && head_embeds)) embedding_.emplace(root, model);
 }
@@ -16,6 +17,17 @@ void TextModel::end_with(const Scope& root, const std::optional<Norm>& final_nor
   Parameter& weight =
       config_.tie_embeddings() ? embedding_->weight() : register_output(root, config_);
   head_.emplace(config_, final_norm, weight, dropout);
+}
+
+Pass TextModel::pass_over(const at::Tensor& tokens_BS, const StepContext& context,
+                          int64_t seen) const {
+  Pass pass;
+  pass.context = with_token_ids(context, tokens_BS);
+  pass.context.rows = Rows(*tensor_, tokens_BS.numel());
+  pass.attention.sequences = tokens_BS.size(0);
+  pass.attention.length = tokens_BS.size(1);
+  pass.seen = seen;
+  return pass;
 }
 
 at::TensorOptions TextModel::compute_options() const {
@@ -45,7 +57,7 @@ at::Tensor TextModel::next_logits(const at::Tensor& tokens_BS, const StepContext
   Pass pass = go_on(tokens_BS, context, state);
   state.layers.resize(layers_.size());
   pass.states = state.layers;
-  const at::Tensor x_TD = advance({}, pass);
+  const at::Tensor x_TD = pass.context.rows.gather(advance({}, pass));
   const int64_t sequences = tokens_BS.size(0), length = tokens_BS.size(1);
   state.seen += length;
   return head_->logits(x_TD.view({sequences, length, -1}).select(1, length - 1), pass.context);

@@ -53,13 +53,14 @@ class TextModel {
   // What the layers share in a pass over a micro-batch. Runs the encoder, where there is one, and
   // is **collective** over the mesh then.
   virtual Pass begin(const TokenBatch& batch, const StepContext& context, bool recompute) const = 0;
-  // The rows [B*S, D] of the pass's tokens that the model's first layer reads.
+  // This rank's share of the rows [B*S, D] of the pass's tokens that the model's first layer reads.
   virtual at::Tensor embed(const Pass& pass) const;
-  // Rows [B*S, D] after the layers [begin, end), which are held, from those before them.
+  // Its share of the rows [B*S, D] after the layers [begin, end), which are held, from those before
+  // them.
   // **Collective** over the mesh.
   at::Tensor run(const Slice& layers, at::Tensor x_TD, const Pass& pass) const;
-  // The rows [B*S, D] after all layers held, from those before them; the first layer's are embedded
-  // and `x_TD` is not read. **Collective** over the mesh.
+  // Its share of the rows [B*S, D] after all layers held, from those before them; the first layer's
+  // are embedded and `x_TD` is not read. **Collective** over the mesh.
   at::Tensor advance(const at::Tensor& x_TD, const Pass& pass) const;
 
   // Whether a prompt is read by encode(), and not by next_logits() like what follows it.
@@ -78,11 +79,15 @@ class TextModel {
  protected:
   // Registers <root>.embedding, if it is held; derived classes register their layers in `layers_`,
   // then call end_with() if has_head().
-  TextModel(const Scope& root, const config::Model& model, const Slice& held);
+  TextModel(const Scope& root, const config::Model& model, const parallel::Mesh& mesh,
+            const Slice& held);
   // Registers the matrix of the logits where it is not the embedding's.
   void end_with(const Scope& root, const std::optional<Norm>& final_norm,
                 const HeadDropout& dropout = {});
 
+  // The pass over tokens [B, S] int64 at positions seen .. seen + S - 1 of their texts, without
+  // masks and tables of positions.
+  Pass pass_over(const at::Tensor& tokens_BS, const StepContext& context, int64_t seen = 0) const;
   // What the layers share in a pass over tokens [B, S] that go on from `state`.
   virtual Pass go_on(const at::Tensor& tokens_BS, const StepContext& context,
                      const TextState& state) const = 0;
@@ -98,6 +103,7 @@ class TextModel {
 
  private:
   const ParameterTable* parameters_;
+  parallel::Communicator* tensor_;  // the ranks that see the same tokens
   std::optional<Head> head_;
 };
 

@@ -80,6 +80,16 @@ void index_slots(const SlotOrder& order, ExchangePlan& plan) {
 
 }  // namespace
 
+SlotOrder slots_of(const Slice& tokens, const SlotOrder& order) {
+  const int64_t first = tokens.begin * order.top_k, end = tokens.end * order.top_k;
+  const at::Tensor is_own_N = order.slot_N.ge(first).logical_and(order.slot_N.lt(end));
+  const at::Tensor expert_N = at::arange(order.count_E.numel(), order.slot_N.options())
+                                  .repeat_interleave(order.count_E)
+                                  .masked_select(is_own_N);
+  return {order.slot_N.masked_select(is_own_N) - first,
+          at::bincount(expert_N, {}, order.count_E.numel()), tokens.size(), order.top_k};
+}
+
 PlanPtr make_plan(const SlotOrder& order, Communicator& group, int64_t row_bucket) {
   const int64_t num_ranks = group.size(), num_experts = order.count_E.numel();
   SY_CHECK(num_experts % num_ranks == 0, "{} experts over {} ranks", num_experts, num_ranks);

@@ -16,6 +16,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "core/base/layout.h"
 #include "parallel/communicator.h"
 
 namespace switchyard::parallel {
@@ -28,6 +29,9 @@ struct SlotOrder {
   int64_t num_tokens = 0;
   int64_t top_k = 0;
 };
+
+// The slots of the tokens in `tokens` alone, numbered from its first; in the same order.
+SlotOrder slots_of(const Slice& tokens, const SlotOrder& order);
 
 // Where every row goes. Immutable once made; kept by backward and reused by recompute.
 struct ExchangePlan {

@@ -10,18 +10,6 @@
 namespace switchyard::parallel {
 namespace {
 
-const char* meaning_of(Axis axis) {
-  switch (axis) {
-    case Axis::kData:
-      return "see different tokens";
-    case Axis::kExpert:
-      return "hold all experts together";
-    case Axis::kExpertData:
-      return "hold the same experts";
-  }
-  return "?";
-}
-
 // "0 2 | 1 3": the ranks of each group along the axis.
 std::string groups_text(const MeshShape& shape, Axis axis) {
   std::vector<std::vector<int>> groups(shape.ranks() / shape.size(axis));
@@ -41,7 +29,7 @@ Mesh::Mesh(Communicator& world, const MeshShape& shape) : control_(&world), shap
   for (const Axis axis : kAllAxes) {
     const int group = shape.group_along(axis, world.rank());
     groups_[static_cast<size_t>(axis)] =
-        world.split(group, fmt::format("{}[{}]", name_of(axis), group));
+        world.split(group, fmt::format("{}[{}]", words_of(axis).name, group));
   }
 }
 
@@ -49,9 +37,11 @@ std::string Mesh::describe() const {
   std::vector<std::string> degrees;
   std::string groups;
   for (const Axis axis : kAllAxes) {
-    degrees.push_back(fmt::format("{} {}", name_of(axis), shape_.size(axis)));
-    groups += fmt::format("\n  {} groups ({}): {}", name_of(axis), meaning_of(axis),
-                          groups_text(shape_, axis));
+    const AxisWords& words = words_of(axis);
+    degrees.push_back(fmt::format("{} {}", words.name, shape_.size(axis)));
+    if (shape_.size(axis) == 1) continue;
+    groups +=
+        fmt::format("\n  {} groups ({}): {}", words.name, words.meaning, groups_text(shape_, axis));
   }
   return fmt::format("mesh of {} ranks: {}{}", shape_.ranks(), fmt::join(degrees, ", "), groups);
 }

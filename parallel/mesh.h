@@ -23,8 +23,10 @@ class Mesh {
 
   // The ranks that this rank shares the axis with, for data.
   Communicator& along(Axis axis) const { return *groups_[static_cast<size_t>(axis)]; }
-  // Ranks that see different tokens; dense gradients are summed over it.
+  // Ranks that see different tokens.
   Communicator& data() const { return along(Axis::kData); }
+  // Ranks that see the same tokens; what a layer's matrices make together is summed over it.
+  Communicator& tensor() const { return along(Axis::kTensor); }
   // Ranks that together hold all experts; tokens are exchanged over it.
   Communicator& expert() const { return along(Axis::kExpert); }
   // Ranks that hold the same experts; expert gradients are summed over it.

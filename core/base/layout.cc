@@ -4,16 +4,14 @@
 
 namespace switchyard {
 
-const char* name_of(Axis axis) {
-  switch (axis) {
-    case Axis::kData:
-      return "data";
-    case Axis::kExpert:
-      return "expert";
-    case Axis::kExpertData:
-      return "expert_data";
-  }
-  return "?";
+const AxisWords& words_of(Axis axis) {
+  static constexpr std::array<AxisWords, kAllAxes.size()> kWords = {{
+      {"data", "see different tokens"},
+      {"tensor", "hold each matrix together"},
+      {"expert", "hold all experts together"},
+      {"expert_data", "hold the same experts"},
+  }};
+  return kWords[static_cast<size_t>(axis)];
 }
 
 Slice share_of(int64_t count, const Place& place) {
@@ -24,16 +22,17 @@ Slice share_of(int64_t count, const Place& place) {
   return {place.index * each, (place.index + 1) * each};
 }
 
-MeshShape::MeshShape(const MeshDegrees& degrees) : ranks_(degrees.data) {
-  const auto [data, expert] = degrees;
-  SY_CHECK(data > 0 && expert > 0 && data % expert == 0, "a mesh of data {} and expert {}", data,
-           expert);
+MeshShape::MeshShape(const MeshDegrees& degrees) : ranks_(degrees.data * degrees.tensor) {
+  const auto [data, tensor, expert] = degrees;
+  SY_CHECK(data > 0 && tensor > 0 && expert > 0 && ranks_ % expert == 0,
+           "a mesh of data {}, tensor {} and expert {}", data, tensor, expert);
   const auto arrange = [&](Axis axis, int size, int stride) {
     extents_[static_cast<size_t>(axis)] = {size, stride};
   };
-  arrange(Axis::kData, data, 1);
+  arrange(Axis::kData, data, tensor);
+  arrange(Axis::kTensor, tensor, 1);
   arrange(Axis::kExpert, expert, 1);
-  arrange(Axis::kExpertData, data / expert, expert);
+  arrange(Axis::kExpertData, ranks_ / expert, expert);
 }
 
 Layout MeshShape::layout(int rank) const {

@@ -12,12 +12,17 @@ namespace switchyard {
 
 enum class Axis : uint8_t {
   kData,        // ranks that see different tokens
+  kTensor,      // ranks that see the same tokens, and hold each matrix together
   kExpert,      // ranks that together hold all experts
   kExpertData,  // ranks that hold the same experts and see different tokens
 };
-constexpr std::array kAllAxes = {Axis::kData, Axis::kExpert, Axis::kExpertData};
-// "data", "expert", "expert_data".
-const char* name_of(Axis axis);
+constexpr std::array kAllAxes = {Axis::kData, Axis::kTensor, Axis::kExpert, Axis::kExpertData};
+
+// "data"; "see different tokens".
+struct AxisWords {
+  const char *name, *meaning;
+};
+const AxisWords& words_of(Axis axis);
 
 // A rank's number among the ranks of an axis.
 struct Place {
@@ -47,17 +52,19 @@ class Layout {
 
 // The degrees that can be chosen; those of the other axes follow from them.
 struct MeshDegrees {
-  int data = 1, expert = 1;
+  int data = 1, tensor = 1, expert = 1;
 };
 
 // How many ranks stand along each axis, and which. The same ranks are seen in two ways ("folding").
-// Dense parameters are replicated over the data axis. Expert parameters are cut over the expert
-// axis and replicated over the rest, the expert-data axis:
-//     ranks = data = expert * expert_data,    rank = expert_data_index * expert + expert_index
-// so that the members of an expert group are neighbours, where the network is fastest.
+// Other layers than experts are replicated over the data axis and cut over the tensor axis. Experts
+// are dealt over the expert axis and replicated over the rest, the expert-data axis:
+//     ranks = data * tensor          rank = data_index * tensor + tensor_index
+//           = expert_data * expert        = expert_data_index * expert + expert_index
+// so that the members of a tensor group, and those of an expert group, are neighbours, where the
+// network is fastest.
 class MeshShape {
  public:
-  // Throws CheckError unless degrees.expert divides degrees.data.
+  // Throws CheckError unless degrees.expert divides the number of ranks.
   explicit MeshShape(const MeshDegrees& degrees = {});
 
   int ranks() const { return ranks_; }
@@ -84,6 +91,7 @@ class AxisSet {
     for (const Axis axis : axes) insert(axis);
   }
   void insert(Axis axis) { bits_ |= 1u << static_cast<unsigned>(axis); }
+  void erase(Axis axis) { bits_ &= ~(1u << static_cast<unsigned>(axis)); }
   bool contains(Axis axis) const { return (bits_ >> static_cast<unsigned>(axis) & 1) != 0; }
   // An order without a meaning, for keys: data alone comes before the axes of experts.
   auto operator<=>(const AxisSet&) const = default;

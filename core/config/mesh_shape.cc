@@ -6,6 +6,7 @@
 #include <fmt/ranges.h>
 
 #include "core/base/errors.h"
+#include "core/config/layers.h"
 #include "core/config/validate_rules.h"
 
 namespace switchyard::config {
@@ -14,19 +15,33 @@ namespace {
 // 0: the model has none, or does not say yet.
 int num_experts(const Model& model) { return model.has_moe() ? model.moe().num_experts() : 0; }
 
-void check_data_degree(int data, int ranks, Findings& findings) {
-  if (data < 1)
-    findings.add("mesh.data ({}) must be at least 1; raise it", data);
-  else if (ranks > 0 && data != ranks)
+int tensor_degree(const Mesh& asked) { return asked.has_tensor() ? asked.tensor() : 1; }
+
+void check_at_least_one(const char* field, int degree, Findings& findings) {
+  if (degree < 1) findings.add("mesh.{} ({}) must be at least 1; raise it", field, degree);
+}
+
+// Of the axes that every layer outside experts is seen in.
+void check_dense_degrees(const Mesh& asked, int ranks, Findings& findings) {
+  const int data = asked.data(), tensor = tensor_degree(asked);
+  if (asked.has_tensor()) check_at_least_one("tensor", tensor, findings);
+  if (asked.has_data()) check_at_least_one("data", data, findings);
+  if (ranks == 0 || tensor < 1) return;
+  if (ranks % tensor != 0)
     findings.add(
-        "mesh.data ({}) must equal the number of ranks ({}), as every rank takes its own "
-        "share of the batch; leave it out to follow the ranks",
-        data, ranks);
+        "mesh.tensor ({}) must divide the number of ranks ({}); choose a divisor or start more "
+        "ranks",
+        tensor, ranks);
+  else if (data >= 1 && data * tensor != ranks)
+    findings.add(
+        "mesh.data ({}) must be the number of ranks over mesh.tensor ({}), as every other rank "
+        "takes its own share of the batch; leave it out to follow the ranks",
+        data, ranks / tensor);
 }
 
 void check_expert_degree(int expert, const Model& model, Findings& findings) {
   if (expert < 1)
-    findings.add("mesh.expert ({}) must be at least 1; raise it", expert);
+    check_at_least_one("expert", expert, findings);
   else if (!model.has_moe() && expert > 1)
     findings.add(
         "mesh.expert ({}) must be 1 or unset, as the model has no experts; remove it or "
@@ -37,17 +52,61 @@ void check_expert_degree(int expert, const Model& model, Findings& findings) {
                  expert, num_experts(model));
 }
 
-// The two together.
+// What a model's tensor ranks deal evenly among them.
+struct Dealt {
+  const char* name;
+  int64_t count;
+};
+
+std::vector<Dealt> dealt_over_tensor(const Model& model) {
+  std::vector<Dealt> dealt = {{"model.attention.num_heads", model.attention().num_heads()},
+                              {"model.attention.num_kv_heads", model.attention().num_kv_heads()},
+                              {"model.vocab_size", model.vocab_size()}};
+  if (has_dense_ffn(model)) dealt.push_back({"model.d_ff", model.d_ff()});
+  const SharedExpert& shared = model.moe().shared_expert();
+  if (shared.count() > 0)
+    dealt.push_back(
+        {"model.moe.shared_expert.d_ff times its count", int64_t{shared.count()} * shared.d_ff()});
+  return dealt;
+}
+
+// Fields that ask for what tensor ranks cannot do together.
+std::vector<std::string> against_tensor(const Model& model) {
+  std::vector<std::string> fields;
+  if (!has_attention(model))
+    fields.push_back("model.architecture " + Architecture_Name(model.architecture()));
+  if (model.attention().qk_norm() == FULL_WIDTH)
+    fields.emplace_back("model.attention.qk_norm FULL_WIDTH");
+  if (model.moe().capacity().max_group_tokens() > 0)
+    fields.emplace_back("model.moe.capacity.max_group_tokens");
+  return fields;
+}
+
+void check_tensor_degree(int tensor, const Model& model, Findings& findings) {
+  if (tensor <= 1) return;
+  for (const std::string& field : against_tensor(model))
+    findings.add("mesh.tensor ({}) must be 1 or unset with {}; use mesh.expert and mesh.data",
+                 tensor, field);
+  if (!has_attention(model)) return;
+  for (const auto& [name, count] : dealt_over_tensor(model)) {
+    if (count % tensor != 0)
+      findings.add("mesh.tensor ({}) must divide {} ({}); choose a divisor", tensor, name, count);
+  }
+}
+
+// The two views of the same ranks together.
 void check_folding(const Mesh& asked, int ranks, Findings& findings) {
-  const int data = asked.data(), expert = asked.expert();
+  const int expert = asked.expert(), dense = asked.data() * tensor_degree(asked);
   if (expert < 1) return;
   if (ranks > 0 && ranks % expert != 0)
     findings.add(
         "mesh.expert ({}) must divide the number of ranks ({}); choose a divisor or start "
         "more ranks",
         expert, ranks);
-  else if (ranks == 0 && data > 0 && data % expert != 0)
-    findings.add("mesh.expert ({}) must divide mesh.data ({}); change one of them", expert, data);
+  else if (ranks == 0 && dense > 0 && dense % expert != 0)
+    findings.add(
+        "mesh.expert ({}) must divide mesh.data times mesh.tensor ({}); change one of them", expert,
+        dense);
 }
 
 }  // namespace
@@ -56,7 +115,8 @@ std::vector<std::string> mesh_problems(const Mesh& asked, const Model& model, in
   Findings findings;
   if (asked.has_expert()) check_expert_degree(asked.expert(), model, findings);
   check_folding(asked, ranks, findings);
-  if (asked.has_data()) check_data_degree(asked.data(), ranks, findings);
+  check_dense_degrees(asked, ranks, findings);
+  check_tensor_degree(tensor_degree(asked), model, findings);
   return findings.lines;
 }
 
@@ -65,7 +125,10 @@ MeshShape mesh_shape(const Mesh& asked, const Model& model, int ranks) {
   if (!problems.empty()) throw ConfigError(fmt::format("{}", fmt::join(problems, "\n")));
   const int experts = num_experts(model);
   const int chosen = experts > 0 ? std::gcd(ranks, experts) : 1;
-  return MeshShape({.data = ranks, .expert = asked.has_expert() ? asked.expert() : chosen});
+  const int tensor = tensor_degree(asked);
+  return MeshShape({.data = ranks / tensor,
+                    .tensor = tensor,
+                    .expert = asked.has_expert() ? asked.expert() : chosen});
 }
 
 }  // namespace switchyard::config

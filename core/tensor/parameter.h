@@ -100,8 +100,9 @@ struct Parameter {
   Use use = Use::kMatrix;
   bool decay = true;   // whether weight decay applies
   bool trains = true;  // false: no gradient, no moments, no reduction; the numbers stay
-  // Ranks that hold the same pieces and see different tokens: the gradient is summed over them.
-  AxisSet summed = {Axis::kData};
+  // Ranks that hold the same pieces and see different tokens, or different rows of theirs: the
+  // gradient is summed over them.
+  AxisSet summed = {Axis::kData, Axis::kTensor};
   int64_t router = -1;         // the MoE layer that it belongs to, counted by routers; -1: none
   bool of_target = false;      // multiplied with the tokens of an encoder-decoder's target
   bool training_only = false;  // left out after training
@@ -211,6 +212,9 @@ class Scope {
   Scope training_only() const { return with(&Parameter::training_only, true); }
   // Shapes get a first dimension of so many experts, which are dealt over the expert axis.
   Scope of_experts(int64_t num_experts) const;
+  // The parts of dimension `dim` of the shapes are dealt over the ranks of the axis, where there is
+  // more than one. Requires: a dimension of no expert is cut.
+  Scope cut(Axis axis, int dim) const;
 
   // Each registers <scope>.<name> with what holds here. The rows of a matrix may be parts.
   Parameter& matrix(const std::string& name, const std::vector<Part>& rows, int64_t columns) const {

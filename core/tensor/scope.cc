@@ -24,6 +24,14 @@ Scope Scope::of_experts(int64_t num_experts) const {
   return same;
 }
 
+Scope Scope::cut(Axis axis, int dim) const {
+  Scope same = *this;
+  if (layout()[axis].size == 1) return same;
+  same.pattern_.cuts.push_back({axis, dim});
+  same.pattern_.summed.erase(axis);
+  return same;
+}
+
 Parameter& Scope::add(const std::string& name, const std::vector<Part>& parts,
                       const std::vector<int64_t>& rest, Use use) const {
   Parameter parameter = pattern_;

@@ -75,14 +75,15 @@ void CrossEntropyLoss::begin(int64_t rows, const at::TensorOptions& options) {
   if (z_coefficient_ > 0) log_sum_T_ = at::empty({rows}, options);
 }
 
-void CrossEntropyLoss::add(const at::Tensor& logits_RV, int64_t first, bool with_gradient) {
-  const auto rows_of = [&](const at::Tensor& x) {
-    return x.defined() ? x.narrow(0, first, logits_RV.size(0)) : x;
+DeviceOps::TargetRows CrossEntropyLoss::rows_of(int64_t first, int64_t rows) const {
+  const auto narrow = [&](const at::Tensor& x) {
+    return x.defined() ? x.narrow(0, first, rows) : x;
   };
-  device_ops(logits_RV).cross_entropy(
-      logits_RV,
-      {rows_of(targets_T_), scale_, z_coefficient_, rows_of(nll_T_), rows_of(log_sum_T_)},
-      with_gradient);
+  return {narrow(targets_T_), scale_, z_coefficient_, narrow(nll_T_), narrow(log_sum_T_)};
+}
+
+void CrossEntropyLoss::add(const at::Tensor& logits_RV, int64_t first, bool with_gradient) {
+  device_ops(logits_RV).cross_entropy(logits_RV, rows_of(first, logits_RV.size(0)), with_gradient);
 }
 
 at::Tensor CrossEntropyLoss::value() const { return nll_T_.sum().mul_(scale_); }

@@ -6,6 +6,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "core/tensor/device_ops.h"
 #include "core/tensor/parameter.h"
 
 namespace switchyard {
@@ -44,6 +45,10 @@ class CrossEntropyLoss : public LogitsLoss {
   const at::Tensor& losses() const { return nll_T_; }
   // The z-loss without its coefficient, a float64 scalar; undefined where that is 0.
   at::Tensor z() const;
+
+ protected:
+  // What add() reads and fills of the rows first .. first + rows - 1.
+  DeviceOps::TargetRows rows_of(int64_t first, int64_t rows) const;
 
  private:
   at::Tensor targets_T_;

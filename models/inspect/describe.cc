@@ -151,7 +151,7 @@ std::string inspect_text(const config::RunConfig& config, const MeshShape& mesh,
   text += census_text(census(config.model())) + "\n" + flops_text(config) + "\n";
   std::vector<std::string> degrees;
   for (const Axis axis : kAllAxes)
-    degrees.push_back(fmt::format("{} {}", name_of(axis), mesh.size(axis)));
+    degrees.push_back(fmt::format("{} {}", words_of(axis).name, mesh.size(axis)));
   text += fmt::format("mesh    {} rank(s): {}\n", mesh.ranks(), fmt::join(degrees, ", "));
   text += memory_text(config, mesh);
   if (product_rate > 0)
@@ -201,7 +201,7 @@ Json inspect_json(const config::RunConfig& config, const MeshShape& mesh, double
   const SequenceLengths lengths = sequence_lengths(config);
   Json forward = Json::object(), terms = Json::array();
   Json degrees = {{"ranks", mesh.ranks()}};
-  for (const Axis axis : kAllAxes) degrees[name_of(axis)] = mesh.size(axis);
+  for (const Axis axis : kAllAxes) degrees[words_of(axis).name] = mesh.size(axis);
   for (const FlopTerm& term : forward_flops(config.model(), lengths))
     forward[term.name] = term.flops;
   for (const LossTerm& term : losses(config))

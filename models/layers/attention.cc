@@ -23,10 +23,15 @@ std::vector<Part> qkv_parts(const config::Attention& attention, const Init& init
 }
 
 Dense joint_projection(const Scope& scope, const config::Model& model) {
-  return {scope, "qkv", qkv_parts(model.attention(), normal_init(model)), model.d_model()};
+  return {scope.cut(Axis::kTensor, 0), "qkv", qkv_parts(model.attention(), normal_init(model)),
+          model.d_model()};
 }
 
 }  // namespace
+
+int64_t heads_here(const Scope& scope, int64_t heads) {
+  return share_of(heads, scope.layout()[Axis::kTensor]).size();
+}
 
 void KvCache::append(at::Tensor& key, at::Tensor& value) {
   if (length() > 0) {
@@ -40,6 +45,7 @@ Parameter& register_relative_bias(const Scope& scope, const config::Model& model
   const config::Attention& attention = model.attention();
   Parameter& bias =
       scope.as(Role::kAttention)
+          .cut(Axis::kTensor, 1)
           .table("relative_bias", {attention.relative_bias().num_buckets(), attention.num_heads()},
                  normal_init(model));
   bias.decay = false;
@@ -54,14 +60,16 @@ at::Tensor position_bias(const AttentionInput& input, Parameter& table) {
 Attention::Attention(const Scope& scope, const config::Model& model, Parameter* shared_bias,
                      bool projected)
     : options_(model.attention()),
-      num_heads_(options_.num_heads()),
-      num_kv_heads_(options_.num_kv_heads()),
+      num_heads_(heads_here(scope, options_.num_heads())),
+      num_kv_heads_(heads_here(scope, options_.num_kv_heads())),
       head_dim_(options_.head_dim()),
       qkv_(projected ? std::nullopt : std::optional(joint_projection(scope, model))),
-      out_(scope, "out", model.d_model(), num_heads_ * head_dim_, residual_init(model)),
+      out_(scope.cut(Axis::kTensor, 1), "out", model.d_model(),
+           int64_t{options_.num_heads()} * head_dim_, residual_init(model)),
       relative_bias_(shared_bias) {
   if (options_.qkv_bias()) {
-    qkv_bias_ = &scope.vector("qkv_bias", qkv_parts(options_, {Init::kConstant, 0}), Use::kShift);
+    qkv_bias_ = &scope.cut(Axis::kTensor, 0)
+                     .vector("qkv_bias", qkv_parts(options_, {Init::kConstant, 0}), Use::kShift);
   }
   if (options_.qk_norm() != config::NO_QK_NORM) {
     const bool whole = options_.qk_norm() == config::FULL_WIDTH;

@@ -41,6 +41,10 @@ Parameter& register_relative_bias(const Scope& scope, const config::Model& model
 // the table.
 at::Tensor position_bias(const AttentionInput& input, Parameter& table);
 
+// The heads of this rank: they are dealt over the tensor ranks.
+int64_t heads_here(const Scope& scope, int64_t heads);
+
+// Each tensor rank has terms of the output, of which the sum is meant.
 class Attention {
  public:
   // Registers <scope>.qkv [(H + 2 KV) d, D] (queries, keys, values; not if they are `projected`
@@ -49,12 +53,12 @@ class Attention {
   Attention(const Scope& scope, const config::Model& model, Parameter* shared_bias,
             bool projected = false);
 
-  // x [B*S, D] -> [B*S, D]. cache (may be null): keys and values are appended to it and all of it
-  // is attended.
+  // x [B*S, D] -> this rank's terms [B*S, D]. cache (may be null): keys and values are appended to
+  // it and all of it is attended.
   at::Tensor forward(const at::Tensor& x_TD, const AttentionInput& input, KvCache* cache,
                      const InnerDropout& dropout = {}) const;
 
-  // forward() from given queries, keys and values [B*S, (H + 2 KV) d].
+  // forward() from given queries, keys and values of this rank, [B*S, (H + 2 KV) d].
   at::Tensor forward_projected(const at::Tensor& qkv_TD, const AttentionInput& input,
                                KvCache* cache, const InnerDropout& dropout = {}) const;
 
@@ -65,7 +69,8 @@ class Attention {
   at::Tensor place(const at::Tensor& qk_BSHd, const AttentionInput& input) const;
 
   config::Attention options_;
-  int64_t num_heads_, num_kv_heads_, head_dim_;
+  int64_t num_heads_, num_kv_heads_;  // of this rank
+  int64_t head_dim_;
   std::optional<Dense> qkv_;  // none: they come from elsewhere
   Dense out_;
   Parameter* qkv_bias_ = nullptr;

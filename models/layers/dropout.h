@@ -9,9 +9,9 @@
 
 namespace switchyard::models {
 
-// x [T, n] with each element 0 with probability `rate`, else divided by 1 - rate; x itself outside
-// of training or at rate 0. Drawn by (seed, step, layer, global token, element): `layer` must
-// differ between the uses of one model.
+// This rank's share of rows, x [T, n], with each element 0 with probability `rate`, else divided by
+// 1 - rate; x itself outside of training or at rate 0. Drawn by (seed, step, layer, global token,
+// element): `layer` must differ between the uses of one model.
 at::Tensor dropout(const at::Tensor& x_TN, double rate, const StepContext& context, uint32_t layer);
 
 // Dropout inside a layer, where the step's context is not at hand: what stays is divided by 1 -
@@ -21,6 +21,7 @@ struct InnerDropout {
   DrawKey key = {};
   uint32_t layer = 0;
   TokenMap tokens = {};
+  Place share = {};  // of the layer's features and heads
 
   // Factors for the hidden layer of a dense FFN, after its activation, [num_tokens, width] float32,
   // which are drawn by feature; undefined where nothing is dropped.

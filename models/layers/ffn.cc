@@ -30,18 +30,20 @@ Activation activation_of(config::Ffn kind) {
   return Activation::kSwiglu;
 }
 
-FfnWeights register_weights(const Scope& scope, const config::Model& model, Activation activation,
-                            int64_t d_ff) {
+// Two scopes, since the hidden layer's features are rows of the first matrix and columns of the
+// second, and may be dealt over ranks.
+FfnWeights register_weights(const Scope& by_row, const Scope& by_column, const config::Model& model,
+                            Activation activation, int64_t d_ff) {
   const int64_t d_model = model.d_model();
   const Init init = normal_init(model);
   Parameter& in = is_gated(activation)
-                      ? scope.matrix("w13", {{"w1", d_ff, init}, {"w3", d_ff, init}}, d_model)
-                      : scope.matrix("w1", {d_ff, d_model}, init);
-  FfnWeights weights{&in, &scope.matrix("w2", {d_model, d_ff}, residual_init(model))};
+                      ? by_row.matrix("w13", {{"w1", d_ff, init}, {"w3", d_ff, init}}, d_model)
+                      : by_row.matrix("w1", {d_ff, d_model}, init);
+  FfnWeights weights{&in, &by_column.matrix("w2", {d_model, d_ff}, residual_init(model))};
   if (model.ffn_bias() == config::MULTIPLICATIVE)
-    weights.scale = &scope.vector("scale", {d_ff}, Use::kScale, {Init::kConstant, 1});
+    weights.scale = &by_row.vector("scale", {d_ff}, Use::kScale, {Init::kConstant, 1});
   if (model.ffn_bias() == config::ADDITIVE)
-    weights.shift = &scope.vector("shift", {d_ff}, Use::kShift, {Init::kConstant, 0});
+    weights.shift = &by_row.vector("shift", {d_ff}, Use::kShift, {Init::kConstant, 0});
   return weights;
 }
 
@@ -49,18 +51,20 @@ FfnWeights register_weights(const Scope& scope, const config::Model& model, Acti
 
 DenseFfn::DenseFfn(const Scope& scope, const config::Model& model, config::Ffn kind, int64_t d_ff)
     : activation_(activation_of(kind)),
-      weights_(register_weights(scope, model, activation_, d_ff)) {}
+      weights_(register_weights(scope.cut(Axis::kTensor, 0), scope.cut(Axis::kTensor, 1), model,
+                                activation_, d_ff)) {}
 
 at::Tensor DenseFfn::forward(const at::Tensor& x_TD, const InnerDropout& dropout) const {
   const ProfiledPart part("sy::experts");
-  const at::Tensor mask_TF = dropout.hidden_factors(x_TD.size(0), weights_.out->shape.back());
+  const at::Tensor mask_TF = dropout.hidden_factors(x_TD.size(0), weights_.out->value.size(-1));
   return ffn_experts(x_TD, weights_, activation_, {0, x_TD.size(0)}, mask_TF);
 }
 
 ExpertFfn::ExpertFfn(const Scope& scope, const config::Model& model)
-    : activation_(activation_of(model.moe().ffn())),
-      weights_(register_weights(scope.of_experts(model.moe().num_experts()), model, activation_,
-                                model.moe().d_ff())) {}
+    : activation_(activation_of(model.moe().ffn())) {
+  const Scope experts = scope.of_experts(model.moe().num_experts());
+  weights_ = register_weights(experts, experts, model, activation_, model.moe().d_ff());
+}
 
 at::Tensor ExpertFfn::forward(const at::Tensor& rows_RD, const std::vector<int64_t>& offsets,
                               const at::Tensor& mask_RF) const {

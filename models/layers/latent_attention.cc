@@ -19,17 +19,19 @@ at::Tensor rope_neighbours(const at::Tensor& x_BSHd, const RotaryTables& tables)
 
 LatentAttention::LatentAttention(const Scope& scope, const config::Model& model)
     : sizes_(model.attention().latent()),
-      num_heads_(model.attention().num_heads()),
+      num_heads_(heads_here(scope, model.attention().num_heads())),
       scale_(model.attention().scale()),
-      q_(scope, sizes_.q_rank() > 0 ? "q_up" : "q",
-         num_heads_ * (sizes_.nope_dim() + sizes_.rope_dim()),
+      q_(scope.cut(Axis::kTensor, 0), sizes_.q_rank() > 0 ? "q_up" : "q",
+         int64_t{model.attention().num_heads()} * (sizes_.nope_dim() + sizes_.rope_dim()),
          sizes_.q_rank() > 0 ? sizes_.q_rank() : model.d_model(), normal_init(model)),
       kv_down_(scope, "kv_down", sizes_.kv_rank() + sizes_.rope_dim(), model.d_model(),
                normal_init(model)),
       kv_norm_(scope, "kv_norm", rms_norm_options(model), sizes_.kv_rank()),
-      kv_up_(scope, "kv_up", num_heads_ * (sizes_.nope_dim() + sizes_.value_dim()),
+      kv_up_(scope.cut(Axis::kTensor, 0), "kv_up",
+             int64_t{model.attention().num_heads()} * (sizes_.nope_dim() + sizes_.value_dim()),
              sizes_.kv_rank(), normal_init(model)),
-      out_(scope, "out", model.d_model(), num_heads_ * sizes_.value_dim(), residual_init(model)) {
+      out_(scope.cut(Axis::kTensor, 1), "out", model.d_model(),
+           int64_t{model.attention().num_heads()} * sizes_.value_dim(), residual_init(model)) {
   if (sizes_.q_rank() == 0) return;
   q_down_.emplace(scope, "q_down", sizes_.q_rank(), model.d_model(), normal_init(model));
   q_norm_.emplace(scope, "q_norm", rms_norm_options(model), sizes_.q_rank());

@@ -8,18 +8,21 @@
 namespace switchyard::models {
 
 T5Attention::T5Attention(const Scope& scope, const config::Model& model, Kind kind)
-    : num_heads_(model.attention().num_heads()),
-      num_kv_heads_(model.attention().num_kv_heads()),
+    : num_heads_(heads_here(scope, model.attention().num_heads())),
+      num_kv_heads_(heads_here(scope, model.attention().num_kv_heads())),
       head_dim_(model.attention().head_dim()),
       scores_{model.attention().scale(), model.attention().logit_cap()},
-      out_(scope, "out", model.d_model(), num_heads_ * head_dim_, residual_init(model)) {
+      out_(scope.cut(Axis::kTensor, 1), "out", model.d_model(),
+           int64_t{model.attention().num_heads()} * head_dim_, residual_init(model)) {
   if (kind == Kind::kProjected) return;
   const Init init = normal_init(model);
   const Init narrow{Init::kNormal, init.value / std::sqrt(static_cast<double>(head_dim_))};
-  const int64_t keys = num_kv_heads_ * head_dim_;
+  const int64_t queries = int64_t{model.attention().num_heads()} * head_dim_;
+  const int64_t keys = int64_t{model.attention().num_kv_heads()} * head_dim_;
+  const Scope by_head = scope.cut(Axis::kTensor, 0);
   const std::vector<Part> parts = {{"key", keys, init}, {"value", keys, init}};
-  query_.emplace(scope, "query", num_heads_ * head_dim_, model.d_model(), narrow);
-  key_value_.emplace(kind == Kind::kCross ? scope.of_target(false) : scope, "key_value", parts,
+  query_.emplace(by_head, "query", queries, model.d_model(), narrow);
+  key_value_.emplace(kind == Kind::kCross ? by_head.of_target(false) : by_head, "key_value", parts,
                      model.d_model());
 }
 

@@ -13,16 +13,19 @@ namespace switchyard::models {
 
 class TokenEmbedding {
  public:
-  // Registers <root>.embedding [V, D].
+  // Registers <root>.embedding [V, D], whose rows are dealt over the tensor ranks.
   TokenEmbedding(const Scope& root, const config::Model& model);
 
-  // The rows [T, D] of the context's tokens: times model.embedding_scale, and in training with
-  // model.dropout, whose draws `stream` tells from the others of the model.
+  // This rank's share of the rows [T, D] of the context's tokens: times model.embedding_scale, and
+  // in training with model.dropout, whose draws `stream` tells from the others of the model.
+  // **Collective** over the ranks of context.rows.
   at::Tensor forward(const StepContext& context, uint32_t stream) const;
 
   Parameter& weight() const { return weight_; }
 
  private:
+  at::Tensor look_up(const at::Tensor& token_T, const Rows& rows) const;
+
   double scale_, dropout_;
   Parameter& weight_;
 };

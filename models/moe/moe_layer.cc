@@ -67,9 +67,9 @@ at::Tensor MoeLayer::forward_groups(const at::Tensor& x_TD, const StepContext& c
   const at::Tensor rows_RD = parallel::dispatch(x_TD, decision.plan);
   const at::Tensor out_RD = run_experts(rows_RD, context, decision);
   const at::Tensor weight_TK =
-      weights_after_drops(routing.weight_TK, decision.kept_TK, moe_.router());
+      context.rows.own(weights_after_drops(routing.weight_TK, decision.kept_TK, moe_.router()));
   at::Tensor y_TD = parallel::combine(out_RD, weight_TK, decision.plan);
-  if (shared_expert_) y_TD = y_TD + shared_expert_->forward(x_TD);
+  if (shared_expert_) y_TD = y_TD + shared_expert_->forward(x_TD, context.rows);
   return attach_losses(y_TD, routing, context, decision, first_run);
 }
 
@@ -98,7 +98,11 @@ void MoeLayer::decide(const Routing& routing, const StepContext& context,
         context.routing.load_totals ? &(*context.routing.load_totals)[moe_index_] : nullptr;
     decide_losses(routing, moe_, context, mesh_->data(), totals, decision);
   }
-  decision.plan = parallel::make_plan(placement.assignment.order, mesh_->expert(), kRowBucket);
+  // No two ranks send the same row, though all that see a token know its slots.
+  const parallel::SlotOrder own =
+      context.rows.ranks() ? parallel::slots_of(context.rows.own(), placement.assignment.order)
+                           : placement.assignment.order;
+  decision.plan = parallel::make_plan(own, mesh_->expert(), kRowBucket);
   if (context.routing.sums) {
     (*context.routing.sums)[moe_index_] += sums_of(routing, placement, moe_, context);
   }

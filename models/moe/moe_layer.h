@@ -25,11 +25,12 @@ class MoeLayer {
   MoeLayer(const Scope& scope, const config::Model& model, const parallel::Mesh& mesh,
            uint32_t layer, int64_t moe_index, const Projection& projection = {});
 
-  // x [tokens, d_model] -> [tokens, d_model or the projection's width]; a token whose slots are all
-  // dropped gets zero (plus the shared expert).
-  // **Collective** over the mesh's expert group, and over the data group for global statistics;
-  // zero tokens are legal. A made `decision` is obeyed, an empty one is filled. In training the
-  // auxiliary losses are attached.
+  // This rank's share of the rows, x [rows, d_model] -> [rows, d_model or the projection's width];
+  // a token whose slots are all dropped gets zero (plus the shared expert). Tensor ranks decide
+  // alike about all tokens that they see, and each sends its share.
+  // **Collective** over the mesh's expert and tensor groups, and over the data group for global
+  // statistics; zero tokens are legal. A made `decision` is obeyed, an empty one is filled. In
+  // training the auxiliary losses are attached.
   at::Tensor forward(const at::Tensor& x_TD, const StepContext& context,
                      RoutingDecision& decision) const;
 

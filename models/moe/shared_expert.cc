@@ -12,8 +12,8 @@ SharedExpert::SharedExpert(const Scope& scope, const config::Model& model)
     gate_.emplace(scope, "gate", 1, model.d_model(), normal_init(model));
 }
 
-at::Tensor SharedExpert::forward(const at::Tensor& x_TD) const {
-  const at::Tensor y_TD = ffn_.forward(x_TD);
+at::Tensor SharedExpert::forward(const at::Tensor& x_TD, const Rows& rows) const {
+  const at::Tensor y_TD = rows.sum(ffn_.forward(rows.gather(x_TD)));
   return gate_ ? y_TD * gate_->forward(x_TD).sigmoid() : y_TD;
 }
 

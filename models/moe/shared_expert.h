@@ -19,8 +19,9 @@ class SharedExpert {
   // matrices. Registers <scope>'s matrices and, with sigmoid_gate, <scope>.gate [1, D].
   SharedExpert(const Scope& scope, const config::Model& model);
 
-  // x [T, d_model] -> [T, d_model].
-  at::Tensor forward(const at::Tensor& x_TD) const;
+  // This rank's share of the rows, x [T, d_model] -> [T, d_model]. **Collective** over the ranks of
+  // `rows`.
+  at::Tensor forward(const at::Tensor& x_TD, const Rows& rows) const;
 
  private:
   DenseFfn ffn_;

@@ -20,6 +20,10 @@ StepContext with_token_ids(StepContext context, const at::Tensor& tokens_BS) {
   return context;
 }
 
+TokenMap own_tokens(const StepContext& context) {
+  return context.tokens.from(context.rows.own().begin);
+}
+
 at::Tensor first_are_real(int64_t real, int64_t tokens) {
   return real < tokens ? at::arange(tokens, at::kLong).lt(real) : at::Tensor();
 }

@@ -11,6 +11,7 @@
 
 #include "core/base/random.h"
 #include "models/pass/router_loss.h"
+#include "models/pass/rows.h"
 #include "parallel/named_sums.h"
 
 namespace switchyard::models {
@@ -38,6 +39,8 @@ class TokenMap {
 
   // The global index of this rank's token number `local`.
   int64_t global(int64_t local) const { return first_ + local; }
+  // The map of this rank's tokens from number `local` on.
+  TokenMap from(int64_t local) const { return TokenMap(first_ + local); }
   // The map of the same rows if each has `to` tokens and not `from`.
   TokenMap with_length(int64_t from, int64_t to) const { return TokenMap(first_ / from * to); }
 
@@ -73,6 +76,7 @@ struct StepContext {
   bool generating = false;  // text is written token by token: no expert is ever full (capacity.h)
   DrawKey key;
   TokenMap tokens;
+  Rows rows;                 // which of the tokens this rank holds between the parts of a layer
   int64_t group_tokens = 0;  // tokens of one routing group; divides this rank's tokens
   at::Tensor is_real_T;      // bool, false for padding, which is neither routed nor counted;
                              // undefined: there is none
@@ -93,6 +97,9 @@ RouterLosses router_coefficients(const config::Moe& moe, const StepContext& cont
 
 // The same context with the ids of these tokens, [B, S] int64, which hash routing reads.
 StepContext with_token_ids(StepContext context, const at::Tensor& tokens_BS);
+
+// The map of the tokens whose rows this rank holds between the parts of a layer.
+TokenMap own_tokens(const StepContext& context);
 
 // is_real_T of `tokens` tokens of which the first `real` are no padding; undefined where all are
 // real.

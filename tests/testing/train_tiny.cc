@@ -39,14 +39,17 @@ trainer::RunData open_tiny_data(const config::RunConfig& config, parallel::Commu
              : trainer::open_training_data(config, world);
 }
 
-// Experts of all ranks in one tensor, in order of their id.
+// The pieces of all ranks in one tensor.
 at::Tensor assemble(const Parameter& parameter, const at::Tensor& local,
                     const parallel::Mesh& mesh) {
-  if (!parameter.experts()) return local.clone();
-  at::Tensor whole = at::empty(parameter.shape, local.options());
-  const at::Tensor piece = local.contiguous();
-  mesh.expert().all_gather(piece.const_data_ptr(), whole.mutable_data_ptr(),
-                           static_cast<int64_t>(piece.nbytes()), "assemble");
+  const at::Tensor whole = at::zeros(parameter.shape, local.options());
+  for (const Piece& piece : parameter.pieces())
+    view_of(whole, piece.global).copy_(view_of(local, piece.local));
+  const DType dtype = whole.scalar_type() == at::kDouble ? DType::kFloat64 : DType::kFloat32;
+  for (const Cut& cut : parameter.cuts) {
+    mesh.along(cut.axis).all_reduce(whole.mutable_data_ptr(), whole.numel(), dtype,
+                                    parallel::ReduceOp::kSum, "assemble");
+  }
   return whole;
 }
 

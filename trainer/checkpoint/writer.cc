@@ -170,6 +170,12 @@ void remove_quietly(const FileSystem& files, const std::string& path) {
   }
 }
 
+std::map<std::string, int> degrees_of(const MeshShape& shape) {
+  std::map<std::string, int> degrees;
+  for (const Axis axis : kAllAxes) degrees[words_of(axis).name] = shape.size(axis);
+  return degrees;
+}
+
 void write_and_commit(const FileSystem& files, const std::string& temporary,
                       const std::string& target, const CheckpointContent& content,
                       const parallel::Mesh& mesh) {
@@ -184,7 +190,7 @@ void write_and_commit(const FileSystem& files, const std::string& temporary,
   parallel::do_on_all(world, "checkpoint commit", [&] {
     if (!is_first) return;
     Manifest manifest{world.size(), {}, merge(reports), content.state};
-    for (const Axis axis : kAllAxes) manifest.mesh[name_of(axis)] = mesh.layout()[axis].size;
+    for (const Axis axis : kAllAxes) manifest.mesh[words_of(axis).name] = mesh.shape().size(axis);
     check_complete(manifest.inventory, content);
     commit(files, temporary, target, manifest);
   });

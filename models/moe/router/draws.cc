@@ -83,17 +83,18 @@ at::Tensor perturb_input(const at::Tensor& x_TD, const config::Router& router,
                          const StepContext& context, uint32_t layer) {
   if (!context.training) return x_TD;
   const int64_t tokens = x_TD.size(0), width = x_TD.size(1);
+  const TokenMap tokens_here = own_tokens(context);
   at::Tensor x = x_TD;
   if (router.input_jitter() > 0) {
     const Random random = context.key.random(Stream::kRouterJitter, layer);
     const auto epsilon = static_cast<float>(router.input_jitter());
-    x = x * draw_by_token(context.tokens, tokens, width, x.scalar_type(),
+    x = x * draw_by_token(tokens_here, tokens, width, x.scalar_type(),
                           [&](int64_t i) { return 1 - epsilon + 2 * epsilon * random.uniform(i); });
   }
   if (router.input_dropout() > 0) {
     const Random random = context.key.random(Stream::kRouterDropout, layer);
     const double rate = router.input_dropout(), scale = 1 / (1 - rate);
-    x = x * draw_by_token(context.tokens, tokens, width, x.scalar_type(),
+    x = x * draw_by_token(tokens_here, tokens, width, x.scalar_type(),
                           [&](int64_t i) { return random.uniform(i) < rate ? 0.0 : scale; });
   }
   return x;

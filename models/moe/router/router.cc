@@ -161,13 +161,15 @@ Routing Router::route(const at::Tensor& x_TD, const StepContext& context,
   const config::Router& options = moe_.router();
   const at::Tensor input_TD =
       rounded(perturb_input(rounded(x_TD.to(type), options), options, context, layer_), options);
-  RouterDraws draws = draw_for_router(moe_, x_TD.size(0), context, layer_, type);
+  const Rows& rows = context.rows;
+  const int64_t tokens = rows.count(x_TD);
+  RouterDraws draws = draw_for_router(moe_, tokens, context, layer_, type);
   RouterInput input;
   input.chosen_TK = chosen;
   // Not a Dense: a router multiplies in float32 at least, whatever the compute type, and always by
   // LibTorch's product, so that runtime.float32_products sends no token elsewhere.
   const auto all_logits = [&](Parameter& weight) {
-    return at::mm(input_TD, rounded(use(weight, type), options).t());
+    return rows.gather_for_all(at::mm(input_TD, rounded(use(weight, type), options).t()));
   };
   if (group_weight_) {
     input.group_logits_TA = all_logits(*group_weight_);
@@ -178,17 +180,16 @@ Routing Router::route(const at::Tensor& x_TD, const StepContext& context,
     draws.normal_TE = draw_within_groups(moe_, input.group_TL, context, layer_, type);
   }
   const auto logits_of = [&](Parameter& weight) {
-    return group_weight_ ? logits_within_groups(input_TD, use(weight, type), input.group_TL,
-                                                options.num_groups())
-                         : all_logits(weight);
+    if (!group_weight_) return all_logits(weight);
+    return rows.gather_for_all(logits_within_groups(
+        input_TD, use(weight, type), rows.own(input.group_TL), options.num_groups()));
   };
-  input.logits_TE =
-      weight_ ? logits_of(*weight_) : at::zeros({x_TD.size(0), moe_.num_experts()}, type);
+  input.logits_TE = weight_ ? logits_of(*weight_) : at::zeros({tokens, moe_.num_experts()}, type);
   if (noise_weight_ && draws.normal_TE.defined()) {
     input.noise_logits_TE = logits_of(*noise_weight_);
   }
   // The master copies: in bf16 a step of 0.001 would be lost.
-  if (threshold_) input.threshold_E = use_master(*threshold_, type);
+  if (threshold_) input.threshold_E = rows.once(use_master(*threshold_, type));
   if (selection_bias_) input.bias_E = selection_bias_->master.to(type);
   input.context = context;
   return route_logits(std::move(input), moe_, draws);

@@ -38,8 +38,9 @@ class Router {
   // is always zero: models/moe/rules/selection_bias.h moves it.
   Router(const Scope& scope, const config::Moe& moe, int64_t d_model, uint32_t layer);
 
-  // x [T, d_model] in any compute type. `chosen` [T, K] int64 are choices to obey; undefined: the
-  // router selects.
+  // This rank's share of rows, x [rows, d_model] in any compute type -> the routing of all T rows,
+  // the same on every rank that sees them. `chosen` [T, K] int64 are choices to obey; undefined: the
+  // router selects. **Collective** over the ranks of context.rows.
   Routing route(const at::Tensor& x_TD, const StepContext& context, const at::Tensor& chosen) const;
 
  private:

@@ -13,7 +13,7 @@ at::Tensor token_of_row(const StepContext& context,
                         const std::shared_ptr<const parallel::ExchangePlan>& plan) {
   const int64_t tokens = plan->row_of_slot_TK.size(0);
   // As rows of one double each, exact far beyond any token's number.
-  const at::Tensor ids_T1 = draw_by_token(context.tokens, tokens, 1, at::kDouble,
+  const at::Tensor ids_T1 = draw_by_token(own_tokens(context), tokens, 1, at::kDouble,
                                           [](int64_t token) { return static_cast<double>(token); });
   return parallel::dispatch(ids_T1, plan).flatten().to(at::kLong);
 }

@@ -58,7 +58,7 @@ TEST(MeshShape, IsRefusedWithAllReasonsAtOnce) {
   both.set_data(2);
   EXPECT_THAT([&] { mesh_shape(both, with_experts(8), 4); },
               ThrowsMessage<ConfigError>(
-                  AllOf(HasSubstr("mesh.data (2) must equal the number of ranks (4)"),
+                  AllOf(HasSubstr("mesh.data (2) must be the number of ranks over mesh.tensor (4)"),
                         HasSubstr("mesh.expert (3) must divide model.moe.num_experts (8)"),
                         HasSubstr("mesh.expert (3) must divide the number of ranks (4)"))));
 }
@@ -79,9 +79,45 @@ TEST(MeshShape, IsRefusedForEachReason) {
 TEST(MeshShape, IsCheckedAsFarAsItIsKnownWithoutRanks) {
   Mesh both = expert(4);
   both.set_data(6);
-  EXPECT_THAT(mesh_problems(both, with_experts(8), 0),
-              ElementsAre(HasSubstr("mesh.expert (4) must divide mesh.data (6)")));
+  EXPECT_THAT(
+      mesh_problems(both, with_experts(8), 0),
+      ElementsAre(HasSubstr("mesh.expert (4) must divide mesh.data times mesh.tensor (6)")));
   EXPECT_THAT(mesh_problems(expert(4), with_experts(8), 0), ElementsAre());
+}
+
+TEST(MeshShape, SharesTheRanksOutOverTensorAndData) {
+  Mesh asked;
+  asked.set_tensor(2);
+  const auto shape = [&](int num_experts, int ranks) {
+    const MeshShape mesh = mesh_shape(asked, with_experts(num_experts), ranks);
+    return std::vector{mesh.size(Axis::kData), mesh.size(Axis::kTensor), mesh.size(Axis::kExpert),
+                       mesh.size(Axis::kExpertData)};
+  };
+  EXPECT_THAT(shape(8, 8), ElementsAre(4, 2, 8, 1));
+  EXPECT_THAT(shape(2, 8), ElementsAre(4, 2, 2, 4));
+  EXPECT_THAT(mesh_problems(asked, with_experts(8), 3),
+              ElementsAre(HasSubstr("mesh.tensor (2) must divide the number of ranks (3)")));
+  asked.set_data(4);
+  EXPECT_THAT(
+      mesh_problems(asked, with_experts(8), 4),
+      ElementsAre(HasSubstr("mesh.data (4) must be the number of ranks over mesh.tensor (2)")));
+  asked.set_tensor(0);
+  EXPECT_THAT(mesh_problems(asked, with_experts(8), 4),
+              ElementsAre(HasSubstr("mesh.tensor (0) must be at least 1")));
+}
+
+// Eight ranks, two to a tensor group and four to an expert group, which cover each other's.
+TEST(MeshShape, FoldsTwoViewsOverTheSameRanks) {
+  const MeshShape shape({.data = 4, .tensor = 2, .expert = 4});
+  for (int rank = 0; rank < 8; ++rank) {
+    const Layout layout = shape.layout(rank);
+    EXPECT_EQ(layout[Axis::kTensor].index, rank % 2);
+    EXPECT_EQ(layout[Axis::kData].index, rank / 2);
+    EXPECT_EQ(layout[Axis::kExpert].index, rank % 4);
+    EXPECT_EQ(layout[Axis::kExpertData].index, rank / 4);
+    EXPECT_EQ(shape.group_along(Axis::kTensor, rank), rank / 2);
+    EXPECT_EQ(shape.group_along(Axis::kData, rank), rank % 2);
+  }
 }
 
 // Eight ranks, experts over two: 0 1 | 2 3 | 4 5 | 6 7 hold all experts together.
