@@ -39,8 +39,8 @@ class Router {
   Router(const Scope& scope, const config::Moe& moe, int64_t d_model, uint32_t layer);
 
   // This rank's share of rows, x [rows, d_model] in any compute type -> the routing of all T rows,
-  // the same on every rank that sees them. `chosen` [T, K] int64 are choices to obey; undefined: the
-  // router selects. **Collective** over the ranks of context.rows.
+  // the same on every rank that sees them. `chosen` [T, K] int64 are choices to obey; undefined:
+  // the router selects. **Collective** over the ranks of context.rows.
   Routing route(const at::Tensor& x_TD, const StepContext& context, const at::Tensor& chosen) const;
 
  private:

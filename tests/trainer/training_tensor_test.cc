@@ -1,0 +1,255 @@
+// Ranks that see the same tokens and share the matrices: training, evaluation, generation and
+// checkpoints are those of one rank.
+
+#include <mutex>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "core/config/mesh_shape.h"
+#include "parallel/single.h"
+#include "parallel/thread.h"
+#include "tests/models/router_cases.h"
+#include "tests/testing/near.h"
+#include "tests/testing/temp_folder.h"
+#include "tests/testing/train_tiny.h"
+#include "trainer/checkpoint/checkpoint.h"
+#include "trainer/training.h"
+
+namespace switchyard::testing {
+namespace {
+
+constexpr int kSteps = 4;
+
+struct Deal {
+  int ranks, tensor, expert;
+};
+// Experts within a tensor group, across them, and across two such groups.
+constexpr Deal kDeals[] = {{2, 2, 2}, {4, 2, 2}, {4, 2, 4}, {2, 2, 1}};
+
+config::RunConfig dealt(config::RunConfig config, const Deal& deal) {
+  config.mutable_mesh()->set_tensor(deal.tensor);
+  if (config.model().has_moe()) config.mutable_mesh()->set_expert(deal.expert);
+  return config;
+}
+
+void expect_same(const TrainingTrace& actual, const TrainingTrace& expected, double tolerance) {
+  const auto series = [](const std::vector<double>& values) {
+    return at::tensor(values, at::kDouble);
+  };
+  EXPECT_TRUE(is_near(series(actual.losses), series(expected.losses), tolerance)) << "losses";
+  EXPECT_TRUE(is_near(series(actual.gradient_norms), series(expected.gradient_norms), tolerance));
+  EXPECT_TRUE(is_near(series(actual.balance), series(expected.balance), tolerance)) << "balance";
+  EXPECT_EQ(actual.dropped, expected.dropped);
+  expect_same_parameters(actual, expected, tolerance);
+}
+
+void expect_trains_alike(const config::RunConfig& config, const std::vector<Deal>& deals) {
+  const TrainingTrace expected = train_alone(config, kSteps);
+  for (const Deal& deal : deals) {
+    SCOPED_TRACE(::testing::Message() << deal.ranks << " ranks, tensor " << deal.tensor
+                                      << ", expert " << deal.expert);
+    expect_same(train_on_threads(dealt(config, deal), deal.ranks, kSteps), expected, 1e-10);
+  }
+}
+
+struct TensorRouting : ::testing::TestWithParam<RouterCase> {};
+
+TEST_P(TensorRouting, IsDecidedAlikeOnEveryRank) {
+  const config::RunConfig config = config_of(GetParam());
+  expect_trains_alike(config, {kDeals[0], kDeals[1]});
+}
+
+INSTANTIATE_TEST_SUITE_P(Routers, TensorRouting, ::testing::ValuesIn(kRouterCases),
+                         [](const auto& instance) { return instance.param.name; });
+
+config::RunConfig with_latent_attention() {
+  config::RunConfig config = tiny_config();
+  config::Attention& attention = *config.mutable_model()->mutable_attention();
+  config::LatentAttention& latent = *attention.mutable_latent();
+  latent.set_q_rank(6);
+  latent.set_kv_rank(5);
+  latent.set_nope_dim(4);
+  latent.set_rope_dim(2);
+  latent.set_value_dim(3);
+  attention.set_num_kv_heads(4);
+  return config;
+}
+
+config::RunConfig with_shared_expert_and_dense_layer() {
+  config::RunConfig config = tiny_config();
+  config::Model& model = *config.mutable_model();
+  model.set_num_layers(3);
+  model.set_d_ff(20);
+  model.set_ffn_dropout(0.2);
+  model.set_dropout(0.1);
+  model.set_tie_embeddings(false);
+  model.set_ffn_bias(config::ADDITIVE);
+  model.mutable_attention()->set_qkv_bias(true);
+  model.mutable_attention()->set_qk_norm(config::PER_HEAD);
+  model.mutable_moe()->set_first_layer(1);
+  model.mutable_moe()->set_expert_dropout(0.2);
+  config::SharedExpert& shared = *model.mutable_moe()->mutable_shared_expert();
+  shared.set_count(2);
+  shared.set_d_ff(6);
+  shared.set_ffn(config::SWIGLU);
+  shared.set_sigmoid_gate(true);
+  return config;
+}
+
+config::RunConfig with_learned_positions() {
+  config::RunConfig config = tiny_config();
+  config::Attention& attention = *config.mutable_model()->mutable_attention();
+  attention.set_position(config::LEARNED_POSITIONS);
+  attention.set_max_positions(12);
+  return config;
+}
+
+config::RunConfig with_relative_bias() {
+  config::RunConfig config = tiny_config();
+  config::Attention& attention = *config.mutable_model()->mutable_attention();
+  attention.set_position(config::RELATIVE_BIAS);
+  attention.mutable_relative_bias()->set_num_buckets(8);
+  attention.mutable_relative_bias()->set_max_distance(16);
+  return config;
+}
+
+TEST(TensorParallel, TrainsEveryKindOfLayerAlike) {
+  const std::vector<Deal> deals(std::begin(kDeals), std::end(kDeals));
+  expect_trains_alike(with_latent_attention(), deals);
+  expect_trains_alike(with_shared_expert_and_dense_layer(), deals);
+  expect_trains_alike(with_learned_positions(), {kDeals[0]});
+  expect_trains_alike(with_relative_bias(), {kDeals[0]});
+  expect_trains_alike(tiny_encoder_decoder(), deals);
+}
+
+TEST(TensorParallel, TrainsAlikeWithRecompute) {
+  config::RunConfig config = with_shared_expert_and_dense_layer();
+  const TrainingTrace plain = train_on_threads(dealt(config, kDeals[1]), 4, kSteps);
+  config.mutable_train()->set_recompute(config::RECOMPUTE_LAYER);
+  expect_same(train_on_threads(dealt(config, kDeals[1]), 4, kSteps), plain, 0);
+}
+
+TEST(TensorParallel, TrainsAlikeOnFourRanksThatShareEverything) {
+  config::RunConfig config = tiny_config();
+  config.mutable_model()->mutable_attention()->set_num_kv_heads(4);
+  expect_trains_alike(config, {{4, 4, 4}, {4, 4, 1}});
+}
+
+// Weights of all ranks, put together from their pieces.
+class Whole {
+ public:
+  void add(const ParameterTable& table) {
+    const std::lock_guard lock(mutex_);
+    for (const Parameter& p : table.parameters()) {
+      at::Tensor& whole = tensors_[p.name];
+      if (!whole.defined()) whole = at::zeros(p.shape, p.master.options());
+      for (const Piece& piece : p.pieces())
+        view_of(whole, piece.global).copy_(view_of(p.master, piece.local));
+    }
+  }
+  const std::map<std::string, at::Tensor>& tensors() const { return tensors_; }
+
+ private:
+  std::mutex mutex_;
+  std::map<std::string, at::Tensor> tensors_;
+};
+
+// Trains up to step `until` from the checkpoint in `folder`, or from scratch where there is none;
+// saves there.
+Whole train_and_save(const config::RunConfig& config, const Deal& deal, const std::string& folder,
+                     int until) {
+  Whole whole;
+  parallel::ThreadGroup(deal.ranks).run([&](parallel::Communicator& world) {
+    at::set_num_threads(1);
+    config::RunConfig own = dealt(config, deal);
+    own.mutable_train()->set_steps(kSteps);
+    trainer::Training training(own, trainer::open_training_data(own, world), world);
+    if (const auto newest = trainer::latest_checkpoint(folder)) {
+      const trainer::CheckpointReader reader(*newest);
+      reader.load_weights(training.instance.parameters);
+      reader.load_optimizer(*training.optimizer);
+      training.state = reader.state();
+    } else {
+      trainer::fill_first_weights(own, training.instance.parameters);
+    }
+    training.begin();
+    while (training.state.step < until) training.update(training.compute());
+    trainer::save_checkpoint(
+        {}, folder, {own, training.instance.parameters, *training.optimizer, training.state},
+        training.instance.mesh, 2);
+    whole.add(training.instance.parameters);
+  });
+  return whole;
+}
+
+TEST(TensorParallel, SavesWhatAnyMeshGoesOnFrom) {
+  const config::RunConfig config = with_shared_expert_and_dense_layer();
+  const std::map<std::string, at::Tensor> expected = train_alone(config, kSteps).weights;
+  for (const Deal& writer : {Deal{1, 1, 1}, Deal{2, 2, 2}}) {
+    for (const Deal& reader : {Deal{2, 2, 1}, Deal{4, 2, 4}, Deal{2, 1, 2}, Deal{1, 1, 1}}) {
+      const TempFolder folder;
+      const Whole written = train_and_save(config, writer, folder.path(), 2);
+      const Whole read = train_and_save(config, reader, folder.path(), 2);
+      const Whole trained = train_and_save(config, reader, folder.path(), kSteps);
+      for (const auto& [name, weight] : expected) {
+        EXPECT_TRUE(read.tensors().at(name).equal(written.tensors().at(name))) << name;
+        EXPECT_TRUE(is_near(trained.tensors().at(name), weight, 1e-10)) << name;
+      }
+    }
+  }
+}
+
+// The losses of a micro-batch, and the logits of a text that is written token by token.
+std::vector<at::Tensor> evaluate_and_write(const config::RunConfig& config,
+                                           parallel::Communicator& world) {
+  const at::NoGradGuard no_grad;
+  trainer::ModelInstance instance(config, world);
+  instance.parameters.initialize(3);
+  const at::Tensor tokens = at::arange(24, at::kLong).view({2, 12}).mul(5).remainder(32);
+  models::TokenBatch batch;
+  batch.tokens_BS = tokens;
+  batch.targets_BS = tokens.roll(-1, 1);
+  batch.documents_BS = at::zeros({2, 12}, at::kInt);
+  models::StepContext context;
+  context.group_tokens = 12;
+  std::vector<at::Tensor> results = {instance.model.losses(batch, context)};
+  models::TextState state;
+  context.generating = true;
+  for (const int64_t length : {5, 1, 1}) {
+    const at::Tensor next = tokens.narrow(1, state.seen, length).narrow(0, 0, 1);
+    context.group_tokens = length;
+    results.push_back(instance.model.text().next_logits(next, context, state));
+  }
+  return results;
+}
+
+TEST(TensorParallel, EvaluatesAndWritesAlike) {
+  for (const config::RunConfig& config : {tiny_config(), with_latent_attention()}) {
+    const auto one = parallel::make_single();
+    const std::vector<at::Tensor> expected = evaluate_and_write(config, *one);
+    parallel::ThreadGroup(2).run([&](parallel::Communicator& world) {
+      at::set_num_threads(1);
+      const auto actual = evaluate_and_write(dealt(config, {2, 2, 2}), world);
+      for (size_t i = 0; i < expected.size(); ++i)
+        EXPECT_TRUE(is_near(actual[i], expected[i], 1e-10)) << i;
+    });
+  }
+}
+
+TEST(TensorParallel, IsRefusedByNameForWhatDoesNotDivide) {
+  config::RunConfig config = tiny_config();
+  config.mutable_mesh()->set_tensor(3);
+  EXPECT_THAT(config::mesh_problems(config.mesh(), config.model(), 3),
+              ::testing::ElementsAre(::testing::HasSubstr("model.attention.num_heads (4)"),
+                                     ::testing::HasSubstr("model.attention.num_kv_heads (2)"),
+                                     ::testing::HasSubstr("model.vocab_size (32)")));
+  for (const config::RunConfig& other : {tiny_lstm_lm(), tiny_local_experts()}) {
+    EXPECT_THAT(config::mesh_problems(config.mesh(), other.model(), 3),
+                ::testing::ElementsAre(::testing::HasSubstr(
+                    config::Architecture_Name(other.model().architecture()))));
+  }
+}
+
+}  // namespace
+}  // namespace switchyard::testing
