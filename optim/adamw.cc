@@ -1,49 +1,98 @@
-#include "optim/adamw.h"
+// AdamW (Loshchilov and Hutter, 2019) on the flat buffers of the parameter groups.
+//
+// ADAM_FACTORED_EXPERTS, for models whose experts hold nearly all parameters (Shazeer et al., 2017,
+// appendix D), treats experts in another way: they have no first moment (beta1 = 0) and a factored
+// second one, so that their state is a few numbers per row and column.
+
+#include <cmath>
 
 #include <ATen/ops/_fused_adamw.h>
 
 #include "core/tensor/aten.h"
+#include "optim/factored_moment.h"
 
 namespace switchyard::optim {
+namespace {
 
-Moments make_moments(const ParameterGroup& group) {
-  return {at::zeros_like(group.master), at::zeros_like(group.master)};
-}
+// The moments of a group: two of them, flat and laid out as its master, or one per parameter.
+struct Moments {
+  at::Tensor first, second;
+  std::vector<FactoredMoment> factored;
+};
 
-void adamw_update(ParameterGroup& group, Moments& moments, const config::Optimizer& options,
-                  double learning_rate, int64_t step) {
-  const at::Tensor steps = at::full({}, static_cast<double>(step), at::kFloat);
-  at::_fused_adamw_(group.master, group.grad, moments.first, moments.second, {}, steps,
-                    learning_rate, options.beta1(), options.beta2(),
-                    group.decay ? options.weight_decay() : 0.0, options.eps(),
-                    /*amsgrad=*/false, /*maximize=*/false);
-}
-
-void append_state(const ParameterGroup& group, const Moments& moments,
-                  std::vector<StateTensor>& state) {
-  for (const auto& [kind, flat] :
-       {std::pair{"first_moment", moments.first}, std::pair{"second_moment", moments.second}}) {
-    for (const Parameter* parameter : group.parameters) {
-      state.push_back({kind, parameter, part_of(flat, group, *parameter)});
+class AdamW final : public Optimizer {
+ public:
+  AdamW(const config::Optimizer& options, std::span<ParameterGroup> groups)
+      : Optimizer(options, groups) {
+    constexpr int64_t kAlways = 1;  // factor a matrix of any size
+    for (const ParameterGroup& group : groups_) {
+      Moments& moments = moments_.emplace_back();
+      if (options.kind() == config::ADAM_FACTORED_EXPERTS && group.cut.contains(Axis::kExpert)) {
+        for (const Parameter* parameter : group.parameters)
+          moments.factored.emplace_back(*parameter, kAlways);
+      } else {
+        moments.first = at::zeros_like(group.master);
+        moments.second = at::zeros_like(group.master);
+      }
     }
   }
-}
 
-AdamW::AdamW(const config::Optimizer& options, std::span<ParameterGroup> groups)
-    : Optimizer(options, groups) {
-  for (const ParameterGroup& group : groups_) moments_.push_back(make_moments(group));
-}
-
-void AdamW::update(double learning_rate) {
-  for (size_t i = 0; i < groups_.size(); ++i) {
-    adamw_update(groups_[i], moments_[i], options_, learning_rate, num_steps());
+  std::vector<StateTensor> state() override {
+    std::vector<StateTensor> state;
+    for (size_t i = 0; i < groups_.size(); ++i) {
+      const auto& [first, second, factored] = moments_[i];
+      if (first.defined()) {
+        append_parts("first_moment", first, groups_[i], state);
+        append_parts("second_moment", second, groups_[i], state);
+      }
+      for (const FactoredMoment& moment : factored) moment.append_state(state);
+    }
+    return state;
   }
-}
 
-std::vector<StateTensor> AdamW::state() {
-  std::vector<StateTensor> state;
-  for (size_t i = 0; i < groups_.size(); ++i) append_state(groups_[i], moments_[i], state);
-  return state;
+ private:
+  void update(double learning_rate) override {
+    for (size_t i = 0; i < groups_.size(); ++i) {
+      const double decay = groups_[i].decay ? options_.weight_decay() : 0.0;
+      if (moments_[i].first.defined()) {
+        update_flat(groups_[i], moments_[i], learning_rate, decay);
+      } else {
+        update_factored(groups_[i], moments_[i], learning_rate, decay);
+      }
+    }
+  }
+
+  void update_flat(ParameterGroup& group, Moments& moments, double learning_rate,
+                   double decay) const {
+    const at::Tensor step = at::full({}, static_cast<double>(num_steps()), at::kFloat);
+    at::_fused_adamw_(group.master, group.grad, moments.first, moments.second, {}, step,
+                      learning_rate, options_.beta1(), options_.beta2(), decay, options_.eps(),
+                      /*amsgrad=*/false, /*maximize=*/false);
+  }
+
+  // As Adam with beta1 = 0: the moment is corrected for its start at zero.
+  void update_factored(ParameterGroup& group, Moments& moments, double learning_rate,
+                       double decay) const {
+    const double correction =
+        std::sqrt(1 - std::pow(options_.beta2(), static_cast<double>(num_steps())));
+    for (size_t i = 0; i < group.parameters.size(); ++i) {
+      Parameter& parameter = *group.parameters[i];
+      FactoredMoment& moment = moments.factored[i];
+      moment.accumulate(parameter.grad, options_.beta2(), /*epsilon=*/0);
+      parameter.grad.div_(moment.root().div_(correction).add_(options_.eps()));
+      if (group.decay) parameter.master.mul_(1 - learning_rate * decay);
+      parameter.master.sub_(parameter.grad, learning_rate);
+    }
+  }
+
+  std::vector<Moments> moments_;  // by group
+};
+
+}  // namespace
+
+std::unique_ptr<Optimizer> make_adamw(const config::Optimizer& options,
+                                      std::span<ParameterGroup> groups) {
+  return std::make_unique<AdamW>(options, groups);
 }
 
 }  // namespace switchyard::optim

@@ -7,7 +7,7 @@
 namespace switchyard::optim {
 namespace {
 
-// Of [..., n, m] without dimension `dim`, counted from the end.
+// The shape without dimension `dim`, which is counted from the end.
 std::vector<int64_t> without(std::vector<int64_t> shape, int64_t dim) {
   shape.erase(shape.end() + dim);
   return shape;

@@ -13,8 +13,8 @@ namespace switchyard::optim {
 
 class FactoredMoment {
  public:
-  // Zero. A matrix both of whose sides are at least `least_dim` is factored; else (and for a
-  // vector) the whole moment is kept.
+  // Starts at zero. A matrix both of whose sides are at least `least_dim` is factored; else (and
+  // for a vector) the whole moment is kept.
   FactoredMoment(const Parameter& parameter, int64_t least_dim);
 
   // moment <- decay * moment + (1 - decay) * (gradient^2 + epsilon).

@@ -1,10 +1,6 @@
 #include "optim/optimizer.h"
 
 #include "core/tensor/aten.h"
-#include "optim/adafactor.h"
-#include "optim/adamw.h"
-#include "optim/factored_adam.h"
-#include "optim/sgd.h"
 
 namespace switchyard::optim {
 
@@ -31,20 +27,32 @@ std::unique_ptr<Optimizer> make_optimizer(const config::Optimizer& options,
                                           const parallel::Mesh& mesh) {
   switch (options.kind()) {
     case config::ADAFACTOR:
-      return std::make_unique<Adafactor>(options, groups, mesh);
+      return make_adafactor(options, groups, mesh);
     case config::SGD:
-      return std::make_unique<Sgd>(options, groups);
-    case config::ADAM_FACTORED_EXPERTS:
-      return std::make_unique<FactoredAdam>(options, groups);
+      return make_sgd(options, groups);
     default:
-      return std::make_unique<AdamW>(options, groups);
+      return make_adamw(options, groups);
   }
 }
 
-at::Tensor part_of(const at::Tensor& flat, const ParameterGroup& group,
-                   const Parameter& parameter) {
-  const int64_t offset = parameter.master.storage_offset() - group.master.storage_offset();
-  return flat.narrow(0, offset, parameter.local_count()).view(parameter.local_shape());
+void append_parts(const char* kind, const at::Tensor& flat, const ParameterGroup& group,
+                  std::vector<StateTensor>& state) {
+  for (const Parameter* parameter : group.parameters) {
+    const int64_t offset = parameter->master.storage_offset() - group.master.storage_offset();
+    state.push_back(
+        {kind, parameter,
+         flat.narrow(0, offset, parameter->local_count()).view(parameter->local_shape())});
+  }
+}
+
+void choose_weight_decay(const config::Optimizer& options, ParameterTable& table) {
+  for (Parameter& parameter : table.parameters()) {
+    const bool is_norm = parameter.role == Role::kNorm && parameter.use == Use::kScale;
+    const bool is_embedding = parameter.role == Role::kEmbedding;
+    if (is_norm && options.has_decay_norms()) parameter.decay = options.decay_norms();
+    if (is_embedding && options.has_decay_embeddings())
+      parameter.decay = options.decay_embeddings();
+  }
 }
 
 }  // namespace switchyard::optim

@@ -34,22 +34,22 @@ class Optimizer {
 
   // One update with reduced gradients of L2 norm `gradient_norm`: clips, steps, refreshes the
   // compute values. Gradients are spent: their content is unspecified afterwards. **Collective**
-  // over the mesh's expert group.
+  // over the axes that parameters are cut over.
   void step(double learning_rate, double gradient_norm);
 
   // Factor by which clipping scales a gradient of this norm.
   double clip_factor(double gradient_norm) const;
 
-  // Of the steps to come, in place of the options'.
+  // Sets the decay of the steps to come, in place of the options'.
   void set_weight_decay(double decay) { options_.set_weight_decay(decay); }
 
-  // In the same order on every rank.
+  // Views of the whole state, in the same order on every rank.
   virtual std::vector<StateTensor> state() = 0;
   int64_t num_steps() const { return num_steps_; }
   void set_num_steps(int64_t steps) { num_steps_ = steps; }
 
  protected:
-  // Master weights from clipped gradients; num_steps() counts this update.
+  // Moves the masters by clipped gradients; num_steps() counts this update already.
   virtual void update(double learning_rate) = 0;
 
   config::Optimizer options_;
@@ -63,8 +63,22 @@ class Optimizer {
 std::unique_ptr<Optimizer> make_optimizer(const config::Optimizer& options,
                                           std::span<ParameterGroup> groups,
                                           const parallel::Mesh& mesh);
+// The kinds that it chooses from, each in a file of its own.
+std::unique_ptr<Optimizer> make_adamw(const config::Optimizer& options,
+                                      std::span<ParameterGroup> groups);
+std::unique_ptr<Optimizer> make_adafactor(const config::Optimizer& options,
+                                          std::span<ParameterGroup> groups,
+                                          const parallel::Mesh& mesh);
+std::unique_ptr<Optimizer> make_sgd(const config::Optimizer& options,
+                                    std::span<ParameterGroup> groups);
 
-// The part of a buffer laid out as the group's master that belongs to one of its parameters.
-at::Tensor part_of(const at::Tensor& flat, const ParameterGroup& group, const Parameter& parameter);
+// Appends the part of each of the group's parameters in a buffer that is laid out as its master.
+void append_parts(const char* kind, const at::Tensor& flat, const ParameterGroup& group,
+                  std::vector<StateTensor>& state);
+
+// Which parameters decay: norms' weights and token embeddings as decay_norms and decay_embeddings
+// say, and as the model registered them where these are unset. Before the table is allocated, which
+// puts what decays together.
+void choose_weight_decay(const config::Optimizer& options, ParameterTable& table);
 
 }  // namespace switchyard::optim

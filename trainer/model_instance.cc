@@ -4,7 +4,7 @@
 
 #include "core/config/mesh_shape.h"
 #include "core/tensor/aten.h"
-#include "optim/weight_decay.h"
+#include "optim/optimizer.h"
 #include "trainer/checkpoint/checkpoint.h"
 
 namespace switchyard::trainer {

@@ -1,9 +1,9 @@
-#include "optim/adamw.h"
-#include "core/tensor/aten.h"
-
 #include <cmath>
 
 #include <gtest/gtest.h>
+
+#include "core/tensor/aten.h"
+#include "optim/optimizer.h"
 
 namespace switchyard::optim {
 namespace {
@@ -74,12 +74,12 @@ void expect_reference(const Parameter& parameter, const at::Tensor& before, doub
 TEST(AdamW, FollowsThePaperInFloat64AndDecaysOnlyWhereAsked) {
   Weights weights(at::kDouble);
   const at::Tensor matrix = weights.matrix.master.clone(), norm = weights.norm.master.clone();
-  AdamW optimizer(options(), weights.table.groups());
+  const auto optimizer = make_adamw(options(), weights.table.groups());
   for (int step = 1; step <= kSteps; ++step) {
     weights.set_gradients(step);
-    optimizer.step(kRate, 1);
+    optimizer->step(kRate, 1);
   }
-  EXPECT_EQ(optimizer.num_steps(), kSteps);
+  EXPECT_EQ(optimizer->num_steps(), kSteps);
   expect_reference(weights.matrix, matrix, 0.1, 1);
   expect_reference(weights.norm, norm, 0, 1);
 }
@@ -90,35 +90,35 @@ TEST(AdamW, ScalesLongGradientsToTheClipNormAndLeavesShortOnes) {
   for (const double norm : {2.0, 0.5, 0.1}) {
     Weights weights(at::kDouble);
     const at::Tensor matrix = weights.matrix.master.clone();
-    AdamW optimizer(clipping, weights.table.groups());
+    const auto optimizer = make_adamw(clipping, weights.table.groups());
     const double factor = norm > 0.5 ? 0.5 / norm : 1;
-    EXPECT_DOUBLE_EQ(optimizer.clip_factor(norm), factor);
+    EXPECT_DOUBLE_EQ(optimizer->clip_factor(norm), factor);
     for (int step = 1; step <= kSteps; ++step) {
       weights.set_gradients(step);
-      optimizer.step(kRate, norm);
+      optimizer->step(kRate, norm);
     }
     expect_reference(weights.matrix, matrix, 0.1, factor);
     double first = 0;
     for (int t = 1; t <= kSteps; ++t) {
       first += 0.1 * std::pow(0.9, kSteps - t) * factor * gradient_of(t, 0);
     }
-    EXPECT_NEAR(optimizer.first_moment(0)[0].item<double>(), first, 1e-12);
+    EXPECT_NEAR(optimizer->state()[0].value[0][0].item<double>(), first, 1e-12);
   }
 }
 
 TEST(AdamW, NeverClipsWithAClipNormOfZero) {
   Weights weights(at::kDouble);
-  const AdamW optimizer(options(), weights.table.groups());
-  EXPECT_EQ(optimizer.clip_factor(1e30), 1);
+  const auto optimizer = make_adamw(options(), weights.table.groups());
+  EXPECT_EQ(optimizer->clip_factor(1e30), 1);
 }
 
 TEST(AdamW, RefreshesTheComputeValueFromTheMaster) {
   Weights weights(at::kBFloat16);
-  AdamW optimizer(options(), weights.table.groups());
+  const auto optimizer = make_adamw(options(), weights.table.groups());
   const at::Tensor before = weights.matrix.value.clone();
   for (int step = 1; step <= kSteps; ++step) {
     weights.set_gradients(step);
-    optimizer.step(kRate, 1);
+    optimizer->step(kRate, 1);
     for (const Parameter& parameter : weights.table.parameters()) {
       EXPECT_EQ(parameter.value.scalar_type(), at::kBFloat16);
       EXPECT_TRUE(at::equal(parameter.value.detach(), parameter.master.to(at::kBFloat16)));
@@ -129,17 +129,15 @@ TEST(AdamW, RefreshesTheComputeValueFromTheMaster) {
 
 TEST(AdamW, GoesOnFromRestoredMomentsAsIfItHadNeverStopped) {
   Weights whole(at::kFloat), halves(at::kFloat);
-  AdamW uninterrupted(options(), whole.table.groups());
-  auto current = std::make_unique<AdamW>(options(), halves.table.groups());
+  const auto uninterrupted = make_adamw(options(), whole.table.groups());
+  auto current = make_adamw(options(), halves.table.groups());
   for (int step = 1; step <= kSteps; ++step) {
     whole.set_gradients(step);
-    uninterrupted.step(kRate, 1);
+    uninterrupted->step(kRate, 1);
     if (step == kSteps / 2) {
-      auto restored = std::make_unique<AdamW>(options(), halves.table.groups());
-      for (size_t i = 0; i < halves.table.groups().size(); ++i) {
-        restored->first_moment(i).copy_(current->first_moment(i));
-        restored->second_moment(i).copy_(current->second_moment(i));
-      }
+      auto restored = make_adamw(options(), halves.table.groups());
+      const auto from = current->state(), to = restored->state();
+      for (size_t i = 0; i < to.size(); ++i) to[i].value.copy_(from[i].value);
       restored->set_num_steps(current->num_steps());
       current = std::move(restored);
     }

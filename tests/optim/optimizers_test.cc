@@ -190,6 +190,43 @@ TEST(Adafactor, ClipsTheRootMeanSquareOfAnUpdate) {
   EXPECT_NEAR(rms(step), kRate * 0.1, 1e-12);
 }
 
+// A vector of eight that is cut over the axis, after kSteps, whole.
+at::Tensor train_cut(parallel::Communicator& world, Axis axis) {
+  const parallel::Mesh mesh(world, MeshShape({.data = world.size()}));
+  ParameterTable table;
+  Parameter vector;
+  vector.name = "cut";
+  vector.shape = {8};
+  vector.parts = {{"", 8, {Init::kNormal, 0.5}}};
+  vector.cuts = {{axis, 0}};
+  vector.summed = {};
+  vector.layout = mesh.layout();
+  Parameter& cut = table.add(vector);
+  table.allocate(at::kDouble);
+  table.initialize(11);
+  const auto optimizer = make_optimizer(adafactor(), table.groups(), mesh);
+  const int64_t count = cut.local_count();
+  for (int step = 1; step <= kSteps; ++step) {
+    for (int64_t i = 0; i < count; ++i)
+      cut.grad[i] = Weights::gradient_of(step, "cut", world.rank() * count + i);
+    optimizer->step(kRate, 1);
+  }
+  at::Tensor whole = at::empty({8}, at::kDouble);
+  mesh.along(axis).all_gather(cut.master.const_data_ptr(), whole.mutable_data_ptr(),
+                              static_cast<int64_t>(cut.master.nbytes()), "cut");
+  return whole;
+}
+
+TEST(Adafactor, TakesRootMeanSquaresOverWhateverAxisAParameterIsCutOver) {
+  const auto single = parallel::make_single();
+  for (const Axis axis : {Axis::kData, Axis::kExpertData}) {
+    const at::Tensor expected = train_cut(*single, axis);
+    parallel::ThreadGroup(2).run([&](parallel::Communicator& world) {
+      EXPECT_TRUE(at::allclose(train_cut(world, axis), expected, 1e-12, 1e-14)) << name_of(axis);
+    });
+  }
+}
+
 // One expert of the stack by the formula of Adam with beta1 = 0.
 std::vector<double> factored_adam_reference(Stack weight) {
   std::vector<double> moment(weight.size(), 0);

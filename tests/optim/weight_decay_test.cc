@@ -1,5 +1,3 @@
-#include "optim/weight_decay.h"
-
 #include <map>
 #include <string>
 

@@ -12,7 +12,7 @@
 
 #include "core/io/file_system.h"
 #include "core/tensor/parameter.h"
-#include "optim/adamw.h"
+#include "optim/optimizer.h"
 #include "parallel/communicator.h"
 #include "parallel/mesh.h"
 #include "trainer/checkpoint/checkpoint.h"
@@ -34,7 +34,7 @@ struct TinyModel {
 
   parallel::Mesh mesh;
   ParameterTable table;
-  std::unique_ptr<optim::AdamW> optimizer;
+  std::unique_ptr<optim::Optimizer> optimizer;
 };
 
 // Every field has a value of its own.

@@ -169,8 +169,8 @@ TEST(Checkpoint, ListsEveryTensorThatDoesNotFitTheModel) {
             HasSubstr("tensor \"layers.0.experts.w13\" is F32 [4, 3, 5], the model needs F32 [5, "
                       "3, 5]"),
             Not(HasSubstr(".w2")), Not(HasSubstr("moment"))));
-  optim::AdamW optimizer(debug_config().optimizer(), table.groups());
-  EXPECT_THAT(checkpoint_error_of([&] { reader.load_optimizer(optimizer); }),
+  const auto optimizer = optim::make_adamw(debug_config().optimizer(), table.groups());
+  EXPECT_THAT(checkpoint_error_of([&] { reader.load_optimizer(*optimizer); }),
               AllOf(HasSubstr("missing tensor \"first_moment/bias\""),
                     HasSubstr("missing tensor \"second_moment/bias\"")));
 }
@@ -206,13 +206,13 @@ struct DealtModel {
     table.add(stack);
     table.allocate(at::kFloat);
     table.initialize(7);
-    optimizer = std::make_unique<optim::AdamW>(debug_config().optimizer(), table.groups());
-    optimizer->first_moment(0).copy_(table.groups()[0].master).mul_(3);
+    optimizer = optim::make_adamw(debug_config().optimizer(), table.groups());
+    optimizer->state()[0].value.copy_(table.parameters()[0].master).mul_(3);
   }
 
   parallel::Mesh mesh;
   ParameterTable table;
-  std::unique_ptr<optim::AdamW> optimizer;
+  std::unique_ptr<optim::Optimizer> optimizer;
 };
 
 TEST(Checkpoint, LoadsPartsThatAreDealtOverTwoAxesOnAnyMesh) {
@@ -230,13 +230,13 @@ TEST(Checkpoint, LoadsPartsThatAreDealtOverTwoAxesOnAnyMesh) {
       parallel::ThreadGroup(readers.ranks).run([&](parallel::Communicator& world) {
         DealtModel expected(world, readers.expert), loaded(world, readers.expert);
         loaded.table.groups()[0].master.zero_();
-        loaded.optimizer->first_moment(0).zero_();
+        loaded.optimizer->state()[0].value.zero_();
         const CheckpointReader reader(folder.file("step_1"));
         reader.load_weights(loaded.table);
         reader.load_optimizer(*loaded.optimizer);
         EXPECT_TRUE(at::equal(loaded.table.groups()[0].master, expected.table.groups()[0].master));
         EXPECT_TRUE(
-            at::equal(loaded.optimizer->first_moment(0), expected.optimizer->first_moment(0)));
+            at::equal(loaded.optimizer->state()[0].value, expected.optimizer->state()[0].value));
       });
     }
   }
