@@ -21,7 +21,7 @@ using Findings = std::vector<std::string>;
 // parallel, LibTorch out of the torch-free folders, and headers take only LibTorch's smallest one.
 Findings check_includes(const SourceFile& file);
 
-// The units (a header and its source) of models and trainer include each other in no circle.
+// The units (a header and its source) of the product include each other in no circle.
 Findings check_circles(const std::vector<SourceFile>& files);
 
 // The letters of the legend in core/shapes.h: "//   B  sequences ...", one or two in a line.

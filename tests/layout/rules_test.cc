@@ -76,6 +76,9 @@ TEST(CheckCircles, FindsUnitsThatIncludeEachOther) {
   EXPECT_THAT(check_circles({above, header, source, back}),
               ElementsAre(HasSubstr("models/a.h:1: it or its source includes models/b.h"),
                           HasSubstr("models/b.h:1: it or its source includes models/a.h")));
+  EXPECT_THAT(check_circles({{"core/a.cc", "#include \"core/b.h\"\n"},
+                             {"core/b.cc", "#include \"core/a.h\"\n"}}),
+              SizeIs(2));
 }
 
 TEST(CheckShapes, KnowsTheLettersOfTheLegend) {
