@@ -126,7 +126,7 @@ TEST(SharedExpert, IsMultipliedByItsSigmoidGate) {
     sum += at::mm(at::relu(at::mm(x, w1.t())), w2.t());
   }
   EXPECT_EQ(gate.sizes(), at::IntArrayRef({1, kWidth}));
-  EXPECT_TRUE(is_near(shared.module.forward(x), sum * at::sigmoid(at::mm(x, gate.t()))));
+  EXPECT_TRUE(is_near(shared.module.forward(x, Rows()), sum * at::sigmoid(at::mm(x, gate.t()))));
 }
 
 TEST(ExpertDropout, DropsItsShareInTrainingAndNothingInEvaluation) {

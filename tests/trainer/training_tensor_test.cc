@@ -47,8 +47,8 @@ void expect_same(const TrainingTrace& actual, const TrainingTrace& expected, dou
 void expect_trains_alike(const config::RunConfig& config, const std::vector<Deal>& deals) {
   const TrainingTrace expected = train_alone(config, kSteps);
   for (const Deal& deal : deals) {
-    SCOPED_TRACE(::testing::Message() << deal.ranks << " ranks, tensor " << deal.tensor
-                                      << ", expert " << deal.expert);
+    SCOPED_TRACE(::testing::Message()
+                 << deal.ranks << " ranks, tensor " << deal.tensor << ", expert " << deal.expert);
     expect_same(train_on_threads(dealt(config, deal), deal.ranks, kSteps), expected, 1e-10);
   }
 }
@@ -246,8 +246,8 @@ TEST(TensorParallel, IsRefusedByNameForWhatDoesNotDivide) {
                                      ::testing::HasSubstr("model.vocab_size (32)")));
   for (const config::RunConfig& other : {tiny_lstm_lm(), tiny_local_experts()}) {
     EXPECT_THAT(config::mesh_problems(config.mesh(), other.model(), 3),
-                ::testing::ElementsAre(::testing::HasSubstr(
-                    config::Architecture_Name(other.model().architecture()))));
+                ::testing::ElementsAre(
+                    ::testing::HasSubstr(config::Architecture_Name(other.model().architecture()))));
   }
 }
 
