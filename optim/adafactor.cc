@@ -30,7 +30,7 @@ class Adafactor final : public Optimizer {
       : Optimizer(options, groups), mesh_(&mesh) {
     for (const ParameterGroup& group : groups_) {
       for (const Parameter* parameter : group.parameters)
-        moments_.emplace_back(*parameter, options.adafactor().least_factored_dim());
+        moments_.emplace_back(*parameter, options.adafactor().least_factored_dim(), mesh);
     }
   }
 

@@ -22,14 +22,15 @@ struct Moments {
 
 class AdamW final : public Optimizer {
  public:
-  AdamW(const config::Optimizer& options, std::span<ParameterGroup> groups)
+  AdamW(const config::Optimizer& options, std::span<ParameterGroup> groups,
+        const parallel::Mesh& mesh)
       : Optimizer(options, groups) {
     constexpr int64_t kAlways = 1;  // factor a matrix of any size
     for (const ParameterGroup& group : groups_) {
       Moments& moments = moments_.emplace_back();
       if (options.kind() == config::ADAM_FACTORED_EXPERTS && group.cut.contains(Axis::kExpert)) {
         for (const Parameter* parameter : group.parameters)
-          moments.factored.emplace_back(*parameter, kAlways);
+          moments.factored.emplace_back(*parameter, kAlways, mesh);
       } else {
         moments.first = at::zeros_like(group.master);
         moments.second = at::zeros_like(group.master);
@@ -91,8 +92,9 @@ class AdamW final : public Optimizer {
 }  // namespace
 
 std::unique_ptr<Optimizer> make_adamw(const config::Optimizer& options,
-                                      std::span<ParameterGroup> groups) {
-  return std::make_unique<AdamW>(options, groups);
+                                      std::span<ParameterGroup> groups,
+                                      const parallel::Mesh& mesh) {
+  return std::make_unique<AdamW>(options, groups, mesh);
 }
 
 }  // namespace switchyard::optim

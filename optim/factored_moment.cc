@@ -20,13 +20,15 @@ void move_toward(const at::Tensor& mean, const at::Tensor& value, double decay) 
 
 }  // namespace
 
-FactoredMoment::FactoredMoment(const Parameter& parameter, int64_t least_dim)
-    : parameter_(&parameter) {
+FactoredMoment::FactoredMoment(const Parameter& parameter, int64_t least_dim,
+                               const parallel::Mesh& mesh)
+    : parameter_(&parameter), mesh_(&mesh) {
   const std::vector<int64_t> shape = parameter.local_shape();
   const auto options = parameter.master.options();
   const size_t matrix_dims = shape.size() - (parameter.experts() ? 1 : 0);
+  const std::vector<int64_t>& whole = parameter.shape;
   const bool is_large_matrix =
-      matrix_dims == 2 && shape.back() >= least_dim && shape[shape.size() - 2] >= least_dim;
+      matrix_dims == 2 && whole.back() >= least_dim && whole[whole.size() - 2] >= least_dim;
   if (is_large_matrix) {
     row_ = at::zeros(without(shape, -1), options);
     column_ = at::zeros(without(shape, -2), options);
@@ -38,8 +40,21 @@ FactoredMoment::FactoredMoment(const Parameter& parameter, int64_t least_dim)
 void FactoredMoment::accumulate(const at::Tensor& gradient, double decay, double epsilon) {
   const at::Tensor square = gradient.square().add_(epsilon);
   if (!is_factored()) return move_toward(whole_, square, decay);
-  move_toward(row_, square.mean(-1), decay);
-  move_toward(column_, square.mean(-2), decay);
+  move_toward(row_, over_ranks(square.mean(-1), -1), decay);
+  move_toward(column_, over_ranks(square.mean(-2), -2), decay);
+}
+
+at::Tensor FactoredMoment::over_ranks(at::Tensor mean, int64_t dim) const {
+  const int64_t index = std::ssize(parameter_->shape) + dim;
+  for (const Cut& cut : parameter_->cuts) {
+    if (cut.dim != index) continue;
+    parallel::Communicator& ranks = mesh_->along(cut.axis);
+    const DType dtype = mean.scalar_type() == at::kDouble ? DType::kFloat64 : DType::kFloat32;
+    ranks.all_reduce(mean.mutable_data_ptr(), mean.numel(), dtype, parallel::ReduceOp::kSum,
+                     "means of a factored moment");
+    mean.div_(ranks.size());
+  }
+  return mean;
 }
 
 at::Tensor FactoredMoment::root() const {
@@ -47,7 +62,8 @@ at::Tensor FactoredMoment::root() const {
   // The product of two small means leaves float32: hence the roots first. An expert that never had
   // a token has means of 0.
   const double tiny = std::numeric_limits<float>::min();
-  const at::Tensor share = (row_ / row_.mean(-1, true).clamp_min(tiny)).sqrt_();
+  const at::Tensor mean = over_ranks(row_.mean(-1, true), -2);
+  const at::Tensor share = (row_ / mean.clamp_min(tiny)).sqrt_();
   return share.unsqueeze(-1) * column_.sqrt().unsqueeze(-2);
 }
 

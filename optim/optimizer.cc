@@ -31,7 +31,7 @@ std::unique_ptr<Optimizer> make_optimizer(const config::Optimizer& options,
     case config::SGD:
       return make_sgd(options, groups);
     default:
-      return make_adamw(options, groups);
+      return make_adamw(options, groups, mesh);
   }
 }
 

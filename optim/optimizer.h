@@ -65,7 +65,7 @@ std::unique_ptr<Optimizer> make_optimizer(const config::Optimizer& options,
                                           const parallel::Mesh& mesh);
 // The kinds that it chooses from, each in a file of its own.
 std::unique_ptr<Optimizer> make_adamw(const config::Optimizer& options,
-                                      std::span<ParameterGroup> groups);
+                                      std::span<ParameterGroup> groups, const parallel::Mesh& mesh);
 std::unique_ptr<Optimizer> make_adafactor(const config::Optimizer& options,
                                           std::span<ParameterGroup> groups,
                                           const parallel::Mesh& mesh);

@@ -4,6 +4,7 @@
 
 #include "core/tensor/aten.h"
 #include "optim/optimizer.h"
+#include "parallel/single.h"
 
 namespace switchyard::optim {
 namespace {
@@ -40,6 +41,8 @@ struct Weights {
     }
   }
 
+  std::unique_ptr<parallel::Communicator> world = parallel::make_single();
+  parallel::Mesh mesh{*world, MeshShape()};
   ParameterTable table;
   Parameter& matrix;
   Parameter& norm;
@@ -74,7 +77,7 @@ void expect_reference(const Parameter& parameter, const at::Tensor& before, doub
 TEST(AdamW, FollowsThePaperInFloat64AndDecaysOnlyWhereAsked) {
   Weights weights(at::kDouble);
   const at::Tensor matrix = weights.matrix.master.clone(), norm = weights.norm.master.clone();
-  const auto optimizer = make_adamw(options(), weights.table.groups());
+  const auto optimizer = make_adamw(options(), weights.table.groups(), weights.mesh);
   for (int step = 1; step <= kSteps; ++step) {
     weights.set_gradients(step);
     optimizer->step(kRate, 1);
@@ -90,7 +93,7 @@ TEST(AdamW, ScalesLongGradientsToTheClipNormAndLeavesShortOnes) {
   for (const double norm : {2.0, 0.5, 0.1}) {
     Weights weights(at::kDouble);
     const at::Tensor matrix = weights.matrix.master.clone();
-    const auto optimizer = make_adamw(clipping, weights.table.groups());
+    const auto optimizer = make_adamw(clipping, weights.table.groups(), weights.mesh);
     const double factor = norm > 0.5 ? 0.5 / norm : 1;
     EXPECT_DOUBLE_EQ(optimizer->clip_factor(norm), factor);
     for (int step = 1; step <= kSteps; ++step) {
@@ -108,13 +111,13 @@ TEST(AdamW, ScalesLongGradientsToTheClipNormAndLeavesShortOnes) {
 
 TEST(AdamW, NeverClipsWithAClipNormOfZero) {
   Weights weights(at::kDouble);
-  const auto optimizer = make_adamw(options(), weights.table.groups());
+  const auto optimizer = make_adamw(options(), weights.table.groups(), weights.mesh);
   EXPECT_EQ(optimizer->clip_factor(1e30), 1);
 }
 
 TEST(AdamW, RefreshesTheComputeValueFromTheMaster) {
   Weights weights(at::kBFloat16);
-  const auto optimizer = make_adamw(options(), weights.table.groups());
+  const auto optimizer = make_adamw(options(), weights.table.groups(), weights.mesh);
   const at::Tensor before = weights.matrix.value.clone();
   for (int step = 1; step <= kSteps; ++step) {
     weights.set_gradients(step);
@@ -129,13 +132,13 @@ TEST(AdamW, RefreshesTheComputeValueFromTheMaster) {
 
 TEST(AdamW, GoesOnFromRestoredMomentsAsIfItHadNeverStopped) {
   Weights whole(at::kFloat), halves(at::kFloat);
-  const auto uninterrupted = make_adamw(options(), whole.table.groups());
-  auto current = make_adamw(options(), halves.table.groups());
+  const auto uninterrupted = make_adamw(options(), whole.table.groups(), whole.mesh);
+  auto current = make_adamw(options(), halves.table.groups(), halves.mesh);
   for (int step = 1; step <= kSteps; ++step) {
     whole.set_gradients(step);
     uninterrupted->step(kRate, 1);
     if (step == kSteps / 2) {
-      auto restored = make_adamw(options(), halves.table.groups());
+      auto restored = make_adamw(options(), halves.table.groups(), halves.mesh);
       const auto from = current->state(), to = restored->state();
       for (size_t i = 0; i < to.size(); ++i) to[i].value.copy_(from[i].value);
       restored->set_num_steps(current->num_steps());

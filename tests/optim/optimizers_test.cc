@@ -222,7 +222,8 @@ TEST(Adafactor, TakesRootMeanSquaresOverWhateverAxisAParameterIsCutOver) {
   for (const Axis axis : {Axis::kData, Axis::kExpertData}) {
     const at::Tensor expected = train_cut(*single, axis);
     parallel::ThreadGroup(2).run([&](parallel::Communicator& world) {
-      EXPECT_TRUE(at::allclose(train_cut(world, axis), expected, 1e-12, 1e-14)) << words_of(axis).name;
+      EXPECT_TRUE(at::allclose(train_cut(world, axis), expected, 1e-12, 1e-14))
+          << words_of(axis).name;
     });
   }
 }

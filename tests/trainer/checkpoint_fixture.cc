@@ -33,7 +33,7 @@ TinyModel::TinyModel(parallel::Communicator& world, at::ScalarType compute,
   experts.matrix("w13", {3, 5}, {});
   experts.matrix("w2", {5, 2}, {});
   table.allocate(compute);
-  optimizer = optim::make_adamw(debug_config().optimizer(), table.groups());
+  optimizer = optim::make_adamw(debug_config().optimizer(), table.groups(), mesh);
 }
 
 void TinyModel::fill(uint64_t seed) {

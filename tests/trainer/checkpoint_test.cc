@@ -169,7 +169,9 @@ TEST(Checkpoint, ListsEveryTensorThatDoesNotFitTheModel) {
             HasSubstr("tensor \"layers.0.experts.w13\" is F32 [4, 3, 5], the model needs F32 [5, "
                       "3, 5]"),
             Not(HasSubstr(".w2")), Not(HasSubstr("moment"))));
-  const auto optimizer = optim::make_adamw(debug_config().optimizer(), table.groups());
+  const auto world = parallel::make_single();
+  const parallel::Mesh mesh(*world, MeshShape());
+  const auto optimizer = optim::make_adamw(debug_config().optimizer(), table.groups(), mesh);
   EXPECT_THAT(checkpoint_error_of([&] { reader.load_optimizer(*optimizer); }),
               AllOf(HasSubstr("missing tensor \"first_moment/bias\""),
                     HasSubstr("missing tensor \"second_moment/bias\"")));
@@ -206,7 +208,7 @@ struct DealtModel {
     table.add(stack);
     table.allocate(at::kFloat);
     table.initialize(7);
-    optimizer = optim::make_adamw(debug_config().optimizer(), table.groups());
+    optimizer = optim::make_adamw(debug_config().optimizer(), table.groups(), mesh);
     optimizer->state()[0].value.copy_(table.parameters()[0].master).mul_(3);
   }
 

@@ -9,9 +9,9 @@
 #include "core/config/mesh_shape.h"
 #include "parallel/single.h"
 #include "parallel/thread.h"
+#include "tests/core/io/temp_folder.h"
 #include "tests/models/router_cases.h"
 #include "tests/testing/near.h"
-#include "tests/testing/temp_folder.h"
 #include "tests/testing/train_tiny.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/training.h"
@@ -66,7 +66,7 @@ INSTANTIATE_TEST_SUITE_P(Routers, TensorRouting, ::testing::ValuesIn(kRouterCase
 config::RunConfig with_latent_attention() {
   config::RunConfig config = tiny_config();
   config::Attention& attention = *config.mutable_model()->mutable_attention();
-  config::LatentAttention& latent = *attention.mutable_latent();
+  config::Latent& latent = *attention.mutable_latent();
   latent.set_q_rank(6);
   latent.set_kv_rank(5);
   latent.set_nope_dim(4);
@@ -82,7 +82,7 @@ config::RunConfig with_shared_expert_and_dense_layer() {
   model.set_num_layers(3);
   model.set_d_ff(20);
   model.set_ffn_dropout(0.2);
-  model.set_dropout(0.1);
+
   model.set_tie_embeddings(false);
   model.set_ffn_bias(config::ADDITIVE);
   model.mutable_attention()->set_qkv_bias(true);
@@ -123,6 +123,29 @@ TEST(TensorParallel, TrainsEveryKindOfLayerAlike) {
   expect_trains_alike(tiny_encoder_decoder(), deals);
 }
 
+config::RunConfig with_factored_moments() {
+  config::RunConfig config = with_shared_expert_and_dense_layer();
+  config::Optimizer& optimizer = *config.mutable_optimizer();
+  optimizer.set_kind(config::ADAFACTOR);
+  optimizer.clear_beta1();
+  optimizer.clear_beta2();
+  optimizer.clear_eps();
+  config::Adafactor& adafactor = *optimizer.mutable_adafactor();
+  adafactor.set_decay_exponent(0.8);
+  adafactor.set_beta2(1);
+  adafactor.set_epsilon(1e-30);
+  adafactor.set_update_clip(1);
+  adafactor.set_scale_by_parameter(true);
+  adafactor.set_least_scale(1e-3);
+  adafactor.set_least_factored_dim(4);
+  return config;
+}
+
+// Rows and columns of a factored matrix lie on several ranks.
+TEST(TensorParallel, TrainsAlikeWithFactoredMoments) {
+  expect_trains_alike(with_factored_moments(), {kDeals[0], kDeals[1]});
+}
+
 TEST(TensorParallel, TrainsAlikeWithRecompute) {
   config::RunConfig config = with_shared_expert_and_dense_layer();
   const TrainingTrace plain = train_on_threads(dealt(config, kDeals[1]), 4, kSteps);
@@ -136,33 +159,28 @@ TEST(TensorParallel, TrainsAlikeOnFourRanksThatShareEverything) {
   expect_trains_alike(config, {{4, 4, 4}, {4, 4, 1}});
 }
 
-// Weights of all ranks, put together from their pieces.
-class Whole {
- public:
-  void add(const ParameterTable& table) {
-    const std::lock_guard lock(mutex_);
-    for (const Parameter& p : table.parameters()) {
-      at::Tensor& whole = tensors_[p.name];
-      if (!whole.defined()) whole = at::zeros(p.shape, p.master.options());
-      for (const Piece& piece : p.pieces())
-        view_of(whole, piece.global).copy_(view_of(p.master, piece.local));
-    }
-  }
-  const std::map<std::string, at::Tensor>& tensors() const { return tensors_; }
+using Weights = std::map<std::string, at::Tensor>;
 
- private:
-  std::mutex mutex_;
-  std::map<std::string, at::Tensor> tensors_;
-};
+// Adds the pieces that a rank holds to whole tensors.
+void add_pieces(const ParameterTable& table, Weights& whole) {
+  for (const Parameter& p : table.parameters()) {
+    at::Tensor& tensor = whole[p.name];
+    if (!tensor.defined()) tensor = at::zeros(p.shape, p.master.options());
+    for (const Piece& piece : p.pieces())
+      view_of(tensor, piece.global).copy_(view_of(p.master, piece.local));
+  }
+}
 
 // Trains up to step `until` from the checkpoint in `folder`, or from scratch where there is none;
 // saves there.
-Whole train_and_save(const config::RunConfig& config, const Deal& deal, const std::string& folder,
-                     int until) {
-  Whole whole;
+Weights train_and_save(const config::RunConfig& config, const Deal& deal, const std::string& folder,
+                       int until) {
+  Weights whole;
+  std::mutex mutex;
   parallel::ThreadGroup(deal.ranks).run([&](parallel::Communicator& world) {
     at::set_num_threads(1);
     config::RunConfig own = dealt(config, deal);
+    own.set_name("tiny");
     own.mutable_train()->set_steps(kSteps);
     trainer::Training training(own, trainer::open_training_data(own, world), world);
     if (const auto newest = trainer::latest_checkpoint(folder)) {
@@ -175,26 +193,29 @@ Whole train_and_save(const config::RunConfig& config, const Deal& deal, const st
     }
     training.begin();
     while (training.state.step < until) training.update(training.compute());
+    training.state.optimizer_steps = training.optimizer->num_steps();
     trainer::save_checkpoint(
         {}, folder, {own, training.instance.parameters, *training.optimizer, training.state},
         training.instance.mesh, 2);
-    whole.add(training.instance.parameters);
+    const std::lock_guard lock(mutex);
+    add_pieces(training.instance.parameters, whole);
   });
   return whole;
 }
 
 TEST(TensorParallel, SavesWhatAnyMeshGoesOnFrom) {
-  const config::RunConfig config = with_shared_expert_and_dense_layer();
-  const std::map<std::string, at::Tensor> expected = train_alone(config, kSteps).weights;
-  for (const Deal& writer : {Deal{1, 1, 1}, Deal{2, 2, 2}}) {
-    for (const Deal& reader : {Deal{2, 2, 1}, Deal{4, 2, 4}, Deal{2, 1, 2}, Deal{1, 1, 1}}) {
+  for (const auto& config : {with_shared_expert_and_dense_layer(), with_factored_moments()}) {
+    const Weights expected = train_alone(config, kSteps).weights;
+    for (const auto& [writer, reader] :
+         {std::pair(Deal{1, 1, 1}, Deal{4, 2, 4}), std::pair(Deal{2, 2, 2}, Deal{1, 1, 1}),
+          std::pair(Deal{2, 2, 2}, Deal{4, 2, 2}), std::pair(Deal{2, 2, 1}, Deal{2, 1, 2})}) {
       const TempFolder folder;
-      const Whole written = train_and_save(config, writer, folder.path(), 2);
-      const Whole read = train_and_save(config, reader, folder.path(), 2);
-      const Whole trained = train_and_save(config, reader, folder.path(), kSteps);
+      const Weights written = train_and_save(config, writer, folder.path(), 2);
+      const Weights read = train_and_save(config, reader, folder.path(), 2);
+      const Weights trained = train_and_save(config, reader, folder.path(), kSteps);
       for (const auto& [name, weight] : expected) {
-        EXPECT_TRUE(read.tensors().at(name).equal(written.tensors().at(name))) << name;
-        EXPECT_TRUE(is_near(trained.tensors().at(name), weight, 1e-10)) << name;
+        EXPECT_TRUE(read.at(name).equal(written.at(name))) << name;
+        EXPECT_TRUE(is_near(trained.at(name), weight, 1e-10)) << name;
       }
     }
   }

@@ -15,11 +15,15 @@ DType dtype_of(const at::Tensor& tensor) {
   return tensor.scalar_type() == at::kFloat ? DType::kFloat32 : DType::kFloat64;
 }
 
-// The axes over which a gradient is summed are those of the ranks that hold the same.
-Place holder_of(const Parameter& parameter) {
+// The axes over which a gradient is summed are those of the ranks that hold the same; so is the
+// axis that deals the dimension which a tensor that goes with the parameter does not have.
+Place holder_of(const Parameter& parameter, int missing_dim) {
+  AxisSet same = parameter.summed;
+  for (const Cut& cut : parameter.cuts)
+    if (cut.dim == missing_dim) same.insert(cut.axis);
   Place holder;
   for (const Axis axis : kAllAxes) {
-    if (!parameter.summed.contains(axis)) continue;
+    if (!same.contains(axis)) continue;
     const Place& place = parameter.layout[axis];
     holder = {holder.index * place.size + place.index, holder.size * place.size};
   }
@@ -58,7 +62,7 @@ StoredTensor stored(const Parameter& parameter, const std::string& prefix, int m
                       .shape = without(whole_box(parameter.shape), missing_dim).extent,
                       .boxes = {},
                       .by_expert = parameter.experts().has_value(),
-                      .holder = holder_of(parameter)};
+                      .holder = holder_of(parameter, missing_dim)};
   for (const Piece& piece : joined_pieces(parameter)) {
     const Box box = without(piece.global, missing_dim);
     const bool is_new = std::ranges::find(tensor.boxes, box, &StoredBox::box) == tensor.boxes.end();
