@@ -1,6 +1,6 @@
 #pragma once
-// Ranks as threads of one process, for tests: eight ranks in milliseconds, also under a thread
-// sanitizer. The last rank to arrive at an operation moves everybody's data.
+// Ranks as threads of one process, for tests and `selfcheck`: eight ranks in milliseconds, also
+// under a thread sanitizer. The last rank to arrive at an operation moves everybody's data.
 
 #include <functional>
 

@@ -52,9 +52,9 @@ void Training::begin() {
   loader_ = std::make_unique<BatchLoader>(blend, options, state.data);
 }
 
-StepOutcome Training::compute(double loss_factor) {
+StepOutcome Training::compute(double loss_factor, std::vector<models::SlotRecord>* slots) {
   now_ = config::in_force(config_, {state.step, state.tokens});
-  return compute_step(instance, {now_, state.step, next_batches(), loss_factor});
+  return compute_step(instance, {now_, state.step, next_batches(), loss_factor, slots});
 }
 
 std::vector<Batch> Training::next_batches() {

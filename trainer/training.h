@@ -25,8 +25,8 @@ class Training {
   // Call once, when weights, optimizer and state are those to go on from: begins to read batches.
   void begin();
 
-  // **Collective.** The next step up to its reduced gradients. loss_factor: see StepInput.
-  StepOutcome compute(double loss_factor = 1);
+  // **Collective.** The next step up to its reduced gradients. The arguments are StepInput's.
+  StepOutcome compute(double loss_factor = 1, std::vector<models::SlotRecord>* slots = nullptr);
   // **Collective.** Ends the step. One that is not finite leaves the weights as they are. Returns
   // lines of text about the experts that were revived.
   std::vector<std::string> update(const StepOutcome& outcome);

@@ -86,6 +86,7 @@ void forward_backward(ModelInstance& instance, const StepInput& input, const Ste
     const Batch& batch = input.batches[i];
     models::StepContext context = context_of(input, batch, outcome);
     context.routing.sums = &routing_sums;
+    context.routing.slots = input.slots;
     context.routing.load_totals = &load_totals;
     if (batch.source_length > 0) set_real_tokens(tokens, i, context);
     const at::Tensor loss = instance.model.loss(to_tensors(batch), context, scale, recompute);

@@ -7,6 +7,7 @@
 
 #include "core/config/run_config.pb.h"
 #include "core/data/batch.h"
+#include "models/pass/routing.h"
 #include "models/pass/stats.h"
 #include "optim/optimizer.h"
 #include "parallel/named_sums.h"
@@ -19,6 +20,7 @@ struct StepInput {
   int64_t step = 0;                   // steps done before this one
   const std::vector<Batch>& batches;  // this rank's share of each micro-batch
   double loss_factor = 1;             // what the loss is multiplied by: NaN in a drill
+  std::vector<models::SlotRecord>* slots = nullptr;  // added to; null: not wanted
 };
 
 // What a step comes to before its update. The same on all ranks, but for `stats`.

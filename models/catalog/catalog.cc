@@ -93,7 +93,7 @@ config::RunConfig preset_run(const std::string& name, const std::vector<std::str
       has_recipe ? "data { synthetic {} }"
                  : fmt::format("data {{ sequence_length: 4096 synthetic {{}} }} train {{ steps: 1 "
                                "global_batch: {} }}",
-                               ranks));
+                               std::max(1, ranks)));
   config::LoadOptions options;
   options.num_ranks = ranks;
   config::RunConfig config = config::load_config_text(text, name, overrides, options);

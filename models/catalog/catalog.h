@@ -35,7 +35,7 @@ std::string catalog_text(const std::vector<CatalogEntry>& models,
 
 // A resolved run of the named model on sequences of 4096 generated tokens, so that it can be
 // inspected. It has a train.global_batch only where the overrides set one, or name a
-// `recipe_preset=...`. Overrides and errors as for config::load_config.
+// `recipe_preset=...`. ranks 0: not known. Overrides and errors as for config::load_config.
 config::RunConfig preset_run(const std::string& name, const std::vector<std::string>& overrides,
                              int ranks);
 

@@ -106,6 +106,10 @@ void MoeLayer::decide(const Routing& routing, const StepContext& context,
   if (context.routing.sums) {
     (*context.routing.sums)[moe_index_] += sums_of(routing, placement, moe_, context);
   }
+  if (context.routing.slots) {
+    context.routing.slots->push_back({moe_index_, context.tokens.global(0), routing.expert_TK,
+                                      placement.assignment.position_TK.ge(0)});
+  }
 }
 
 at::Tensor MoeLayer::attach_losses(const at::Tensor& x_TD, const Routing& routing,

@@ -19,6 +19,7 @@ namespace switchyard::models {
 struct LoadTotals;
 class PooledBalance;
 struct RoutingSums;
+struct SlotRecord;
 
 // Keys every random draw of a step, together with a stream, a layer and an index.
 struct DrawKey {
@@ -65,6 +66,7 @@ LossCoefficients coefficients_of(const config::Model& model);
 // What the routers of a pass add to; null: not wanted.
 struct RoutingSinks {
   std::vector<RoutingSums>* sums = nullptr;  // one per router
+  std::vector<SlotRecord>* slots = nullptr;  // one more for each router and micro-batch
   // One per router, of the step's earlier micro-batches; null: there are none.
   std::vector<LoadTotals>* load_totals = nullptr;
   // With POOLED_LAYERS in training: of this micro-batch's forward pass.

@@ -84,4 +84,12 @@ struct RoutingDecision {
   bool is_made() const { return plan != nullptr; }
 };
 
+// What one router decided about this rank's tokens of a micro-batch, for comparisons of runs.
+struct SlotRecord {
+  int64_t router = 0;       // counted as for the statistics
+  int64_t first_token = 0;  // global index of the first row
+  at::Tensor expert_TK;     // int64
+  at::Tensor is_kept_TK;    // bool: whether the slot has a place
+};
+
 }  // namespace switchyard::models

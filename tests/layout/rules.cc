@@ -52,7 +52,8 @@ const std::vector<std::vector<std::string_view>>& floors() {
       {"trainer/machine"},
       {"trainer/log"},
       {"trainer/checkpoint"},
-      {"trainer"}};
+      {"trainer"},
+      {"trainer/selfcheck"}};
   return lowest_first;
 }
 

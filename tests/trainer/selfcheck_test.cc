@@ -1,0 +1,229 @@
+// `selfcheck` itself: sound configs pass, every mistake that is made on purpose is found and its
+// axis named, and the numbers of all families' tiny presets do not depend on the mesh.
+
+#include "trainer/selfcheck/selfcheck.h"
+
+#include <cmath>
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+
+#include "core/base/errors.h"
+#include "core/config/layers.h"
+#include "core/config/presets.h"
+#include "core/config/validate.h"
+#include "models/catalog/catalog.h"
+#include "parallel/single.h"
+#include "trainer/selfcheck/meshes.h"
+#include "trainer/selfcheck/mistakes.h"
+#include "trainer/selfcheck/shrink.h"
+
+namespace switchyard::trainer {
+
+void PrintTo(const Mistake& mistake, std::ostream* out) { *out << mistake.name; }
+
+namespace {
+
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::ElementsAreArray;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+
+SelfcheckReport check(const config::RunConfig& config, const SelfcheckOptions& options) {
+  const auto alone = parallel::make_single();
+  return selfcheck(config, options, *alone, [](const std::string&, int64_t, int64_t) {});
+}
+
+std::vector<std::string> texts(const std::vector<Cause>& causes) {
+  std::vector<std::string> texts;
+  for (const Cause& cause : causes) texts.push_back(cause.text());
+  return texts;
+}
+
+// A run of a few tokens on generated text.
+config::RunConfig run_of(const std::string& preset, std::vector<std::string> overrides = {}) {
+  for (const char* own : {"data.sequence_length=12", "train.steps=30", "train.global_batch=8",
+                          "runtime.compute=FP64", "optimizer.lr=3e-3"})
+    overrides.insert(overrides.begin(), own);
+  return models::preset_run(preset, overrides, 1);
+}
+
+constexpr Axis kData = Axis::kData, kExpert = Axis::kExpert, kExpertData = Axis::kExpertData;
+
+TEST(Blame, IsOnTheAxisThatEveryMissAndNoOtherMeshHas) {
+  const std::vector<MeshVerdict> expert = {{{kData, kExpertData}, false},
+                                           {{kData, kExpert, kExpertData}, true},
+                                           {{kData, kExpert}, true}};
+  EXPECT_THAT(texts(causes_of(expert)), ElementsAre("expert"));
+  const std::vector<MeshVerdict> expert_data = {{{kData, kExpertData}, true},
+                                                {{kData, kExpert, kExpertData}, true},
+                                                {{kData, kExpert}, false}};
+  EXPECT_THAT(texts(causes_of(expert_data)), ElementsAre("expert_data"));
+  const std::vector<MeshVerdict> data = {{{kData, kExpertData}, true}, {{kData, kExpert}, true}};
+  EXPECT_THAT(texts(causes_of(data)), ElementsAre("data"));
+  EXPECT_THAT(causes_of(std::vector<MeshVerdict>{{{kData}, false}}), IsEmpty());
+}
+
+TEST(Blame, IsOnAxesTogetherWhereNoneAloneMisses) {
+  const std::vector<MeshVerdict> meshes = {
+      {{kData}, false}, {{kExpert}, false}, {{kData, kExpert}, true}};
+  EXPECT_THAT(texts(causes_of(meshes)), ElementsAre("data with expert"));
+}
+
+TEST(Blame, FindsSeveralCauses) {
+  const std::vector<MeshVerdict> meshes = {
+      {{kData}, true}, {{kExpert}, true}, {{kData, kExpert}, true}, {{kExpertData}, false}};
+  EXPECT_THAT(texts(causes_of(meshes)), ElementsAre("data", "expert"));
+}
+
+TEST(Blame, NamesAxesThatNoMeshTellsApart) {
+  const std::vector<MeshVerdict> meshes = {{{kData, kExpertData}, true}};
+  EXPECT_THAT(texts(causes_of(meshes)), ElementsAre("data or expert_data"));
+}
+
+TEST(LegalMeshes, AreAllThatTheRulesAllow) {
+  std::vector<std::string> names;
+  for (const config::Mesh& mesh : legal_meshes(run_of("mixtral_tiny"), 4))
+    names.push_back(name_of(mesh));
+  EXPECT_THAT(names, ElementsAre("data 4", "data 4, expert 2", "data 4, expert 4"));
+}
+
+// Differences of two steps, and a decision that differs in the second.
+Differences parted_in_step_two() {
+  Differences differences;
+  differences[{Quantity::kRouting, 1}] = {.element = {0, "router 0"}, .decisions = 500};
+  differences[{Quantity::kRouting, 2}] = {
+      .element = {1, "router 0"}, .differing = 1, .decisions = 500};
+  differences[{Quantity::kGradient, 1}] = {.element = {1e-6, "a"}, .norm = {1e-6, "a"}};
+  differences[{Quantity::kGradient, 2}] = {.element = {0.5, "b"}, .norm = {0.01, "c"}};
+  return differences;
+}
+
+TEST(Judgement, InFloat32IsOfWholeTensorsAfterAnUpdateOrAnotherDecision) {
+  const auto judgements = judge(parted_in_step_two(), config::FP32);
+  ASSERT_EQ(judgements.size(), 2);
+  EXPECT_FALSE(judgements[0].misses);
+  EXPECT_EQ(judgements[0].differing, 1);
+  EXPECT_FALSE(judgements[1].misses);  // by single numbers it would
+  Differences alike = parted_in_step_two();
+  alike[{Quantity::kRouting, 2}].differing = 0;
+  EXPECT_TRUE(judge(alike, config::FP32)[1].misses);
+  EXPECT_EQ(judge(alike, config::FP32)[1].where, "c");
+  Differences early = parted_in_step_two();
+  early[{Quantity::kGradient, 1}].element.error = 1e-4;
+  EXPECT_TRUE(judge(early, config::FP32)[1].misses);
+  EXPECT_EQ(judge(early, config::FP32)[1].step, 1);
+}
+
+TEST(Judgement, InFloat64AllowsNoOtherDecision) {
+  const auto judgements = judge(parted_in_step_two(), config::FP64);
+  EXPECT_TRUE(judgements[0].misses);
+  EXPECT_TRUE(judgements[1].misses);
+  EXPECT_EQ(judgements[1].where, "a");  // the first that misses, though "b" is further off
+}
+
+TEST(Judgement, TakesANumberThatIsNoneForTheGreatest) {
+  Worst worst;
+  worst.take(3, "large");
+  worst.take(std::nan(""), "none");
+  worst.take(5, "larger");
+  EXPECT_EQ(worst.name, "none");
+}
+
+TEST(Selfcheck, PassesSoundTraining) {
+  const SelfcheckReport report = check(run_of("mixtral_tiny"), {.ranks = 4, .steps = 2});
+  EXPECT_TRUE(report.passed()) << render(report, false);
+  EXPECT_EQ(report.meshes.size(), 3);
+  EXPECT_EQ(report.meshes[0].judgements.size(), kAllQuantities.size());
+  EXPECT_THAT(render(report, false), HasSubstr("all 3 mesh(es) compute what one rank does"));
+  EXPECT_THAT(render(report, true), HasSubstr("\"passed\": true"));
+}
+
+TEST(Selfcheck, PassesOtherTypes) {
+  for (const char* type : {"FP32", "BF16"}) {
+    const auto config = run_of("mixtral_tiny", {fmt::format("runtime.compute={}", type)});
+    const SelfcheckReport report = check(config, {.ranks = 2, .steps = 2});
+    EXPECT_TRUE(report.passed()) << render(report, false);
+  }
+}
+
+TEST(Selfcheck, RefusesAConfigThatNoMeshGoesWith) {
+  const config::RunConfig config = run_of("mixtral_tiny", {"train.global_batch=3"});
+  EXPECT_THAT([&] { check(config, {.ranks = 2}); },
+              ::testing::ThrowsMessage<ConfigError>(HasSubstr("train.global_batch (3)")));
+}
+
+TEST(Selfcheck, RefusesAMistakeThatNoMeshCanShow) {
+  const config::RunConfig config = run_of("mixtral_tiny", {"model.moe.num_experts=3"});
+  EXPECT_THAT([&] { check(config, {.ranks = 2, .inject = "wrong_shard"}); },
+              ::testing::ThrowsMessage<ConfigError>(HasSubstr("along the expert axis")));
+  EXPECT_THAT([&] { check(config, {.ranks = 2, .inject = "typo"}); },
+              ::testing::ThrowsMessage<ConfigError>(HasSubstr("skip_rank_reduce")));
+}
+
+struct Mistakes : ::testing::TestWithParam<Mistake> {};
+
+TEST_P(Mistakes, AreFoundAndTheirAxisNamed) {
+  const SelfcheckOptions options{.ranks = 4, .steps = 2, .inject = std::string(GetParam().name)};
+  const SelfcheckReport report = check(run_of("mixtral_tiny"), options);
+  EXPECT_THAT(texts(report.causes()), ElementsAre(name_of(GetParam().axis)))
+      << render(report, false);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, Mistakes, ::testing::ValuesIn(all_mistakes()),
+                         [](const auto& test) { return std::string(test.param.name); });
+
+// Of the mesh with the most expert parallelism.
+std::vector<Quantity> missed(const std::string& mistake) {
+  const SelfcheckReport report =
+      check(run_of("mixtral_tiny"), {.ranks = 4, .steps = 2, .inject = mistake});
+  std::vector<Quantity> quantities;
+  for (const Judgement& judgement : report.meshes.back().judgements)
+    if (judgement.misses) quantities.push_back(judgement.quantity);
+  return quantities;
+}
+
+TEST(Selfcheck, LooksAtEveryQuantity) {
+  EXPECT_THAT(missed("wrong_shard"), ElementsAreArray(kAllQuantities));
+  EXPECT_THAT(missed("lost_token"), Contains(Quantity::kLoss));
+  EXPECT_THAT(missed("double_count_norm"), Contains(Quantity::kNorm));
+  EXPECT_THAT(missed("double_count_norm"), Not(Contains(Quantity::kRouting)));
+}
+
+std::vector<std::string> presets(const std::string& ending) {
+  std::vector<std::string> names;
+  for (const std::filesystem::path& path : config::preset_files("models", "configs"))
+    if (path.stem().string().ends_with(ending)) names.push_back(path.stem().string());
+  return names;
+}
+
+struct TinyFamily : ::testing::TestWithParam<std::string> {};
+
+TEST_P(TinyFamily, ComputesTheSameOnEveryMesh) {
+  const config::RunConfig config = run_of(GetParam());
+  for (const int ranks : {2, 4}) {
+    const SelfcheckReport report = check(config, {.ranks = ranks, .steps = 2});
+    EXPECT_TRUE(report.passed()) << render(report, false);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, TinyFamily, ::testing::ValuesIn(presets("_tiny")),
+                         [](const auto& test) { return test.param; });
+
+TEST(Shrunk, EveryPresetKeepsItsKindsOfLayers) {
+  for (const std::string& name : presets("")) {
+    SCOPED_TRACE(name);
+    const config::RunConfig whole = models::preset_run(name, {"train.global_batch=8"}, 4);
+    config::RunConfig small;
+    ASSERT_NO_THROW(small = shrunk(whole, 4));
+    EXPECT_LT(models::census(small.model()).total, 500'000);
+    EXPECT_EQ(config::has_dense_ffn(small.model()), config::has_dense_ffn(whole.model()));
+    EXPECT_EQ(config::num_moe_layers(small.model()) > 0, config::num_moe_layers(whole.model()) > 0);
+    EXPECT_LE(legal_meshes(whole, 4).size(), legal_meshes(small, 4).size());
+  }
+}
+
+}  // namespace
+}  // namespace switchyard::trainer

@@ -1,0 +1,153 @@
+#include "trainer/selfcheck/mistakes.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include <fmt/format.h>
+
+#include "core/base/errors.h"
+#include "core/tensor/aten.h"
+#include "parallel/gradients.h"
+
+namespace switchyard::trainer {
+namespace {
+
+Place place_on(const Training& training, Axis axis) {
+  return training.instance.mesh.layout()[axis];
+}
+
+// Whether this rank is the one that errs where one of several does.
+bool is_last(const Training& training, Axis axis) {
+  const Place place = place_on(training, axis);
+  return place.size > 1 && place.index == place.size - 1;
+}
+
+void scale_experts(Training& training, StepOutcome&) {
+  for (ParameterGroup& group : training.instance.parameters.trained_groups())
+    if (group.cut.contains(Axis::kExpert)) group.grad.mul_(place_on(training, Axis::kExpert).size);
+}
+
+// The square of the norm with each gradient as often as there are ranks that hold it.
+void count_copies(Training& training, StepOutcome& outcome) {
+  double squares = 0;
+  for (const ParameterGroup& group : training.instance.parameters.trained_groups()) {
+    const double norm = parallel::gradient_norm({&group, 1}, training.instance.mesh);
+    double copies = 1;
+    for (const Axis axis : kAllAxes)
+      if (group.summed.contains(axis)) copies *= place_on(training, axis).size;
+    squares += norm * norm * copies;
+  }
+  outcome.gradient_norm = std::sqrt(squares);
+}
+
+void lose_share(Training& training) {
+  if (!is_last(training, Axis::kData)) return;
+  training.instance.parameters.on_gradient_ready([](Parameter& parameter) {
+    if (parameter.summed.contains(Axis::kData)) parameter.grad.zero_();
+  });
+}
+
+void keep_weights(Training& training, StepOutcome& outcome) {
+  if (is_last(training, Axis::kData)) outcome.learning_rate = 0;
+}
+
+void hold_neighbours_experts(Training& training) {
+  parallel::Communicator& group = training.instance.mesh.expert();
+  for (Parameter& parameter : training.instance.parameters.parameters()) {
+    if (!parameter.cut_axes().contains(Axis::kExpert)) continue;
+    std::vector<int64_t> shape = parameter.local_shape();
+    shape.insert(shape.begin(), group.size());
+    const at::Tensor all = at::empty(shape, parameter.master.options());
+    const at::Tensor own = parameter.master.contiguous();
+    group.all_gather(own.const_data_ptr(), all.mutable_data_ptr(),
+                     static_cast<int64_t>(own.nbytes()), "experts of all");
+    parameter.master.copy_(all[(group.rank() + 1) % group.size()]);
+  }
+  for (ParameterGroup& held : training.instance.parameters.groups()) held.refresh_value();
+}
+
+void divide_by_own_tokens(Training& training, StepOutcome& outcome) {
+  const double ranks = place_on(training, Axis::kData).size;
+  for (ParameterGroup& group : training.instance.parameters.trained_groups())
+    group.grad.mul_(ranks);
+  outcome.loss *= ranks;
+  outcome.gradient_norm *= ranks;
+}
+
+// Batches whose first row has lost its first target.
+class WithoutOneTarget final : public BatchMaker {
+ public:
+  explicit WithoutOneTarget(std::shared_ptr<const BatchMaker> maker) : maker_(std::move(maker)) {}
+  int64_t sample_tokens() const override { return maker_->sample_tokens(); }
+  Batch make(int64_t first_sequence, int64_t num_sequences) const override {
+    return maker_->make(first_sequence, num_sequences);
+  }
+  void fill(Batch& batch, int64_t row, const TokenSource& source, int64_t first,
+            int64_t sequence) const override {
+    maker_->fill(batch, row, source, first, sequence);
+    batch.targets[0] = kNoTarget;
+  }
+
+ private:
+  std::shared_ptr<const BatchMaker> maker_;
+};
+
+void lose_target(Training& training) {
+  if (!is_last(training, Axis::kData)) return;
+  training.data.maker = std::make_shared<WithoutOneTarget>(training.data.maker);
+}
+
+void draw_otherwise(Training& training) {
+  if (is_last(training, Axis::kData)) training.instance.parameters.initialize(/*seed=*/12345);
+}
+
+constexpr Mistake kMistakes[] = {
+    {.name = "wrong_expert_scale",
+     .what = "the gradients of experts are multiplied by the expert degree",
+     .axis = Axis::kExpert,
+     .computed = scale_experts},
+    {.name = "wrong_shard",
+     .what = "each rank holds the experts of its neighbour in the expert group",
+     .axis = Axis::kExpert,
+     .begin = hold_neighbours_experts},
+    {.name = "double_count_norm",
+     .what = "the gradient norm counts each copy of a gradient",
+     .axis = Axis::kData,
+     .computed = count_copies},
+    {.name = "skip_rank_reduce",
+     .what = "one rank's share is missing in the sums of dense gradients",
+     .axis = Axis::kData,
+     .begin = lose_share},
+    {.name = "stale_weights",
+     .what = "one rank keeps the weights that it began with",
+     .axis = Axis::kData,
+     .computed = keep_weights},
+    {.name = "wrong_loss_scale",
+     .what = "each rank divides its loss by its own tokens and not by the step's",
+     .axis = Axis::kData,
+     .computed = divide_by_own_tokens},
+    {.name = "lost_token",
+     .what = "one target of one rank is left out",
+     .axis = Axis::kData,
+     .begin = lose_target},
+    {.name = "other_seed",
+     .what = "one rank draws its first weights with a seed of its own",
+     .axis = Axis::kData,
+     .begin = draw_otherwise},
+};
+
+}  // namespace
+
+std::span<const Mistake> all_mistakes() { return kMistakes; }
+
+const Mistake* mistake_named(const std::string& name) {
+  if (name.empty()) return nullptr;
+  const auto found = std::ranges::find(kMistakes, name, &Mistake::name);
+  if (found != std::end(kMistakes)) return &*found;
+  std::string known;
+  for (const Mistake& mistake : kMistakes)
+    known += fmt::format("\n  {:<20} {}", mistake.name, mistake.what);
+  throw ConfigError(fmt::format("--inject {}: expected one of{}", name, known));
+}
+
+}  // namespace switchyard::trainer
