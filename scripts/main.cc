@@ -200,6 +200,32 @@ void add_doctor(CLI::App& app, Command& command) {
   on_call(sub, command, options, commands::doctor);
 }
 
+void add_selfcheck(CLI::App& app, Command& command) {
+  CLI::App& sub = *app.add_subcommand(
+      "selfcheck", "Whether every mesh of N ranks computes what one rank does, on your config");
+  const auto options = std::make_shared<commands::SelfcheckCommand>();
+  sub.add_option("config", options->config.path,
+                 "A run's config, or the name of a model, such as mixtral_8x7b")
+      ->required();
+  add_overrides(sub, options->config.overrides);
+  sub.add_option("-n,--ranks", options->ranks,
+                 "Ranks of the meshes: threads of this process, 4 by default; in a job its own")
+      ->check(within(2, 1024));
+  sub.add_option("--steps", options->steps, "Steps of each run")
+      ->check(within<int64_t>(1, 1'000'000))
+      ->capture_default_str();
+  sub.add_option("--compute", options->compute, "FP64, FP32 or BF16, whatever the config says")
+      ->check(CLI::IsMember({"FP64", "FP32", "BF16"}))
+      ->capture_default_str();
+  sub.add_flag("--shrink", options->shrink,
+               "The model in miniature, on generated text: same kinds of layers, same choices");
+  sub.add_option("--inject", options->inject,
+                 "Makes a mistake that must be found; a wrong name lists all");
+  sub.add_flag("--json", options->json, "For programs");
+  sub.callback(
+      [&command, options] { command = [options] { return commands::selfcheck(*options); }; });
+}
+
 void add_bench(CLI::App& app, Command& command) {
   CLI::App& bench = *app.add_subcommand("bench", "Measures this machine against stated limits");
   bench.require_subcommand(1);
@@ -221,7 +247,7 @@ int run(int argc, char** argv) {
   app.require_subcommand(0, 1);
   Command command;
   for (const auto add : {add_train, add_eval, add_generate, add_tokenize, add_inspect, add_report,
-                         add_doctor, add_bench}) {
+                         add_doctor, add_selfcheck, add_bench}) {
     add(app, command);
   }
   try {

@@ -77,6 +77,16 @@ struct DoctorOptions {
   bool json = false;
 };
 
+struct SelfcheckCommand {
+  ConfigOptions config;  // a run's config, or the name of a model preset
+  int ranks = 0;         // 0: the job's, or 4
+  int64_t steps = 3;
+  std::string compute = "FP64";
+  bool shrink = false;
+  std::string inject;  // a mistake to be found; see trainer/selfcheck/mistakes.h
+  bool json = false;
+};
+
 struct BenchOptions {
   ConfigOptions config;
   int steps = 20;
@@ -92,6 +102,8 @@ ExitCode inspect_routing(const RoutingOptions& options);
 // Writes report.html into a run's folder.
 ExitCode report(const std::string& folder);
 ExitCode doctor(const DoctorOptions& options);
+// kNumerics: some mesh computes something else than one rank.
+ExitCode selfcheck(const SelfcheckCommand& options);
 ExitCode bench_step(const BenchOptions& options);
 
 }  // namespace switchyard::commands

@@ -59,13 +59,17 @@ ExitCode run_job(double timeout_seconds, const std::function<ExitCode(parallel::
 }
 
 config::RunConfig load_for_all(parallel::Communicator& world, const ConfigOptions& options) {
+  return load_for_all(world, [&] {
+    return config::load_config(options.path, options.overrides, {.num_ranks = world.size()});
+  });
+}
+
+config::RunConfig load_for_all(parallel::Communicator& world,
+                               const std::function<config::RunConfig()>& load) {
   std::string message;
   if (world.rank() == 0) {
     try {
-      config::LoadOptions load;
-      load.num_ranks = world.size();
-      message = kConfigFollows +
-                config::serialize(config::load_config(options.path, options.overrides, load));
+      message = kConfigFollows + config::serialize(load());
     } catch (const ConfigError& error) {
       message = kErrorFollows + std::string(error.what());
     }

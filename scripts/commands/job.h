@@ -18,10 +18,14 @@ ExitCode run_job(double timeout_seconds, const std::function<ExitCode(parallel::
 // alike.
 config::RunConfig load_for_all(parallel::Communicator& world, const ConfigOptions& options);
 
+// The same for a config that `load` makes.
+config::RunConfig load_for_all(parallel::Communicator& world,
+                               const std::function<config::RunConfig()>& load);
+
 // Whether the argument of `inspect` and of --router is a file; else it is the name of a model.
 bool names_file(const std::string& path);
 
-// A run's config, or the named model in a run of its own.
+// A run's config, or the named model in a run of its own. ranks 0: not known.
 config::RunConfig load_run_or_model(const ConfigOptions& options, int ranks);
 
 // **Collective.** Threads, allocator and matrix products of this process; the config then says
