@@ -30,7 +30,7 @@ config::RunConfig load(const SelfcheckCommand& options, int ranks) {
   return options.shrink ? trainer::shrunk(config, ranks) : config;
 }
 
-// On a terminal a bar, else a line as each run begins to get on.
+// On a terminal a bar, else a line as each run begins.
 class Display {
  public:
   explicit Display(bool is_visible)

@@ -12,6 +12,7 @@
 #include "core/config/layers.h"
 #include "core/config/presets.h"
 #include "core/config/validate.h"
+#include "core/tensor/aten.h"
 #include "models/catalog/catalog.h"
 #include "parallel/single.h"
 #include "trainer/selfcheck/meshes.h"
@@ -153,6 +154,22 @@ TEST(Selfcheck, RefusesAConfigThatNoMeshGoesWith) {
   const config::RunConfig config = run_of("mixtral_tiny", {"train.global_batch=3"});
   EXPECT_THAT([&] { check(config, {.ranks = 2}); },
               ::testing::ThrowsMessage<ConfigError>(HasSubstr("train.global_batch (3)")));
+}
+
+TEST(Selfcheck, RefusesWhatDoesNotFitIntoMemory) {
+  const auto config = models::preset_run("deepseek_v3", {"train.global_batch=4"}, 4);
+  EXPECT_THAT([&] { check(config, {.ranks = 4}); },
+              ::testing::ThrowsMessage<ConfigError>(HasSubstr("--shrink")));
+}
+
+TEST(Selfcheck, RefusesToCompareWithWhatIsNotFinite) {
+  const at::Tensor none = at::full({1}, std::nan(""), at::kDouble);
+  Trace trace;
+  EXPECT_THAT(
+      [&] {
+        trace.record({Quantity::kLoss, 2, "loss", {1}, {{{{0}, {1}}, none}}});
+      },
+      ::testing::ThrowsMessage<NumericsError>(HasSubstr("loss of step 2 is not finite")));
 }
 
 TEST(Selfcheck, RefusesAMistakeThatNoMeshCanShow) {

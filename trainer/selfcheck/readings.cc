@@ -4,7 +4,6 @@
 
 #include <fmt/format.h>
 
-#include "core/base/errors.h"
 #include "core/tensor/aten.h"
 #include "trainer/training.h"
 
@@ -79,10 +78,6 @@ void train_watched(const config::RunConfig& config, parallel::Communicator& worl
     std::vector<models::SlotRecord> slots;
     StepOutcome outcome = training.compute(/*loss_factor=*/1, &slots);
     if (watch.mistake && watch.mistake->computed) watch.mistake->computed(training, outcome);
-    if (!outcome.is_finite())
-      throw NumericsError(fmt::format(
-          "step {}: the loss is {} and the gradient norm {}, with which nothing can be compared",
-          step, outcome.loss, outcome.gradient_norm));
     show_routing(slots, step, watch.observe);
     show_number(Quantity::kLoss, step, outcome.loss, watch.observe);
     show_gradients(table, step, watch.observe);

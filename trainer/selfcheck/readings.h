@@ -43,7 +43,7 @@ struct Watch {
 };
 
 // **Collective** over `world`. Trains from scratch on the config's data and shows every rank what
-// it holds. Throws NumericsError where a loss is not finite.
+// it holds.
 void train_watched(const config::RunConfig& config, parallel::Communicator& world,
                    const Watch& watch);
 

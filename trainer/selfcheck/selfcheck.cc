@@ -85,22 +85,25 @@ class Runs {
   // Not collective.
   void on_one_rank(bool shows) {
     const auto alone = parallel::make_single();
+    tell(shows, "one rank", 0);
     train_watched(config_, *alone,
                   {.steps = options_.steps,
                    .observe = [this](const Reading& reading) { trace_.record(reading); },
-                   .step_done = [&](int64_t) { tell(shows, "one rank"); }});
+                   .step_done = [&](int64_t) { tell(shows, "one rank", 1); }});
     trace_.finish();
   }
 
   // **Collective** over `ranks`.
   Differences on_mesh(const config::Mesh& mesh, parallel::Communicator& ranks) {
     Differences differences;
+    const bool shows = ranks.rank() == 0;
+    tell(shows, name_of(mesh), 0);
     const auto observe = [&](const Reading& reading) { compare(reading, trace_, differences); };
     train_watched(on(mesh, config_), ranks,
                   {.steps = options_.steps,
                    .mistake = mistake_,
                    .observe = observe,
-                   .step_done = [&](int64_t) { tell(ranks.rank() == 0, name_of(mesh)); }});
+                   .step_done = [&](int64_t) { tell(shows, name_of(mesh), 1); }});
     return merge(differences, ranks);
   }
 
@@ -117,8 +120,8 @@ class Runs {
   }
 
  private:
-  void tell(bool shows, const std::string& run) {
-    if (shows) progress_(run, ++done_, total_);
+  void tell(bool shows, const std::string& run, int64_t steps_more) {
+    if (shows) progress_(run, done_ += steps_more, total_);
   }
 
   config::RunConfig config_;

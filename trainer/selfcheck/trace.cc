@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "core/base/errors.h"
@@ -62,6 +63,11 @@ void Trace::record(const Reading& reading) {
   }
   if (reading.quantity != Quantity::kRouting) {
     entry.largest = largest_of(entry.value);
+    if (!std::isfinite(entry.largest))
+      throw NumericsError(
+          fmt::format("selfcheck: on one rank {} of step {} is not finite, and nothing can be "
+                      "compared with it",
+                      reading.name, reading.step));
     entry.norm = entry.value.norm().item<double>();
   }
   entries_[{reading.quantity, reading.step, reading.name}] = std::move(entry);

@@ -22,7 +22,7 @@ class Trace {
     double largest = 0, norm = 0;
   };
 
-  // Of a run on one rank, which holds everything.
+  // Of a run on one rank, which holds everything. NumericsError for what is not finite.
   void record(const Reading& reading);
   // Call once, when all is recorded.
   void finish();
