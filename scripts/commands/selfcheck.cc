@@ -62,9 +62,11 @@ ExitCode selfcheck(const SelfcheckCommand& options) {
     const bool prints = job.rank() == 0;
     if (prints && !options.json) info("selfcheck: {}", trainer::describe_sizes(config));
     Display display(prints && !options.json);
-    const auto report = trainer::selfcheck(config, {ranks, options.steps, options.inject}, job,
-                                           [&](const std::string& run, int64_t done,
-                                               int64_t total) { display.show(run, done, total); });
+    const auto report =
+        trainer::selfcheck(config, {ranks, options.steps, options.inject, world.local_size}, job,
+                           [&](const std::string& run, int64_t done, int64_t total) {
+                             display.show(run, done, total);
+                           });
     display.clear();
     if (prints) print(trainer::render(report, options.json));
     return report.passed() ? ExitCode::kDone : ExitCode::kNumerics;

@@ -8,7 +8,6 @@
 #include "core/base/errors.h"
 #include "core/config/mesh_shape.h"
 #include "models/inspect/memory.h"
-#include "models/model.h"
 #include "parallel/single.h"
 #include "parallel/thread.h"
 #include "trainer/agreement.h"
@@ -32,7 +31,6 @@ config::RunConfig comparable(config::RunConfig config, int64_t steps,
     changes.emplace_back("model.moe.balance_loss.statistics: GLOBAL_BATCH in place of PER_RANK");
   }
   if (moe.capacity().max_group_tokens() > 0) {
-    moe.mutable_capacity()->clear_max_group_tokens();
     moe.mutable_capacity()->clear_group_rule();
     moe.mutable_capacity()->set_max_group_tokens(0);
     changes.emplace_back("model.moe.capacity.group_sequences: 1 in place of max_group_tokens");
@@ -61,14 +59,15 @@ void check_memory_of(const config::RunConfig& config, const std::vector<config::
   double needed = bytes_of({}, 1);
   for (const config::Mesh& mesh : meshes)
     needed = std::max(needed, threads * bytes_of(mesh, options.ranks));
-  needed += trace_bytes(config, options.steps);
+  needed = options.local_ranks * (needed + trace_bytes(config, options.steps));
   const auto available = static_cast<double>(look_at_memory().available_bytes);
   if (available <= 0 || needed <= available || !config.runtime().check_memory()) return;
   throw ConfigError(fmt::format(
-      "selfcheck: one process needs {} for the run on one rank and {} rank(s) of a mesh, and {} "
-      "are "
-      "available; add --shrink, which makes the model narrow and shallow and keeps all else",
-      models::format_bytes(needed), threads, models::format_bytes(available)));
+      "selfcheck: {} process(es) of this machine need {}, for the run on one rank and {} rank(s) "
+      "of "
+      "a mesh each, and {} are available; add --shrink, which makes the model narrow and shallow "
+      "and keeps all else",
+      options.local_ranks, models::format_bytes(needed), threads, models::format_bytes(available)));
 }
 
 // The runs of one selfcheck, and how far they are.

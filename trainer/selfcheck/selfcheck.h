@@ -19,6 +19,7 @@ struct SelfcheckOptions {
   int ranks = 4;  // threads of this process; under mpirun the job's ranks
   int64_t steps = 3;
   std::string inject = {};  // a Mistake's name; empty: none
+  int local_ranks = 1;      // of the job on this machine; each runs the config on one rank too
 };
 
 // How far one quantity of one mesh is from that of one rank.
