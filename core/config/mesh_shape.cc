@@ -77,8 +77,6 @@ std::vector<std::string> against_tensor(const Model& model) {
     fields.push_back("model.architecture " + Architecture_Name(model.architecture()));
   if (model.attention().qk_norm() == FULL_WIDTH)
     fields.emplace_back("model.attention.qk_norm FULL_WIDTH");
-  if (model.moe().capacity().max_group_tokens() > 0)
-    fields.emplace_back("model.moe.capacity.max_group_tokens");
   return fields;
 }
 

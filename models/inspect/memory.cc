@@ -39,8 +39,11 @@ struct Load {
   ElementSizes element;
   double sequences, length, target;  // target: tokens of the decoder's side, or 0
   double held_experts;               // of a layer, on this rank
+  double tensor;                     // ranks that see these tokens and share the matrices
 
   double tokens() const { return sequences * length; }
+  // This rank's share of the tokens' rows between the parts of a layer.
+  double rows() const { return tokens() / tensor; }
 };
 
 Load load_of(const config::RunConfig& config, const MeshShape& mesh) {
@@ -53,7 +56,8 @@ Load load_of(const config::RunConfig& config, const MeshShape& mesh) {
           std::max(1.0, sequences),
           static_cast<double>(lengths.sequence),
           static_cast<double>(lengths.target),
-          double{1} * model.moe().num_experts() / mesh.size(Axis::kExpert)};
+          double{1} * model.moe().num_experts() / mesh.size(Axis::kExpert),
+          static_cast<double>(mesh.size(Axis::kTensor))};
 }
 
 // What the first product of an FFN leaves for backward.
@@ -62,15 +66,16 @@ double saved_width(config::Ffn kind, double d_ff) {
 }
 
 // What a sub-layer's norm keeps of a token, its input and its output, and what dropout of the
-// sub-layer's output does.
+// sub-layer's output does; and the rows that were gathered from other ranks.
 double norm_bytes(const Load& load) {
-  const double dropped = load.model.dropout() > 0 ? 2 : 0;
-  return (2 + dropped) * load.element.plain * load.model.d_model();
+  const double dropped = load.model.dropout() > 0 ? 2 : 0, gathered = load.tensor > 1 ? 1 : 0;
+  return ((2 + dropped) / load.tensor + gathered) * load.element.plain * load.model.d_model();
 }
 
 // The scores of one token against `visible` positions, for all heads, as they are computed.
 double score_bytes(const Load& load, double visible) {
-  return std::max(4.0, load.element.plain) * load.model.attention().num_heads() * visible;
+  return std::max(4.0, load.element.plain) * load.model.attention().num_heads() / load.tensor *
+         visible;
 }
 
 // How often a layer keeps its scores for backward: not at all in the fused operation, which has no
@@ -88,9 +93,9 @@ double score_copies(const config::Attention& attention) {
 // operation.
 double attention_bytes(const Load& load, double visible) {
   const config::Attention& attention = load.model.attention();
-  const double heads = double{1} * attention.num_heads() * attention.head_dim();
-  const double keys = double{1} * attention.num_kv_heads() * attention.head_dim();
-  const double out = double{1} * attention.num_heads() * config::value_width(attention);
+  const double heads = attention.num_heads() / load.tensor * attention.head_dim();
+  const double keys = attention.num_kv_heads() / load.tensor * attention.head_dim();
+  const double out = attention.num_heads() / load.tensor * config::value_width(attention);
   double plain = norm_bytes(load) / load.element.plain + heads + 2 * keys;
   if (attention.has_latent()) {
     plain += heads + 2.0 * (attention.latent().kv_rank() + attention.latent().q_rank());
@@ -116,7 +121,7 @@ double mask_bytes(const Load& load) {
 
 // The rows of all experts of a rank; each expert's are padded to a multiple of 32.
 double expert_rows(const Load& load) {
-  return load.model.moe().top_k() * load.tokens() + 16 * load.held_experts;
+  return load.model.moe().top_k() * load.rows() + 16 * load.held_experts;
 }
 
 // What a MoE layer keeps: dispatched rows, the hidden layer's first product, rows to come home, the
@@ -130,13 +135,13 @@ double moe_bytes(const Load& load) {
   const double per_token =
       d + (shared > 0 ? d + saved_width(moe.shared_expert().ffn(), shared) : 0);
   constexpr double kRouter = 16;  // bytes of a token and expert: logits, probabilities, scores
-  return load.element.plain * (expert_rows(load) * per_row + load.tokens() * per_token) +
-         load.tokens() * (4 * d + kRouter * moe.num_experts());
+  return load.element.plain * (expert_rows(load) * per_row + load.rows() * per_token) +
+         4 * load.rows() * d + kRouter * load.tokens() * moe.num_experts();
 }
 
 double dense_bytes(const Load& load) {
   const config::Model& model = load.model;
-  return load.element.plain * load.tokens() *
+  return load.element.plain * load.rows() *
          (saved_width(model.ffn(), model.d_ff()) + model.d_model());
 }
 
@@ -198,19 +203,19 @@ double activations_of(const config::RunConfig& config, const Load& load) {
   if (model.has_mtp()) add(load, model.num_layers(), 4 * load.tokens() * norm_bytes(load));
   if (config.train().recompute() == config::RECOMPUTE_LAYER) {
     all = largest + load.element.plain * model.d_model() * model.num_layers() *
-                        (load.tokens() + decoder.tokens());
+                        (load.rows() + decoder.rows());
   }
   const double outside = 3 * load.element.plain * model.d_model();
   const double masks =
       load.element.plain * load.sequences * (load.length * load.length + load.target * load.target);
-  return all + outside * (load.tokens() + decoder.tokens()) +
+  return all + outside * (load.rows() + decoder.rows()) +
          (config::has_attention(model) ? masks : 0);
 }
 
 double transient_of(const config::RunConfig& config, const Load& load) {
   const config::Model& model = load.model;
   const double tokens = load.target > 0 ? load.sequences * load.target : load.tokens();
-  const double d = model.d_model(), vocabulary = model.vocab_size();
+  const double d = model.d_model(), vocabulary = model.vocab_size() / load.tensor;
   const bool narrow = config.runtime().compute() == config::BF16;
   const bool converts = config.runtime().bfloat16_products() == config::AS_FLOAT32;
   const double wide = std::max(4.0, load.element.plain);
@@ -219,7 +224,7 @@ double transient_of(const config::RunConfig& config, const Load& load) {
   loss += load.element.plain * tokens * d;  // the hidden state's gradient
   if (narrow) loss += (converts ? 2 : 1) * wide * (tokens + vocabulary) * d;
   const double rows = model.has_moe() ? expert_rows(load) : load.tokens();
-  const double width = model.has_moe() ? model.moe().d_ff() : model.d_ff();
+  const double width = model.has_moe() ? model.moe().d_ff() : model.d_ff() / load.tensor;
   const double ffn = load.element.plain * (2 * rows * d + 3 * load.tokens() * d +
                                            3 * rows * width / std::max(1.0, load.held_experts));
   // Gradients of the scores and of what they become.
@@ -244,7 +249,7 @@ double kernel_bytes(const config::RunConfig& config, const Load& load) {
   constexpr double kProducts = 6, kBucket = 32, kSpread = 0.75;  // kSpread: measured
   constexpr double kKernel = 0.6 * (1 << 20), kMost = 1024;
   const config::Moe& moe = load.model.moe();
-  const double rows = moe.top_k() * load.tokens() / moe.num_experts();
+  const double rows = moe.top_k() * load.rows() / moe.num_experts();
   return kKernel * std::min(kMost, kProducts * std::ceil(kSpread * rows / kBucket));
 }
 

@@ -52,9 +52,9 @@ MoeLayer::MoeLayer(const Scope& scope, const config::Model& model, const paralle
 
 at::Tensor MoeLayer::forward(const at::Tensor& x_TD, const StepContext& context,
                              RoutingDecision& decision) const {
-  if (moe_.capacity().max_group_tokens() <= 0) return forward_groups(x_TD, context, decision);
-  const GroupedTokens grouped = group_tokens(x_TD, context, moe_, *mesh_);
-  return forward_groups(grouped.x_TD, grouped.context, decision).narrow(0, 0, x_TD.size(0));
+  return moe_.capacity().max_group_tokens() > 0
+             ? forward_groups(x_TD, in_groups(x_TD, context, moe_, *mesh_), decision)
+             : forward_groups(x_TD, context, decision);
 }
 
 at::Tensor MoeLayer::forward_groups(const at::Tensor& x_TD, const StepContext& context,
@@ -63,11 +63,13 @@ at::Tensor MoeLayer::forward_groups(const at::Tensor& x_TD, const StepContext& c
   at::Tensor chosen_TK = decision.expert_TK;
   if (first_run && context.replay) chosen_TK = context.replay->at(moe_index_);
   const Routing routing = router_.route(x_TD, context, chosen_TK);
-  if (first_run) decide(routing, context, decision);
+  const Slice own{context.rows.first(), context.rows.first() + x_TD.size(0)};
+  if (first_run) decide(routing, own, context, decision);
   const at::Tensor rows_RD = parallel::dispatch(x_TD, decision.plan);
   const at::Tensor out_RD = run_experts(rows_RD, context, decision);
   const at::Tensor weight_TK =
-      context.rows.own(weights_after_drops(routing.weight_TK, decision.kept_TK, moe_.router()));
+      weights_after_drops(routing.weight_TK, decision.kept_TK, moe_.router())
+          .narrow(0, own.begin, own.size());
   at::Tensor y_TD = parallel::combine(out_RD, weight_TK, decision.plan);
   if (shared_expert_) y_TD = y_TD + shared_expert_->forward(x_TD, context.rows);
   return attach_losses(y_TD, routing, context, decision, first_run);
@@ -83,7 +85,7 @@ at::Tensor MoeLayer::run_experts(const at::Tensor& rows_RD, const StepContext& c
   return std::get<ExpertFfn>(experts_).forward(rows_RD, offsets, mask_RF);
 }
 
-void MoeLayer::decide(const Routing& routing, const StepContext& context,
+void MoeLayer::decide(const Routing& routing, const Slice& own, const StepContext& context,
                       RoutingDecision& decision) const {
   const ProfiledPart part("sy::router");
   const int64_t tokens = routing.expert_TK.size(0);
@@ -99,10 +101,9 @@ void MoeLayer::decide(const Routing& routing, const StepContext& context,
     decide_losses(routing, moe_, context, mesh_->data(), totals, decision);
   }
   // No two ranks send the same row, though all that see a token know its slots.
-  const parallel::SlotOrder own =
-      context.rows.ranks() ? parallel::slots_of(context.rows.own(), placement.assignment.order)
-                           : placement.assignment.order;
-  decision.plan = parallel::make_plan(own, mesh_->expert(), kRowBucket);
+  const parallel::SlotOrder& order = placement.assignment.order;
+  decision.plan = parallel::make_plan(own.size() < tokens ? parallel::slots_of(own, order) : order,
+                                      mesh_->expert(), kRowBucket);
   if (context.routing.sums) {
     (*context.routing.sums)[moe_index_] += sums_of(routing, placement, moe_, context);
   }

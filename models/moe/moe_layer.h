@@ -38,9 +38,10 @@ class MoeLayer {
   // forward() of rows whose routing groups and padding the context has.
   at::Tensor forward_groups(const at::Tensor& x_TD, const StepContext& context,
                             RoutingDecision& decision) const;
-  // Fills an empty decision: which slots have a place, where they travel, and what the losses need
-  // of other ranks. Adds the counts to the context's sums.
-  void decide(const Routing& routing, const StepContext& context, RoutingDecision& decision) const;
+  // Fills an empty decision: which slots have a place, where those of this rank's `own` tokens
+  // travel, and what the losses need of other ranks. Adds the counts to the context's sums.
+  void decide(const Routing& routing, const Slice& own, const StepContext& context,
+              RoutingDecision& decision) const;
   at::Tensor attach_losses(const at::Tensor& x_TD, const Routing& routing,
                            const StepContext& context, const RoutingDecision& decision,
                            bool record) const;

@@ -21,7 +21,7 @@ StepContext with_token_ids(StepContext context, const at::Tensor& tokens_BS) {
 }
 
 TokenMap own_tokens(const StepContext& context) {
-  return context.tokens.from(context.rows.own().begin);
+  return context.tokens.from(context.rows.first());
 }
 
 at::Tensor first_are_real(int64_t real, int64_t tokens) {

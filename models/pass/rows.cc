@@ -16,12 +16,10 @@ Rows Rows::of(int64_t count) const {
 
 Place Rows::place() const { return ranks_ ? Place{ranks_->rank(), ranks_->size()} : Place{}; }
 
+int64_t Rows::first() const { return ranks_ ? parallel::share_of_rows(count_, *ranks_).begin : 0; }
+
 at::Tensor Rows::own(const at::Tensor& rows) const {
   return ranks_ ? parallel::own_rows(rows, *ranks_) : rows;
-}
-
-Slice Rows::own() const {
-  return ranks_ ? parallel::share_of_rows(count_, *ranks_) : Slice{0, count_};
 }
 
 at::Tensor Rows::gather(const at::Tensor& share) const {

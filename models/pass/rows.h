@@ -27,9 +27,9 @@ class Rows {
   Place place() const;
   // How many rows there are, of which `share` is this rank's.
   int64_t count(const at::Tensor& share) const { return ranks_ ? count_ : share.size(0); }
-  // Which rows this rank holds.
-  Slice own() const;
-  // Those rows of `rows` that all ranks have, differentiable.
+  // The number of this rank's first row.
+  int64_t first() const;
+  // This rank's share of rows that all ranks have, differentiable.
   at::Tensor own(const at::Tensor& rows) const;
 
   // parallel::gather_rows(), gather_rows_for_all() and sum_to_shares(). **Collective** over the

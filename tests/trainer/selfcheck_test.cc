@@ -88,7 +88,9 @@ TEST(LegalMeshes, AreAllThatTheRulesAllow) {
   std::vector<std::string> names;
   for (const config::Mesh& mesh : legal_meshes(run_of("mixtral_tiny"), 4))
     names.push_back(name_of(mesh));
-  EXPECT_THAT(names, ElementsAre("data 4", "data 4, expert 2", "data 4, expert 4"));
+  EXPECT_THAT(names, ElementsAre("data 2, tensor 2", "data 2, tensor 2, expert 2",
+                                 "data 2, tensor 2, expert 4", "data 4", "data 4, expert 2",
+                                 "data 4, expert 4"));
 }
 
 // Differences of two steps, and a decision that differs in the second.
@@ -136,9 +138,9 @@ TEST(Judgement, TakesANumberThatIsNoneForTheGreatest) {
 TEST(Selfcheck, PassesSoundTraining) {
   const SelfcheckReport report = check(run_of("mixtral_tiny"), {.ranks = 4, .steps = 2});
   EXPECT_TRUE(report.passed()) << render(report, false);
-  EXPECT_EQ(report.meshes.size(), 3);
+  EXPECT_EQ(report.meshes.size(), 6);
   EXPECT_EQ(report.meshes[0].judgements.size(), kAllQuantities.size());
-  EXPECT_THAT(render(report, false), HasSubstr("all 3 mesh(es) compute what one rank does"));
+  EXPECT_THAT(render(report, false), HasSubstr("all 6 mesh(es) compute what one rank does"));
   EXPECT_THAT(render(report, true), HasSubstr("\"passed\": true"));
 }
 
@@ -152,7 +154,7 @@ TEST(Selfcheck, PassesOtherTypes) {
 
 TEST(Selfcheck, RefusesAConfigThatNoMeshGoesWith) {
   const config::RunConfig config = run_of("mixtral_tiny", {"train.global_batch=3"});
-  EXPECT_THAT([&] { check(config, {.ranks = 2}); },
+  EXPECT_THAT([&] { check(config, {.ranks = 5}); },
               ::testing::ThrowsMessage<ConfigError>(HasSubstr("train.global_batch (3)")));
 }
 
@@ -185,7 +187,7 @@ struct Mistakes : ::testing::TestWithParam<Mistake> {};
 TEST_P(Mistakes, AreFoundAndTheirAxisNamed) {
   const SelfcheckOptions options{.ranks = 4, .steps = 2, .inject = std::string(GetParam().name)};
   const SelfcheckReport report = check(run_of("mixtral_tiny"), options);
-  EXPECT_THAT(texts(report.causes()), ElementsAre(name_of(GetParam().axis)))
+  EXPECT_THAT(texts(report.causes()), ElementsAre(words_of(GetParam().axis).name))
       << render(report, false);
 }
 

@@ -1,12 +1,9 @@
 // Models and parts of models, trained alone, over ranks, in micro-batches and with recompute.
 
-#include <filesystem>
 #include <tuple>
 
 #include <gtest/gtest.h>
 
-#include "core/config/presets.h"
-#include "models/catalog/catalog.h"
 #include "models/pass/stats.h"
 #include "tests/testing/near.h"
 #include "tests/testing/tiny_model.h"
@@ -78,41 +75,6 @@ TEST(ExpertForms, RecomputeToTheSameNumbers) {
   EXPECT_EQ(again.losses, plain.losses);
   EXPECT_EQ(again.gradient_norms, plain.gradient_norms);
 }
-
-std::vector<std::string> tiny_models() {
-  std::vector<std::string> names;
-  for (const std::filesystem::path& path : config::preset_files("models", "configs"))
-    if (path.stem().string().ends_with("_tiny")) names.push_back(path.stem().string());
-  return names;
-}
-
-struct TinyFamily : ::testing::TestWithParam<std::string> {
-  static config::RunConfig run() {
-    const std::vector<std::string> overrides = {"data.sequence_length=12", "train.steps=30",
-                                                "train.global_batch=8", "runtime.compute=FP64",
-                                                "optimizer.lr=3e-3"};
-    config::RunConfig config = models::preset_run(GetParam(), overrides, 1);
-    // Statistics of each rank are another function for each number of ranks.
-    config::BalanceLoss& balance = *config.mutable_model()->mutable_moe()->mutable_balance_loss();
-    if (balance.statistics() == config::PER_RANK) balance.set_statistics(config::GLOBAL_BATCH);
-    return config;
-  }
-};
-
-TEST_P(TinyFamily, TrainsAlikeOnEveryMesh) {
-  constexpr int kSteps = 2;
-  const auto alone = train_alone(run(), kSteps);
-  for (const int ranks : {2, 4}) {
-    const auto trace = train_on_threads(run(), ranks, kSteps);
-    EXPECT_TRUE(
-        is_near(at::tensor(trace.losses, at::kDouble), at::tensor(alone.losses, at::kDouble)));
-    for (const auto& [name, gradient] : alone.gradients)
-      EXPECT_TRUE(is_near(trace.gradients.at(name), gradient)) << name << ", ranks " << ranks;
-  }
-}
-
-INSTANTIATE_TEST_SUITE_P(Models, TinyFamily, ::testing::ValuesIn(tiny_models()),
-                         [](const auto& test) { return test.param; });
 
 }  // namespace
 }  // namespace switchyard::testing

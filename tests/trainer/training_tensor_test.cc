@@ -114,6 +114,28 @@ config::RunConfig with_relative_bias() {
   return config;
 }
 
+// 96 tokens: groups of 16, and five groups a multiple of the experts, of which the last has
+// padding.
+config::RunConfig with_token_groups(config::GroupRule rule, int num_experts) {
+  config::RunConfig config = tiny_config();
+  config::Moe& moe = *config.mutable_model()->mutable_moe();
+  moe.set_num_experts(num_experts);
+  moe.mutable_balance_loss()->set_statistics(config::PER_GROUP);
+  config::Capacity& capacity = *moe.mutable_capacity();
+  capacity.set_policy(config::BY_POSITION);
+  capacity.set_train_factor(1);
+  capacity.set_counts_k(true);
+  capacity.set_group_rule(rule);
+  capacity.set_max_group_tokens(16);
+  return config;
+}
+
+TEST(TensorParallel, TrainsAlikeInGroupsOfTokens) {
+  expect_trains_alike(with_token_groups(config::MESH_TENSORFLOW, 4), {kDeals[0]});
+  expect_trains_alike(with_token_groups(config::FLAXFORMER, 5), {{2, 2, 1}});
+  expect_trains_alike(with_token_groups(config::FLAXFORMER, 10), {{2, 2, 2}});
+}
+
 TEST(TensorParallel, TrainsEveryKindOfLayerAlike) {
   const std::vector<Deal> deals(std::begin(kDeals), std::end(kDeals));
   expect_trains_alike(with_latent_attention(), deals);

@@ -29,7 +29,7 @@ bool explains(const Cause& cause, const AxisSet& axes) {
 
 std::string Cause::text() const {
   std::vector<std::string> names;
-  for (const Axis axis : axes) names.emplace_back(name_of(axis));
+  for (const Axis axis : axes) names.emplace_back(words_of(axis).name);
   return fmt::format("{}", fmt::join(names, is_joint ? " with " : " or "));
 }
 

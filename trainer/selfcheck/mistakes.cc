@@ -40,10 +40,10 @@ void count_copies(Training& training, StepOutcome& outcome) {
   outcome.gradient_norm = std::sqrt(squares);
 }
 
-void lose_share(Training& training) {
-  if (!is_last(training, Axis::kData)) return;
-  training.instance.parameters.on_gradient_ready([](Parameter& parameter) {
-    if (parameter.summed.contains(Axis::kData)) parameter.grad.zero_();
+void lose_share(Training& training, Axis axis) {
+  if (!is_last(training, axis)) return;
+  training.instance.parameters.on_gradient_ready([axis](Parameter& parameter) {
+    if (parameter.summed.contains(axis)) parameter.grad.zero_();
   });
 }
 
@@ -51,16 +51,16 @@ void keep_weights(Training& training, StepOutcome& outcome) {
   if (is_last(training, Axis::kData)) outcome.learning_rate = 0;
 }
 
-void hold_neighbours_experts(Training& training) {
-  parallel::Communicator& group = training.instance.mesh.expert();
+void hold_neighbours_share(Training& training, Axis axis) {
+  parallel::Communicator& group = training.instance.mesh.along(axis);
   for (Parameter& parameter : training.instance.parameters.parameters()) {
-    if (!parameter.cut_axes().contains(Axis::kExpert)) continue;
+    if (!parameter.cut_axes().contains(axis)) continue;
     std::vector<int64_t> shape = parameter.local_shape();
     shape.insert(shape.begin(), group.size());
     const at::Tensor all = at::empty(shape, parameter.master.options());
     const at::Tensor own = parameter.master.contiguous();
     group.all_gather(own.const_data_ptr(), all.mutable_data_ptr(),
-                     static_cast<int64_t>(own.nbytes()), "experts of all");
+                     static_cast<int64_t>(own.nbytes()), "shares of all");
     parameter.master.copy_(all[(group.rank() + 1) % group.size()]);
   }
   for (ParameterGroup& held : training.instance.parameters.groups()) held.refresh_value();
@@ -77,11 +77,8 @@ void divide_by_own_tokens(Training& training, StepOutcome& outcome) {
 // Batches whose first row has lost its first target.
 class WithoutOneTarget final : public BatchMaker {
  public:
-  explicit WithoutOneTarget(std::shared_ptr<const BatchMaker> maker) : maker_(std::move(maker)) {}
-  int64_t sample_tokens() const override { return maker_->sample_tokens(); }
-  Batch make(int64_t first_sequence, int64_t num_sequences) const override {
-    return maker_->make(first_sequence, num_sequences);
-  }
+  explicit WithoutOneTarget(std::shared_ptr<const BatchMaker> maker)
+      : BatchMaker(*maker), maker_(std::move(maker)) {}
   void fill(Batch& batch, int64_t row, const TokenSource& source, int64_t first,
             int64_t sequence) const override {
     maker_->fill(batch, row, source, first, sequence);
@@ -109,7 +106,11 @@ constexpr Mistake kMistakes[] = {
     {.name = "wrong_shard",
      .what = "each rank holds the experts of its neighbour in the expert group",
      .axis = Axis::kExpert,
-     .begin = hold_neighbours_experts},
+     .begin = [](Training& training) { hold_neighbours_share(training, Axis::kExpert); }},
+    {.name = "wrong_heads",
+     .what = "each rank holds the heads, and other shares, of its neighbour in the tensor group",
+     .axis = Axis::kTensor,
+     .begin = [](Training& training) { hold_neighbours_share(training, Axis::kTensor); }},
     {.name = "double_count_norm",
      .what = "the gradient norm counts each copy of a gradient",
      .axis = Axis::kData,
@@ -117,7 +118,11 @@ constexpr Mistake kMistakes[] = {
     {.name = "skip_rank_reduce",
      .what = "one rank's share is missing in the sums of dense gradients",
      .axis = Axis::kData,
-     .begin = lose_share},
+     .begin = [](Training& training) { lose_share(training, Axis::kData); }},
+    {.name = "skip_tensor_reduce",
+     .what = "one rank's share is missing in the sums over the tensor group",
+     .axis = Axis::kTensor,
+     .begin = [](Training& training) { lose_share(training, Axis::kTensor); }},
     {.name = "stale_weights",
      .what = "one rank keeps the weights that it began with",
      .axis = Axis::kData,

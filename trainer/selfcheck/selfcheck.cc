@@ -8,9 +8,9 @@
 #include "core/base/errors.h"
 #include "core/config/mesh_shape.h"
 #include "models/inspect/memory.h"
+#include "parallel/agreement.h"
 #include "parallel/single.h"
 #include "parallel/thread.h"
-#include "trainer/agreement.h"
 #include "trainer/machine/available_memory.h"
 #include "trainer/selfcheck/meshes.h"
 
@@ -139,7 +139,7 @@ void check_mistake(const SelfcheckReport& report) {
     throw ConfigError(fmt::format(
         "--inject {} needs a mesh with several ranks along the {} axis, and this config has none "
         "on {} ranks; choose another, or another -n",
-        mistake->name, name_of(mistake->axis), report.options.ranks));
+        mistake->name, words_of(mistake->axis).name, report.options.ranks));
 }
 
 }  // namespace
@@ -162,18 +162,17 @@ std::vector<Cause> SelfcheckReport::causes(std::optional<Quantity> quantity) con
 SelfcheckReport selfcheck(const config::RunConfig& config, const SelfcheckOptions& options,
                           parallel::Communicator& world, const SelfcheckProgress& progress) {
   SelfcheckReport report{{}, options, {}, {}};
-  report.config =
-      comparable(make_on_all(world, "open token files", [&] { return with_tokenizer(config); }),
-                 options.steps, report.changes);
+  report.config = comparable(
+      parallel::make_on_all(world, "open token files", [&] { return with_tokenizer(config); }),
+      options.steps, report.changes);
   for (const config::Mesh& mesh : legal_meshes(report.config, options.ranks))
     report.meshes.push_back({mesh, axes_of(mesh, report.config.model(), options.ranks), {}});
   check_mistake(report);
   std::vector<config::Mesh> meshes;
   std::ranges::transform(report.meshes, std::back_inserter(meshes), &MeshReport::mesh);
   const bool uses_threads = world.size() == 1;
-  agree(world, "memory of selfcheck", [&] {
+  parallel::do_on_all(world, "memory of selfcheck", [&] {
     check_memory_of(report.config, meshes, options, uses_threads ? options.ranks : 1);
-    return std::string();
   });
   Runs runs(report.config, options, meshes.size(), progress);
   runs.on_one_rank(world.rank() == 0);

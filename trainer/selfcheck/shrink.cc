@@ -54,16 +54,16 @@ constexpr Size kTextSizes[] = {
 template <size_t kCount>
 void lower(const Size (&sizes)[kCount], config::RunConfig& config) {
   for (const auto& [path, most] : sizes) {
-    const auto value = config::integer_at(config, path);
+    const auto value = config::number_at(config, path);
     if (value && *value > most) config::apply_override(config, fmt::format("{}={}", path, most));
   }
 }
 
 void shrink_attention(config::Attention& attention) {
   const int kv_heads = attention.num_kv_heads(), share = attention.num_heads() / kv_heads;
-  const int fewer = std::min(kv_heads, share == 1 ? 4 : 2);
+  const int fewer = std::min(kv_heads, 4);
   attention.set_num_kv_heads(fewer);
-  attention.set_num_heads(fewer * std::min(share, 4 / fewer));
+  attention.set_num_heads(fewer * std::min(share, 2));
   const config::Latent& latent = attention.latent();
   attention.set_head_dim(attention.has_latent() ? latent.nope_dim() + latent.rope_dim()
                                                 : std::min(attention.head_dim(), 8));

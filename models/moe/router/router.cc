@@ -14,6 +14,7 @@
 #include "models/moe/rules/balanced_selection.h"
 #include "models/moe/rules/fixed_choice.h"
 #include "models/moe/rules/gate_noise.h"
+#include "models/moe/rules/token_groups.h"
 #include "models/moe/rules/two_level.h"
 #include "models/moe/rules/weighting.h"
 
@@ -154,6 +155,11 @@ Router::Router(const Scope& scope, const config::Moe& moe, int64_t d_model, uint
   }
 }
 
+// What is decided about: the tokens of all ranks that see them, and padding behind them.
+int64_t routed_tokens(const at::Tensor& share_TD, const StepContext& context) {
+  return context.is_real_T.defined() ? context.is_real_T.size(0) : context.rows.count(share_TD);
+}
+
 Routing Router::route(const at::Tensor& x_TD, const StepContext& context,
                       const at::Tensor& chosen) const {
   const ProfiledPart part("sy::router");
@@ -162,14 +168,17 @@ Routing Router::route(const at::Tensor& x_TD, const StepContext& context,
   const at::Tensor input_TD =
       rounded(perturb_input(rounded(x_TD.to(type), options), options, context, layer_), options);
   const Rows& rows = context.rows;
-  const int64_t tokens = rows.count(x_TD);
+  const int64_t tokens = routed_tokens(x_TD, context);
   RouterDraws draws = draw_for_router(moe_, tokens, context, layer_, type);
   RouterInput input;
   input.chosen_TK = chosen;
   // Not a Dense: a router multiplies in float32 at least, whatever the compute type, and always by
   // LibTorch's product, so that runtime.float32_products sends no token elsewhere.
+  const auto of_all_rows = [&](const at::Tensor& own) {
+    return with_padding(rows.gather_for_all(own), tokens);
+  };
   const auto all_logits = [&](Parameter& weight) {
-    return rows.gather_for_all(at::mm(input_TD, rounded(use(weight, type), options).t()));
+    return of_all_rows(at::mm(input_TD, rounded(use(weight, type), options).t()));
   };
   if (group_weight_) {
     input.group_logits_TA = all_logits(*group_weight_);
@@ -181,8 +190,9 @@ Routing Router::route(const at::Tensor& x_TD, const StepContext& context,
   }
   const auto logits_of = [&](Parameter& weight) {
     if (!group_weight_) return all_logits(weight);
-    return rows.gather_for_all(logits_within_groups(
-        input_TD, use(weight, type), rows.own(input.group_TL), options.num_groups()));
+    const at::Tensor group_TL = input.group_TL.narrow(0, rows.first(), x_TD.size(0));
+    return of_all_rows(
+        logits_within_groups(input_TD, use(weight, type), group_TL, options.num_groups()));
   };
   input.logits_TE = weight_ ? logits_of(*weight_) : at::zeros({tokens, moe_.num_experts()}, type);
   if (noise_weight_ && draws.normal_TE.defined()) {

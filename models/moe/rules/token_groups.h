@@ -17,12 +17,12 @@ namespace switchyard::models {
 // with the number of ranks; flaxformer, with the number of experts of all replicas.)
 int64_t num_routing_groups(int64_t tokens, int64_t max_group_tokens, int64_t multiple);
 
-// One rank's part of a micro-batch, for the router.
-struct GroupedTokens {
-  at::Tensor x_TD;      // with rows of zeros at the end where the rule needs padding
-  StepContext context;  // of those rows: their groups, and which rows are padding
-};
-GroupedTokens group_tokens(const at::Tensor& x_TD, const StepContext& context,
-                           const config::Moe& moe, const parallel::Mesh& mesh);
+// The context with the groups that max_group_tokens makes of a rank's tokens, x [rows, D] of this
+// rank's share; where the rule needs padding, its tokens end in some that are not real.
+StepContext in_groups(const at::Tensor& x_TD, const StepContext& context, const config::Moe& moe,
+                      const parallel::Mesh& mesh);
+
+// Rows [T, ...] with zero rows at the end, `count` in all; differentiable.
+at::Tensor with_padding(const at::Tensor& rows, int64_t count);
 
 }  // namespace switchyard::models
