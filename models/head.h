@@ -36,14 +36,15 @@ class Head {
   // A head with the same matrix behind another norm.
   Head with_norm(const Norm& norm) const;
 
-  // Rows of the last layer [T, D] -> what the matrix is multiplied with, [T, D]; of any rows.
+  // Rows of the last layer [T, D] -> what the matrix is multiplied with, [T, D]: after the final
+  // norm, dropout and factors. Works on any of the rows.
   at::Tensor hidden(const at::Tensor& x_TD, const StepContext& context) const;
   // Rows of the last layer [T, D] that all ranks of context.rows have -> [T, V] float32 (float64).
   // Outside autograd; **collective** over these ranks.
   at::Tensor logits(const at::Tensor& x_TD, const StepContext& context) const;
   // What vocabulary_loss() gives for this rank's share of the rows of the last layer [T, D]. `loss`
-  // is one of the logits that a rank has: cross_entropy(). **Collective** over the ranks of
-  // context.rows.
+  // must be for this rank's slice of the vocabulary, as cross_entropy() makes it. **Collective**
+  // over the ranks of context.rows.
   at::Tensor loss(const at::Tensor& x_TD, const StepContext& context, LogitsLoss& loss) const;
 
   Parameter& weight() const { return *weight_; }

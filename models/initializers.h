@@ -7,8 +7,8 @@
 
 namespace switchyard::models {
 
-// Replaces the normal initialisation of every parameter by the rule of model.initializer; constants
-// stay, and what is the parameter's own. Call after the model has registered its parameters and
+// Replaces the normal initialisation of every parameter by the rule of model.initializer, but for
+// constants and what is marked Init::is_own. Call after the model has registered its parameters and
 // before they are initialised.
 //
 // TRUNCATED_NORMAL: standard deviation sqrt(init_scale / inputs), where a weight [..., out, in] has

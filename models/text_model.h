@@ -55,12 +55,11 @@ class TextModel {
   virtual Pass begin(const TokenBatch& batch, const StepContext& context, bool recompute) const = 0;
   // This rank's share of the rows [B*S, D] of the pass's tokens that the model's first layer reads.
   virtual at::Tensor embed(const Pass& pass) const;
-  // Its share of the rows [B*S, D] after the layers [begin, end), which are held, from those before
-  // them.
-  // **Collective** over the mesh.
+  // Runs `layers`, which must be held: takes this rank's share of the rows [B*S, D] that enter
+  // them, returns its share of those that leave. **Collective** over the mesh.
   at::Tensor run(const Slice& layers, at::Tensor x_TD, const Pass& pass) const;
-  // Its share of the rows [B*S, D] after all layers held, from those before them; the first layer's
-  // are embedded and `x_TD` is not read. **Collective** over the mesh.
+  // Runs all layers held. Where the model's first is among them, it embeds the pass's tokens and
+  // does not read `x_TD`. **Collective** over the mesh.
   at::Tensor advance(const at::Tensor& x_TD, const Pass& pass) const;
 
   // Whether a prompt is read by encode(), and not by next_logits() like what follows it.

@@ -72,7 +72,8 @@ std::unique_ptr<Optimizer> make_adafactor(const config::Optimizer& options,
 std::unique_ptr<Optimizer> make_sgd(const config::Optimizer& options,
                                     std::span<ParameterGroup> groups);
 
-// Appends the part of each of the group's parameters in a buffer that is laid out as its master.
+// Appends one StateTensor per parameter of the group: its view into `flat`, which is laid out as
+// the group's master.
 void append_parts(const char* kind, const at::Tensor& flat, const ParameterGroup& group,
                   std::vector<StateTensor>& state);
 

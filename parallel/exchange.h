@@ -30,7 +30,7 @@ struct SlotOrder {
   int64_t top_k = 0;
 };
 
-// The slots of the tokens in `tokens` alone, numbered from its first; in the same order.
+// The part of `order` that belongs to these tokens, which count from tokens.begin.
 SlotOrder slots_of(const Slice& tokens, const SlotOrder& order);
 
 // Where every row goes. Immutable once made; kept by backward and reused by recompute.

@@ -10,9 +10,9 @@
 
 namespace switchyard::parallel {
 
-// **Collective** over the mesh. Of groups that train. In place, bucket by bucket in a fixed order;
-// every replica gets the same bits. Throws CheckError for a gradient that is not complete
-// (ParameterTable::end_forward).
+// **Collective** over the mesh. In place, of groups that train: one all-reduce for each group and
+// axis, and those of one axis are under way together. Every replica gets the same bits. Throws
+// CheckError for a gradient that is not complete (ParameterTable::end_forward).
 void reduce_gradients(std::span<ParameterGroup> groups, const Mesh& mesh);
 
 // In float64, in an order that does not depend on the number of threads. `values` is contiguous.

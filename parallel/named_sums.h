@@ -12,7 +12,7 @@ namespace switchyard::parallel {
 
 struct Sum {
   double total = 0;
-  double weight = 0;  // of how many the total is; 0 where the ranks' shares add up to the value
+  double weight = 0;  // how many items the total is over; 0: the total is the value
 
   double mean() const;
   Sum& operator+=(const Sum& other);

@@ -42,9 +42,9 @@ void on_call(CLI::App& sub, Command& command, const std::shared_ptr<Options>& op
   sub.callback([&command, options, run] { command = [options, run] { return run(*options); }; });
 }
 
-void add_overrides(CLI::App& app, std::vector<std::string>& overrides) {
-  app.add_option("--set", overrides, "Overrides a field: --set model.moe.top_k=1")
-      ->allow_extra_args(false);
+void add_overrides(CLI::App& app, std::vector<std::string>& overrides,
+                   const char* what = "Overrides a field: --set model.moe.top_k=1") {
+  app.add_option("--set", overrides, what)->allow_extra_args(false);
 }
 
 void add_config(CLI::App& app, commands::ConfigOptions& options) {
@@ -54,7 +54,8 @@ void add_config(CLI::App& app, commands::ConfigOptions& options) {
 
 void add_checkpoint(CLI::App& app, commands::CheckpointOptions& options) {
   app.add_option("checkpoint", options.path, "A checkpoint or a run's folder")->required();
-  add_overrides(app, options.overrides);
+  add_overrides(app, options.overrides,
+                "Overrides a field that may change: --set runtime.threads=1");
 }
 
 void add_train(CLI::App& app, Command& command) {
@@ -77,7 +78,8 @@ void add_eval(CLI::App& app, Command& command) {
   add_checkpoint(sub, options->checkpoint);
   sub.add_option("--data", options->data,
                  "Token files (without .bin); default: the run's validation sources");
-  sub.add_option("--sequences", options->sequences, "At most so many per source; 0 is all")
+  sub.add_option("--sequences", options->sequences,
+                 "At most so many per source; 0, the default, is all")
       ->check(within<int64_t>(0, std::numeric_limits<int64_t>::max()));
   sub.add_flag("--json", options->json, "For programs");
   on_call(sub, command, options, commands::eval);
@@ -88,16 +90,18 @@ void add_generate(CLI::App& app, Command& command) {
   const auto options = std::make_shared<commands::GenerateOptions>();
   add_checkpoint(sub, options->checkpoint);
   sub.add_option("--prompt", options->prompt, "The beginning; may be empty");
-  sub.add_option("--max-tokens", options->sampling.max_tokens)
+  sub.add_option("--max-tokens", options->sampling.max_tokens,
+                 "At most so many tokens after the prompt")
       ->check(within<int64_t>(0, 1'000'000'000))
       ->capture_default_str();
   sub.add_option("--temperature", options->sampling.temperature, "0 takes the likeliest token")
       ->check(within(0.0, 1e6))
       ->capture_default_str();
-  sub.add_option("--top-p", options->sampling.top_p)
+  sub.add_option("--top-p", options->sampling.top_p,
+                 "Draw from the likeliest tokens that have this probability together")
       ->check(within(0.0, 1.0))
       ->capture_default_str();
-  sub.add_option("--seed", options->sampling.seed)
+  sub.add_option("--seed", options->sampling.seed, "Of the draws")
       ->check(within<uint64_t>(0, std::numeric_limits<uint64_t>::max()))
       ->capture_default_str();
   on_call(sub, command, options, commands::generate);
@@ -173,7 +177,7 @@ void add_inspect(CLI::App& app, Command& command) {
   add_overrides(sub, options->config.overrides);
   sub.add_flag("--list", options->list,
                "Shows all models with their sizes and sources, and all recipes");
-  sub.add_option("-n,--ranks", options->ranks, "Ranks that the mesh is shown for")
+  sub.add_option("-n,--ranks", options->ranks, "Ranks that mesh, memory and time are shown for")
       ->check(CLI::PositiveNumber);
   sub.add_flag("--json", options->json, "For programs");
   sub.callback([&command, &sub, options] {
@@ -227,7 +231,7 @@ void add_selfcheck(CLI::App& app, Command& command) {
 }
 
 void add_bench(CLI::App& app, Command& command) {
-  CLI::App& bench = *app.add_subcommand("bench", "Measures this machine against stated limits");
+  CLI::App& bench = *app.add_subcommand("bench", "Measures a training step on this machine");
   bench.require_subcommand(1);
   CLI::App& sub = *bench.add_subcommand(
       "step", "A training step: tokens per second, share of the matrix-product rate, its parts");

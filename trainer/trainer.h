@@ -33,7 +33,7 @@ class Trainer {
  public:
   // **Collective** over `world`, which must outlive it. The config is resolved and the same on all
   // ranks. Opens data and the run folder, builds the model, loads the checkpoint to resume from.
-  // faults: those that this rank shows on order.
+  // faults: those that --inject asks of this rank.
   Trainer(const config::RunConfig& config, parallel::Communicator& world, const Resume& resume,
           FaultInjector faults = {});
 

@@ -108,8 +108,7 @@ void Trainer::restore(const CheckpointReader& checkpoint) {
     (difference.may_change ? changed : refused).push_back(difference.text());
   const TrainingState& saved = checkpoint.state();
   TrainingState& state = training_.state;
-  if (saved.data_fingerprint != state.data_fingerprint &&
-      saved.data_fingerprint != training_.blend.early_fingerprint())
+  if (saved.data_fingerprint != state.data_fingerprint)
     refused.push_back(
         "data: the training files, weights or order are not those the run began with");
   if (saved.tokenizer_fingerprint != state.tokenizer_fingerprint)
@@ -125,7 +124,6 @@ void Trainer::restore(const CheckpointReader& checkpoint) {
   warn_of_other_bits(checkpoint);
   TrainingState restored = saved;
   restored.processor = state.processor;
-  restored.data_fingerprint = state.data_fingerprint;
   state = std::move(restored);
   storage_.go_on_from(step());
   // A checkpoint is written after the evaluation of its step.
@@ -138,8 +136,7 @@ void Trainer::restore(const CheckpointReader& checkpoint) {
 void Trainer::warn_of_other_bits(const CheckpointReader& checkpoint) const {
   if (world_.rank() > 0) return;
   const std::string& before = checkpoint.state().processor;
-  checkpoint.warn_if_earlier_build();
-  if (!before.empty() && before != training_.state.processor)
+  if (before != training_.state.processor)
     warn("{} was saved on another kind of processor ({}, here {}); the last bits will differ",
          checkpoint.path(), before, training_.state.processor);
 }

@@ -14,7 +14,7 @@ enum class Axis : uint8_t {
   kData,        // ranks that see different tokens
   kTensor,      // ranks that see the same tokens, and hold each matrix together
   kExpert,      // ranks that together hold all experts
-  kExpertData,  // ranks that hold the same experts and see different tokens
+  kExpertData,  // ranks that hold the same experts
 };
 constexpr std::array kAllAxes = {Axis::kData, Axis::kTensor, Axis::kExpert, Axis::kExpertData};
 

@@ -34,9 +34,10 @@ void check_dense_degrees(const Mesh& asked, int ranks, Findings& findings) {
         tensor, ranks);
   else if (data >= 1 && data * tensor != ranks)
     findings.add(
-        "mesh.data ({}) must be the number of ranks over mesh.tensor ({}), as every other rank "
-        "takes its own share of the batch; leave it out to follow the ranks",
-        data, ranks / tensor);
+        "mesh.data ({}) must be {}, the number of ranks ({}) divided by mesh.tensor ({}), since "
+        "ranks "
+        "along data share the batch out; leave it out to follow the ranks",
+        data, ranks / tensor, ranks, tensor);
 }
 
 void check_expert_degree(int expert, const Model& model, Findings& findings) {

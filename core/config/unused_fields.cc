@@ -258,13 +258,6 @@ void clear_unused_fields(const RunConfig& given, RunConfig& config) {
       clear_at(config, use.path);
 }
 
-void drop_unused_fields(RunConfig& config) {
-  const RunConfig filled = config;
-  for (const Use& use : kUses)
-    if (has_at(filled, use.path) && !is_read(use, filled)) clear_at(config, use.path);
-  for (Source& source : *config.mutable_data()->mutable_validation()) source.clear_weight();
-}
-
 std::vector<std::string> unused_fields(const RunConfig& config) {
   std::vector<std::string> lines;
   for (const Use& use : kUses) {

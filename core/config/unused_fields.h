@@ -13,10 +13,6 @@ namespace switchyard::config {
 // same before the defaults, sets.
 void clear_unused_fields(const RunConfig& given, RunConfig& config);
 
-// Unsets all that nothing reads in `config`, whose defaults are filled in: in a config that an
-// earlier program wrote with every field set.
-void drop_unused_fields(RunConfig& config);
-
 // A line for each field that is set and that nothing reads, in the words of a broken rule.
 std::vector<std::string> unused_fields(const RunConfig& config);
 

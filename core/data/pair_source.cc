@@ -72,9 +72,9 @@ void PairSource::segments(int64_t first, std::span<int32_t> numbers) const {
                                       lengths_.record());
 }
 
-uint64_t PairSource::print_of(uint64_t file) const {
+uint64_t PairSource::fingerprint() const {
   return Fingerprint()
-      .add(file)
+      .add(file_->fingerprint())
       .add(static_cast<uint64_t>(lengths_.source))
       .add(static_cast<uint64_t>(lengths_.target))
       .value();

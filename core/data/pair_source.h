@@ -27,11 +27,9 @@ class PairSource final : public TokenSource {
   // Requires whole records.
   void read(int64_t first, std::span<int32_t> tokens) const override;
   void segments(int64_t first, std::span<int32_t> numbers) const override;
-  uint64_t fingerprint() const override { return print_of(file_->fingerprint()); }
-  uint64_t early_fingerprint() const override { return print_of(file_->early_fingerprint()); }
+  uint64_t fingerprint() const override;
 
  private:
-  uint64_t print_of(uint64_t file) const;
   void read_document(int64_t document, std::span<int32_t> tokens) const;
 
   std::shared_ptr<const TokenFile> file_;

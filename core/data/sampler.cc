@@ -60,11 +60,11 @@ int64_t Blend::num_samples() const {
   return samples;
 }
 
-uint64_t Blend::print_of(uint64_t (TokenSource::*of_source)() const) const {
+uint64_t Blend::fingerprint() const {
   Fingerprint print;
   print.add(static_cast<uint64_t>(length_)).add(seed_);
   for (const auto& [data, weight] : sources_)
-    print.add((*data.*of_source)()).add(std::bit_cast<uint64_t>(weight));
+    print.add(data->fingerprint()).add(std::bit_cast<uint64_t>(weight));
   return print.value();
 }
 

@@ -46,9 +46,7 @@ class Blend {
   int64_t num_samples() const;
   const TokenSource& source(size_t i) const { return *sources_[i].source; }
   // Follows from the data, weights, length and seed: the same fingerprint, the same order.
-  uint64_t fingerprint() const { return print_of(&TokenSource::fingerprint); }
-  // What checkpoints of earlier builds hold: it looks at the edges of the data alone.
-  uint64_t early_fingerprint() const { return print_of(&TokenSource::early_fingerprint); }
+  uint64_t fingerprint() const;
 
   Cursor start() const { return {0, std::vector<int64_t>(sources_.size(), 0)}; }
   // DataError unless the cursor can be one of this blend.
@@ -60,7 +58,6 @@ class Blend {
   Draw next(Cursor& cursor) const;
 
  private:
-  uint64_t print_of(uint64_t (TokenSource::*of_source)() const) const;
   int64_t source_samples(size_t i) const;
   size_t next_source(const Cursor& cursor) const;
 

@@ -175,7 +175,7 @@ void TokenFile::segments(int64_t first, std::span<int32_t> numbers) const {
 
 uint64_t TokenFile::fingerprint() const {
   Fingerprint print;
-  print.add(early_fingerprint());
+  print.add(fingerprint_of_edges());
   std::vector<std::byte> sample(static_cast<size_t>(std::min(kSampleBytes, bytes_used())));
   const int64_t last = bytes_used() - static_cast<int64_t>(sample.size());
   const int64_t samples = std::min(kSamples, last / kSampleBytes + 2);  // the last two may overlap
@@ -188,7 +188,7 @@ uint64_t TokenFile::fingerprint() const {
   return print.value();
 }
 
-uint64_t TokenFile::early_fingerprint() const {
+uint64_t TokenFile::fingerprint_of_edges() const {
   const int64_t edge = std::min(bytes_used(), kEdgeBytes);
   std::string bytes(static_cast<size_t>(2 * edge), '\0');
   const auto raw = std::as_writable_bytes(std::span(bytes));

@@ -45,9 +45,10 @@ class TokenFile final : public TokenSource {
   // Looks at the sizes, the first and last 4 KiB of the tokens, and 512 blocks of 8 KiB spread
   // evenly: up to 4 MiB, all of the tokens.
   uint64_t fingerprint() const override;
-  uint64_t early_fingerprint() const override;
 
  private:
+  // Of the sizes and the edges of the tokens.
+  uint64_t fingerprint_of_edges() const;
   TokenFile(const std::string& prefix, int64_t vocab_size);
   int64_t bytes_used() const { return num_tokens() * size_of(type()); }
   void check_meta() const;

@@ -26,8 +26,6 @@ class TokenSource {
 
   // Changes when the data do; see core/base/fingerprint.h.
   virtual uint64_t fingerprint() const = 0;
-  // The fingerprint of checkpoints from before it looked at the middle of the data.
-  virtual uint64_t early_fingerprint() const { return fingerprint(); }
 };
 
 }  // namespace switchyard

@@ -100,8 +100,8 @@ struct Parameter {
   Use use = Use::kMatrix;
   bool decay = true;   // whether weight decay applies
   bool trains = true;  // false: no gradient, no moments, no reduction; the numbers stay
-  // Ranks that hold the same pieces and see different tokens, or different rows of theirs: the
-  // gradient is summed over them.
+  // The axes over which the gradient is summed: their ranks hold the same pieces and see other
+  // tokens, or other rows of them.
   AxisSet summed = {Axis::kData, Axis::kTensor};
   int64_t router = -1;         // the MoE layer that it belongs to, counted by routers; -1: none
   bool of_target = false;      // multiplied with the tokens of an encoder-decoder's target
@@ -175,8 +175,9 @@ class ParameterTable {
 
   std::deque<Parameter>& parameters() { return parameters_; }
   const std::deque<Parameter>& parameters() const { return parameters_; }
-  // Non-empty groups in a fixed order: those that train before the others, then dense ones before
-  // those of experts, then decayed before others.
+  // Non-empty groups in a fixed order: those that train before the others, then by the axes that
+  // gradients are summed over, then by those that parameters are cut over, then decayed before
+  // others.
   std::vector<ParameterGroup>& groups() { return groups_; }
   std::span<ParameterGroup> trained_groups();
 
@@ -213,7 +214,7 @@ class Scope {
   // Shapes get a first dimension of so many experts, which are dealt over the expert axis.
   Scope of_experts(int64_t num_experts) const;
   // The parts of dimension `dim` of the shapes are dealt over the ranks of the axis, where there is
-  // more than one. Requires: a dimension of no expert is cut.
+  // more than one. Not for scopes of experts, whose one cut is over the expert axis.
   Scope cut(Axis axis, int dim) const;
 
   // Each registers <scope>.<name> with what holds here. The rows of a matrix may be parts.

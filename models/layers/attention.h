@@ -44,7 +44,7 @@ at::Tensor position_bias(const AttentionInput& input, Parameter& table);
 // The heads of this rank: they are dealt over the tensor ranks.
 int64_t heads_here(const Scope& scope, int64_t heads);
 
-// Each tensor rank has terms of the output, of which the sum is meant.
+// Each tensor rank returns one summand of the output; the caller adds them up (Rows::sum).
 class Attention {
  public:
   // Registers <scope>.qkv [(H + 2 KV) d, D] (queries, keys, values; not if they are `projected`

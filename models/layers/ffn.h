@@ -16,7 +16,8 @@ namespace switchyard::models {
 // y = (act(x w1^T) [* (x w3^T)]) w2^T, with the hidden layer times `scale` or plus `shift` where
 // the model has an ffn_bias. Registers <scope>.w13 [2F, D] (its parts w1 above w3) or, without a
 // gate, <scope>.w1 [F, D]; <scope>.w2 [D, F]; and <scope>.scale or <scope>.shift [F].
-// The hidden layer is dealt over the tensor ranks: each has terms of y, of which the sum is meant.
+// The hidden layer is dealt over the tensor ranks: each returns one summand of y, and the caller
+// adds them up (Rows::sum).
 class DenseFfn {
  public:
   DenseFfn(const Scope& scope, const config::Model& model, config::Ffn kind, int64_t d_ff);

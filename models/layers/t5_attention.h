@@ -16,8 +16,8 @@
 
 namespace switchyard::models {
 
-// The heads are dealt over the tensor ranks: each has terms of the output, of which the sum is
-// meant, and widths below are those of its own heads.
+// The heads are dealt over the tensor ranks: each returns one summand of the output, which the
+// caller adds up (Rows::sum), and widths below are those of its own heads.
 class T5Attention {
  public:
   enum class Kind : uint8_t {

@@ -1,5 +1,5 @@
 #pragma once
-// The mixture-of-experts layer: route, assign, dispatch, experts, combine.
+// The mixture-of-experts layer: route, decide, dispatch, experts, combine.
 
 #include <cstdint>
 #include <optional>
@@ -35,7 +35,7 @@ class MoeLayer {
                      RoutingDecision& decision) const;
 
  private:
-  // forward() of rows whose routing groups and padding the context has.
+  // forward() once the context says how tokens are grouped and which are padding.
   at::Tensor forward_groups(const at::Tensor& x_TD, const StepContext& context,
                             RoutingDecision& decision) const;
   // Fills an empty decision: which slots have a place, where those of this rank's `own` tokens

@@ -85,7 +85,7 @@ struct StepContext {
   at::Tensor token_ids_T;    // int64, of this rank's tokens; read by hash routing
   TokenCounts count;
   TokenCounts source_count;  // of what an encoder reads
-  // Where the run's schedules change them; else those of the config that the model was made from.
+  // The coefficients in force in this step; unset: those of the model's config.
   std::optional<LossCoefficients> coefficients;
   // For tests and replays: the choices of each router, [T, K] int64, in place of its selection.
   const std::vector<at::Tensor>* replay = nullptr;

@@ -19,7 +19,7 @@ class Rows {
   // `count` rows over the ranks, which must outlive this.
   Rows(parallel::Communicator& ranks, int64_t count);
 
-  // The same ranks, for so many rows.
+  // A copy for `count` rows.
   Rows of(int64_t count) const;
 
   // Null: this rank sees its tokens alone.
@@ -37,8 +37,8 @@ class Rows {
   at::Tensor gather(const at::Tensor& share) const;
   at::Tensor gather_for_all(const at::Tensor& share) const;
   at::Tensor sum(const at::Tensor& terms) const;
-  // A parameter in a loss that every rank computes alike: its gradient counts on the first alone,
-  // as it is summed over the ranks.
+  // For a parameter in a loss that all ranks compute alike: only the first contributes its
+  // gradient, since gradients are summed over the ranks.
   at::Tensor once(const at::Tensor& parameter) const;
 
  private:

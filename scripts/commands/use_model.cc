@@ -73,7 +73,6 @@ Loaded load(parallel::World& world, const CheckpointOptions& options) {
   const std::string folder = find_checkpoint(options.path);
   const trainer::CheckpointReader reader(folder, trainer::CheckpointReader::Contents::kWeights);
   Loaded loaded{config_of(reader, options.overrides), nullptr, nullptr};
-  if (world.communicator->rank() == 0) reader.warn_if_earlier_build();
   start_runtime(world, reader.config().runtime(), loaded.config);
   if (trainer::reads_text(loaded.config)) {
     const std::string copy = kept_tokenizer(folder);  // of what was at data.tokenizer

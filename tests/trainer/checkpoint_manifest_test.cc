@@ -65,15 +65,6 @@ TEST(Manifest, HasTheDocumentedText) {
             "\n");
 }
 
-TEST(Manifest, MayLackTheProcessorAndTheLosses) {
-  Json json = Json::parse(manifest_text(example()));
-  json["state"].erase("processor");
-  json["state"].erase("losses");
-  const TrainingState state = parse_manifest(json.dump(), "f.json").state;
-  EXPECT_EQ(state.processor, "");
-  EXPECT_EQ(state.losses, LossWindow());
-}
-
 TEST(Manifest, SaysWhichMemberIsWrongAndHow) {
   const Json valid = Json::parse(manifest_text(example()));
   const auto with = [&](const char* pointer, const Json& value) {

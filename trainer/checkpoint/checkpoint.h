@@ -52,8 +52,6 @@ class CheckpointReader {
   // The config of the run that saved it, resolved: complete, and valid for that number of ranks.
   const config::RunConfig& config() const { return config_; }
   const TrainingState& state() const { return manifest_.state; }
-  // Warns where an earlier build wrote the checkpoint, which computed some numbers otherwise.
-  void warn_if_earlier_build() const;
   const Manifest& manifest() const { return manifest_; }
 
   // Fills the table's master weights, converted if they were saved in another type, and refreshes

@@ -47,8 +47,8 @@ void write_latest(const FileSystem& files, const std::string& folder, int64_t st
 // first. Steps beyond `saved`, from before the run went back to an earlier step, are left alone.
 void remove_old_steps(const FileSystem& files, const std::string& folder, int64_t saved, int keep);
 
-// Takes their names from all steps after `step`, to which the run went back: else the next start
-// would choose the newest of them. Returns the new names, newest first.
+// Renames all steps after `step`, to which the run went back, so that the next start does not
+// choose the newest of them. Returns the new names, newest first.
 std::vector<std::string> abandon_later_steps(const FileSystem& files, const std::string& folder,
                                              int64_t step);
 

@@ -39,8 +39,6 @@ class Field {
     return Field(value_[name], where_, path_.empty() ? name : path_ + "." + name);
   }
 
-  bool has(const char* name) const { return value_.contains(name); }
-
   void has_only(const std::vector<std::string_view>& names) const {
     for_each_member([&](const std::string& name, const Field&) {
       if (std::ranges::find(names, name) == names.end())
@@ -249,11 +247,11 @@ TrainingState read_state(const Field& json) {
     json.member("optimizer_steps")
         .fail(fmt::format("expected step less skipped_steps, {}, got {}",
                           state.step - state.skipped_steps, state.optimizer_steps));
-  if (json.has("losses")) state.losses = read_losses(json.member("losses"), state.step);
+  state.losses = read_losses(json.member("losses"), state.step);
   state.data = read_cursor(json);
   state.data_fingerprint = json.member("data_fingerprint").hexadecimal(16);
   state.tokenizer_fingerprint = json.member("tokenizer_fingerprint").hexadecimal(16);
-  if (json.has("processor")) state.processor = json.member("processor").text();
+  state.processor = json.member("processor").text();
   state.last_active = json.member("last_active").list([&](const Field& router) {
     return counts_of(router, state.step);
   });

@@ -13,7 +13,6 @@
 #include "core/config/defaults.h"
 #include "core/config/layers.h"
 #include "core/config/text_reader.h"
-#include "core/config/unused_fields.h"
 #include "core/config/validate.h"
 #include "core/tensor/aten.h"
 #include "parallel/agreement.h"
@@ -83,12 +82,10 @@ void fill_all(const std::string& path, const Inventory& inventory,
   problems.throw_if_any();
 }
 
-// A field that the program that saved the step did not know yet gets its default; one that it set
-// and nothing reads any more is left out.
+// A field that the program that saved the step did not know yet gets its default.
 config::RunConfig parse_config(const std::string& path, const std::string& text) {
   config::RunConfig config;
   auto problems = config::read_text({text, path + "/" + kConfigFile, ""}, config).problems;
-  config::drop_unused_fields(config);
   config::apply_defaults(config);
   if (problems.empty()) problems = config::problems(config, /*num_ranks=*/0);
   if (!problems.empty())
@@ -177,12 +174,6 @@ CheckpointReader::CheckpointReader(std::string path, Contents contents)
   config_ = parse_config(path_, step.config);
   manifest_ = std::move(step.manifest);
   check_activity(path_, state(), config_.model());
-}
-
-void CheckpointReader::warn_if_earlier_build() const {
-  if (state().processor.empty())  // which earlier builds did not note
-    warn("{} was saved by an earlier build of this program, which computed some numbers otherwise",
-         path_);
 }
 
 void CheckpointReader::load_weights(ParameterTable& table) const {

@@ -66,7 +66,7 @@ at::Tensor balance_loss_within(const Routing& routing, const at::Tensor& enters_
 // belongs to.
 at::Tensor second_place_probability(const Routing& routing);
 
-// The tokens' sums behind balance_loss, [groups, E], differentiable, without padding.
+// The sums of probabilities over each group's real tokens, [groups, E], differentiable.
 at::Tensor group_sums(const at::Tensor& probability_TE, int64_t groups, const StepContext& context);
 
 // Balance over all MoE layers' tokens together: a layer's gradient needs the later layers' loads,
@@ -75,7 +75,7 @@ class PooledBalance {
  public:
   explicit PooledBalance(int64_t num_layers) : num_layers_(num_layers) {}
 
-  // A layer's slope and sums, both constant, once.
+  // Adds one layer's slope and its group_sums(), detached. Call once per layer.
   void add(const at::Tensor& slope_GE, const at::Tensor& sum_GE);
   bool is_complete() const { return added_ == num_layers_; }
   // The loss of all layers' tokens together, and its slope in one layer's sums. Requires: complete.

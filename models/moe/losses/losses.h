@@ -41,7 +41,7 @@ at::Tensor load_terms(const Routing& routing, const StepContext& context);
 // The load, [E], from the terms summed over ranks.
 at::Tensor load_from(const at::Tensor& terms, const config::Moe& moe);
 
-// `total` with the gradient to this rank's part of it.
+// `total`, whose gradient flows unchanged to `local`, this rank's part of it.
 at::Tensor total_with_gradient(const at::Tensor& total, const at::Tensor& local);
 
 // Squared coefficient of variation, population variance: var / (mean^2 + 1e-10).

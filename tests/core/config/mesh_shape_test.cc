@@ -56,11 +56,12 @@ TEST(MeshShape, HasTheDegreesAskedFor) {
 TEST(MeshShape, IsRefusedWithAllReasonsAtOnce) {
   Mesh both = expert(3);
   both.set_data(2);
-  EXPECT_THAT([&] { mesh_shape(both, with_experts(8), 4); },
-              ThrowsMessage<ConfigError>(
-                  AllOf(HasSubstr("mesh.data (2) must be the number of ranks over mesh.tensor (4)"),
-                        HasSubstr("mesh.expert (3) must divide model.moe.num_experts (8)"),
-                        HasSubstr("mesh.expert (3) must divide the number of ranks (4)"))));
+  EXPECT_THAT(
+      [&] { mesh_shape(both, with_experts(8), 4); },
+      ThrowsMessage<ConfigError>(AllOf(
+          HasSubstr("mesh.data (2) must be 4, the number of ranks (4) divided by mesh.tensor (1)"),
+          HasSubstr("mesh.expert (3) must divide model.moe.num_experts (8)"),
+          HasSubstr("mesh.expert (3) must divide the number of ranks (4)"))));
 }
 
 TEST(MeshShape, IsRefusedForEachReason) {
@@ -98,9 +99,9 @@ TEST(MeshShape, SharesTheRanksOutOverTensorAndData) {
   EXPECT_THAT(mesh_problems(asked, with_experts(8), 3),
               ElementsAre(HasSubstr("mesh.tensor (2) must divide the number of ranks (3)")));
   asked.set_data(4);
-  EXPECT_THAT(
-      mesh_problems(asked, with_experts(8), 4),
-      ElementsAre(HasSubstr("mesh.data (4) must be the number of ranks over mesh.tensor (2)")));
+  EXPECT_THAT(mesh_problems(asked, with_experts(8), 4),
+              ElementsAre(HasSubstr(
+                  "mesh.data (4) must be 2, the number of ranks (4) divided by mesh.tensor (2)")));
   asked.set_tensor(0);
   EXPECT_THAT(mesh_problems(asked, with_experts(8), 4),
               ElementsAre(HasSubstr("mesh.tensor (0) must be at least 1")));

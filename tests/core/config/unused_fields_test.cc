@@ -160,22 +160,5 @@ TEST_F(UnusedFields, ResolveToAConfigThatLoadsAgain) {
       load_config(write("again.textproto", to_text(load_config(run(kSmallRun), kIdle)))));
 }
 
-// An earlier program set every field in the config that it stored.
-TEST_F(UnusedFields, OfAStoredConfigAreLeftOut) {
-  const RunConfig now = load_config(run(kSmallRun));
-  RunConfig stored = now;
-  stored.mutable_model()->mutable_moe()->mutable_capacity()->set_rounds(2);
-  stored.mutable_model()->mutable_moe()->mutable_router()->set_group_top_k(1);
-  stored.mutable_model()->mutable_moe()->mutable_capacity()->set_group_sequences(2);
-  stored.mutable_data()->set_tokenizer("bytes");
-  stored.mutable_data()->add_validation()->set_weight(1);
-  EXPECT_EQ(unused_fields(stored).size(), 4u);
-  drop_unused_fields(stored);
-  EXPECT_FALSE(stored.data().validation(0).has_weight());
-  stored.mutable_data()->clear_validation();
-  apply_defaults(stored);
-  EXPECT_THAT(differences(stored, now), testing::IsEmpty());
-}
-
 }  // namespace
 }  // namespace switchyard::config

@@ -113,8 +113,9 @@ TEST_F(Validate, BoundsWhatWouldOverflowOrNeverEnd) {
 TEST_F(Validate, ChecksTheMesh) {
   EXPECT_THAT(broken({"mesh.expert=3"}), HasSubstr("must divide model.moe.num_experts (4)"));
   EXPECT_THAT(broken({"mesh.expert=4"}, 2), HasSubstr("must divide the number of ranks (2)"));
-  EXPECT_THAT(broken({"mesh.data=2"}, 4),
-              HasSubstr("mesh.data (2) must be the number of ranks over mesh.tensor (4)"));
+  EXPECT_THAT(
+      broken({"mesh.data=2"}, 4),
+      HasSubstr("mesh.data (2) must be 4, the number of ranks (4) divided by mesh.tensor (1)"));
   EXPECT_THAT(error(edited("moe { num_experts: 4 d_ff: 32 }", "d_ff: 32"), {"mesh.expert=2"}),
               HasSubstr("must be 1 or unset, as the model has no experts"));
 }

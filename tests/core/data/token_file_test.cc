@@ -347,12 +347,11 @@ TEST(TokenFile, FingerprintSees100KilobytesInTheMiddle) {
   for (int i = 0; i < 12'000; ++i) writer.add_document(std::vector<int32_t>(1000, i % 255 + 1));
   writer.finish();
   const auto print = [&] { return TokenFile::open(prefix, 264)->fingerprint(); };
-  const uint64_t before = print(), early = TokenFile::open(prefix, 264)->early_fingerprint();
+  const uint64_t before = print();
   for (const int64_t offset : {100'000, 7'654'321, 12'000'001, 23'800'000}) {
     overwrite(prefix + ".bin", offset, 100'000);
     EXPECT_NE(print(), before) << offset;
   }
-  EXPECT_EQ(TokenFile::open(prefix, 264)->early_fingerprint(), early);
 }
 
 TEST(TokenFile, FingerprintFollowsTokensAndDocumentBounds) {
