@@ -1,6 +1,7 @@
 #pragma once
-// A matrix that multiplies rows, and its bias: the one place where a layer outside experts makes a
-// product. FFNs are an operation of their own, which keeps less for backward (core/tensor/ops.h).
+// A matrix that multiplies rows, and its bias: the place where layers outside experts make their
+// products, but for routers and the gate of 1991, which say why they do not. FFNs are an operation
+// of their own, which keeps less for backward (core/tensor/ops.h).
 
 #include <cstdint>
 #include <string>
