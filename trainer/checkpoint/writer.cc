@@ -170,12 +170,6 @@ void remove_quietly(const FileSystem& files, const std::string& path) {
   }
 }
 
-std::map<std::string, int> degrees_of(const MeshShape& shape) {
-  std::map<std::string, int> degrees;
-  for (const Axis axis : kAllAxes) degrees[words_of(axis).name] = shape.size(axis);
-  return degrees;
-}
-
 void write_and_commit(const FileSystem& files, const std::string& temporary,
                       const std::string& target, const CheckpointContent& content,
                       const parallel::Mesh& mesh) {
