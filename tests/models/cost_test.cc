@@ -321,7 +321,8 @@ TEST(Inspect, GivesTheSameNumbersAsTextAndAsJson) {
   EXPECT_EQ(json["losses"].size(), 3);
   const std::string text = inspect_config(config, 4, false);
   for (const char* expected :
-       {"19,933,440", "8,726,784", "4 rank(s): data 4, expert 2, expert_data 2", "balance = 0.01"})
+       {"19,933,440", "8,726,784", "4 rank(s): data 4, tensor 1, expert 2, expert_data 2",
+        "balance = 0.01"})
     EXPECT_THAT(text, HasSubstr(expected));
 }
 

@@ -266,7 +266,7 @@ TEST_F(Reader, RefusesAnOverrideThatWouldSetMoreThanItsField) {
 
 TEST_F(Reader, ExplainsOverridesThatNameNoScalar) {
   EXPECT_THAT(error(kSmallRun, {"model.moe.topk=2"}), HasSubstr("nearest: \"top_k\""));
-  EXPECT_THAT(error(kSmallRun, {"mesh.zzzzzz=2"}), HasSubstr("one of: data, expert"));
+  EXPECT_THAT(error(kSmallRun, {"mesh.zzzzzz=2"}), HasSubstr("one of: data, tensor, expert"));
   EXPECT_THAT(error(kSmallRun, {"mesh=2"}),
               HasSubstr("mesh is a group of fields; set one of them"));
   EXPECT_THAT(error(kSmallRun, {"seed.x=2"}), HasSubstr("seed is a single value"));
