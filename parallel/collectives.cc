@@ -50,11 +50,6 @@ at::Tensor share_of_sum(const at::Tensor& terms, Communicator& group, const char
   return sum.narrow(0, 0, share_of_rows(terms.size(0), group).size()).to(terms.scalar_type());
 }
 
-at::Tensor own(const at::Tensor& rows, const Communicator& group) {
-  const Slice share = share_of_rows(rows.size(0), group);
-  return rows.narrow(0, share.begin, share.size());
-}
-
 }  // namespace
 
 Slice share_of_rows(int64_t count, const Communicator& group) {
@@ -63,7 +58,8 @@ Slice share_of_rows(int64_t count, const Communicator& group) {
 }
 
 at::Tensor own_rows(const at::Tensor& rows, const Communicator& group) {
-  return group.size() == 1 ? rows : own(rows, group);
+  const Slice share = share_of_rows(rows.size(0), group);
+  return rows.narrow(0, share.begin, share.size());
 }
 
 at::Tensor gather_rows(const at::Tensor& share, int64_t rows, Communicator& group) {
@@ -78,7 +74,7 @@ at::Tensor gather_rows(const at::Tensor& share, int64_t rows, Communicator& grou
 at::Tensor gather_rows_for_all(const at::Tensor& share, int64_t rows, Communicator& group) {
   if (group.size() == 1) return share;
   const auto backward = [&group](const at::Tensor& d_rows, const std::vector<bool>&) {
-    return std::vector{own(d_rows, group)};
+    return std::vector{own_rows(d_rows, group)};
   };
   return differentiable("gather_rows_for_all", {share},
                         all_rows(share.detach(), rows, group, "gather for all"), backward);

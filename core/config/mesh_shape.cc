@@ -35,8 +35,7 @@ void check_dense_degrees(const Mesh& asked, int ranks, Findings& findings) {
   else if (data >= 1 && data * tensor != ranks)
     findings.add(
         "mesh.data ({}) must be {}, the number of ranks ({}) divided by mesh.tensor ({}), since "
-        "ranks "
-        "along data share the batch out; leave it out to follow the ranks",
+        "ranks along data share the batch out; leave it out to follow the ranks",
         data, ranks / tensor, ranks, tensor);
 }
 

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "core/base/errors.h"
 #include "core/tensor/parameter.h"
 
 namespace switchyard {
@@ -25,6 +26,7 @@ Scope Scope::of_experts(int64_t num_experts) const {
 }
 
 Scope Scope::cut(Axis axis, int dim) const {
+  SY_CHECK(num_experts_ == 0, "experts are cut over the expert axis alone");
   Scope same = *this;
   if (layout()[axis].size == 1) return same;
   same.pattern_.cuts.push_back({axis, dim});

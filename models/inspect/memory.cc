@@ -66,10 +66,15 @@ double saved_width(config::Ffn kind, double d_ff) {
 }
 
 // What a sub-layer's norm keeps of a token, its input and its output, and what dropout of the
-// sub-layer's output does; and the rows that were gathered from other ranks.
+// sub-layer's output does.
 double norm_bytes(const Load& load) {
-  const double dropped = load.model.dropout() > 0 ? 2 : 0, gathered = load.tensor > 1 ? 1 : 0;
-  return ((2 + dropped) / load.tensor + gathered) * load.element.plain * load.model.d_model();
+  const double dropped = load.model.dropout() > 0 ? 2 : 0;
+  return (2 + dropped) / load.tensor * load.element.plain * load.model.d_model();
+}
+
+// What matrices that are dealt over ranks keep of a token's row, which other ranks may have sent.
+double gathered_bytes(const Load& load) {
+  return load.tensor > 1 ? load.element.plain * load.model.d_model() : 0;
 }
 
 // The scores of one token against `visible` positions, for all heads, as they are computed.
@@ -110,7 +115,7 @@ double attention_bytes(const Load& load, double visible) {
   } else if (heads > keys) {
     converted += 2 * heads;
   }
-  return load.element.plain * plain + load.element.attention * converted +
+  return load.element.plain * plain + load.element.attention * converted + gathered_bytes(load) +
          score_copies(attention) * score_bytes(load, visible);
 }
 
@@ -136,13 +141,15 @@ double moe_bytes(const Load& load) {
       d + (shared > 0 ? d + saved_width(moe.shared_expert().ffn(), shared) : 0);
   constexpr double kRouter = 16;  // bytes of a token and expert: logits, probabilities, scores
   return load.element.plain * (expert_rows(load) * per_row + load.rows() * per_token) +
-         4 * load.rows() * d + kRouter * load.tokens() * moe.num_experts();
+         4 * load.rows() * d + kRouter * load.tokens() * moe.num_experts() +
+         (shared > 0 ? load.tokens() * gathered_bytes(load) : 0);
 }
 
 double dense_bytes(const Load& load) {
   const config::Model& model = load.model;
   return load.element.plain * load.rows() *
-         (saved_width(model.ffn(), model.d_ff()) + model.d_model());
+             (saved_width(model.ffn(), model.d_ff()) + model.d_model()) +
+         load.tokens() * gathered_bytes(load);
 }
 
 double transformer_layer_bytes(const Load& load, int layer) {

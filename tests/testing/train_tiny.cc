@@ -103,6 +103,21 @@ TrainingTrace train_on_threads(const config::RunConfig& config, int ranks, int s
   return trace;
 }
 
+void expect_same_training(const TrainingTrace& actual, const TrainingTrace& expected,
+                          double tolerance) {
+  const auto series = [](const std::vector<double>& values) {
+    return at::tensor(values, at::kDouble);
+  };
+  EXPECT_TRUE(is_near(series(actual.losses), series(expected.losses), tolerance)) << "losses";
+  EXPECT_TRUE(is_near(series(actual.gradient_norms), series(expected.gradient_norms), tolerance))
+      << "norms";
+  EXPECT_TRUE(is_near(series(actual.balance), series(expected.balance), tolerance))
+      << "balance loss";
+  EXPECT_TRUE(is_near(series(actual.z), series(expected.z), tolerance)) << "z loss";
+  EXPECT_EQ(actual.dropped, expected.dropped);
+  expect_same_parameters(actual, expected, tolerance);
+}
+
 void expect_same_parameters(const TrainingTrace& actual, const TrainingTrace& expected,
                             double tolerance) {
   ASSERT_EQ(actual.gradients.size(), expected.gradients.size());

@@ -31,6 +31,9 @@ TrainingTrace train_tiny(config::RunConfig config, parallel::Communicator& world
 TrainingTrace train_alone(const config::RunConfig& config, int steps);
 TrainingTrace train_on_threads(const config::RunConfig& config, int ranks, int steps);
 
+// The same losses, norms, drops and parameters.
+void expect_same_training(const TrainingTrace& actual, const TrainingTrace& expected,
+                          double tolerance);
 // The same gradients, and the same weights: those without a gradient, such as selection biases,
 // too.
 void expect_same_parameters(const TrainingTrace& actual, const TrainingTrace& expected,

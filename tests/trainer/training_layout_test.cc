@@ -4,7 +4,6 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/testing/near.h"
 #include "tests/testing/tiny_model.h"
 #include "tests/testing/train_tiny.h"
 
@@ -17,19 +16,6 @@ TrainingTrace alone(const config::RunConfig& config) { return train_alone(config
 
 TrainingTrace on_ranks(const config::RunConfig& config, int ranks) {
   return train_on_threads(config, ranks, kSteps);
-}
-
-at::Tensor series(const std::vector<double>& values) { return at::tensor(values, at::kDouble); }
-
-void expect_same(const TrainingTrace& actual, const TrainingTrace& expected, double tolerance) {
-  EXPECT_TRUE(is_near(series(actual.losses), series(expected.losses), tolerance)) << "losses";
-  EXPECT_TRUE(is_near(series(actual.gradient_norms), series(expected.gradient_norms), tolerance))
-      << "norms";
-  EXPECT_TRUE(is_near(series(actual.balance), series(expected.balance), tolerance))
-      << "balance loss";
-  EXPECT_TRUE(is_near(series(actual.z), series(expected.z), tolerance)) << "z loss";
-  EXPECT_EQ(actual.dropped, expected.dropped);
-  expect_same_parameters(actual, expected, tolerance);
 }
 
 // Capacity by position that drops, under random perturbation of the router's input.
@@ -54,7 +40,7 @@ struct LayoutInvariance : ::testing::TestWithParam<Layout> {
 
 TEST_P(LayoutInvariance, DroplessTrainingInFloat64) {
   const auto config = tiny_config();
-  expect_same(on_ranks(on_mesh(config), GetParam().ranks), alone(config), 1e-10);
+  expect_same_training(on_ranks(on_mesh(config), GetParam().ranks), alone(config), 1e-10);
 }
 
 TEST_P(LayoutInvariance, CapacityJitterAndGroupStatisticsInFloat64) {
@@ -69,7 +55,7 @@ TEST_P(LayoutInvariance, CapacityJitterAndGroupStatisticsInFloat64) {
   config.mutable_train()->set_accumulation(2);
   const TrainingTrace expected = alone(config);
   EXPECT_GT(expected.dropped.back(), 0);
-  expect_same(on_ranks(on_mesh(config), GetParam().ranks), expected, 1e-10);
+  expect_same_training(on_ranks(on_mesh(config), GetParam().ranks), expected, 1e-10);
 }
 
 TEST_P(LayoutInvariance, OneStepInFloat32) {
@@ -79,7 +65,7 @@ TEST_P(LayoutInvariance, OneStepInFloat32) {
   config.mutable_optimizer()->set_kind(config::SGD);
   const TrainingTrace expected = train_alone(config, 1);
   const TrainingTrace actual = train_on_threads(on_mesh(config), GetParam().ranks, 1);
-  expect_same(actual, expected, 1e-5);
+  expect_same_training(actual, expected, 1e-5);
 }
 
 // What training adds around the layers: multi-token prediction, the output z-loss, dropout; and
@@ -98,7 +84,7 @@ TEST_P(LayoutInvariance, MultiTokenPredictionAndAttentionsExpertsInFloat64) {
   const TrainingTrace expected = alone(config);
   EXPECT_TRUE(expected.gradients.contains("mtp.layer.moe.experts.w2"));
   EXPECT_TRUE(expected.gradients.contains("layers.1.attention.value.experts.weight"));
-  expect_same(on_ranks(on_mesh(config), GetParam().ranks), expected, 1e-10);
+  expect_same_training(on_ranks(on_mesh(config), GetParam().ranks), expected, 1e-10);
 }
 
 INSTANTIATE_TEST_SUITE_P(Meshes, LayoutInvariance,
@@ -117,21 +103,21 @@ TEST(Recompute, ChangesNeitherRoutingNorAnyNumber) {
   drop_with_jitter(*config.mutable_model()->mutable_moe());
   const TrainingTrace plain = alone(config);
   config.mutable_train()->set_recompute(config::RECOMPUTE_LAYER);
-  expect_same(alone(config), plain, 0);
-  expect_same(on_ranks(config, 2), plain, 1e-10);
+  expect_same_training(alone(config), plain, 0);
+  expect_same_training(on_ranks(config, 2), plain, 1e-10);
 }
 
 TEST(Recompute, RepeatsTheDrawsOfAttentionAndMultiTokenPrediction) {
   auto config = tiny_with_extras();
   const TrainingTrace plain = alone(config);
   config.mutable_train()->set_recompute(config::RECOMPUTE_LAYER);
-  expect_same(alone(config), plain, 0);
+  expect_same_training(alone(config), plain, 0);
 }
 
 TEST(Training, RepeatsBitByBit) {
   auto config = tiny_config();
   config.mutable_runtime()->set_compute(config::BF16);
-  expect_same(alone(config), alone(config), 0);
+  expect_same_training(alone(config), alone(config), 0);
 }
 
 TEST(Training, LowersTheLoss) {

@@ -19,30 +19,20 @@ TrainingTrace on_ranks(config::RunConfig config, int ranks, int expert) {
   return train_on_threads(config, ranks, kSteps);
 }
 
-void expect_same(const TrainingTrace& actual, const TrainingTrace& expected, double tolerance) {
-  const auto series = [](const std::vector<double>& values) {
-    return at::tensor(values, at::kDouble);
-  };
-  EXPECT_TRUE(is_near(series(actual.losses), series(expected.losses), tolerance)) << "losses";
-  EXPECT_TRUE(is_near(series(actual.balance), series(expected.balance), tolerance)) << "balance";
-  EXPECT_EQ(actual.dropped, expected.dropped);
-  expect_same_parameters(actual, expected, tolerance);
-}
-
 struct RoutingLayout : ::testing::TestWithParam<RouterCase> {};
 
 TEST_P(RoutingLayout, IsTheSameOnOneRankAndOnSeveral) {
   const auto config = config_of(GetParam());
   const TrainingTrace expected = alone(config);
-  expect_same(on_ranks(config, 2, 2), expected, 1e-10);
-  expect_same(on_ranks(config, 4, 2), expected, 1e-10);
+  expect_same_training(on_ranks(config, 2, 2), expected, 1e-10);
+  expect_same_training(on_ranks(config, 4, 2), expected, 1e-10);
 }
 
 TEST_P(RoutingLayout, IsTheSameWithRecompute) {
   auto config = config_of(GetParam());
   const TrainingTrace plain = alone(config);
   config.mutable_train()->set_recompute(config::RECOMPUTE_LAYER);
-  expect_same(alone(config), plain, 0);
+  expect_same_training(alone(config), plain, 0);
 }
 
 // Of 64 experts some get no token on one rank, and some on none.
@@ -58,7 +48,7 @@ TEST(DeadExperts, AreRevivedAlikeOnOneRankAndOnSeveral) {
   const TrainingTrace revived = alone(config);
   const char* weight = "layers.0.moe.experts.w2";
   EXPECT_FALSE(is_near(revived.weights.at(weight), left_alone.weights.at(weight), 1e-3));
-  expect_same(on_ranks(config, 4, 2), revived, 1e-10);
+  expect_same_training(on_ranks(config, 4, 2), revived, 1e-10);
 }
 
 INSTANTIATE_TEST_SUITE_P(Routers, RoutingLayout, ::testing::ValuesIn(kRouterCases),

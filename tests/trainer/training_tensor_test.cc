@@ -33,23 +33,13 @@ config::RunConfig dealt(config::RunConfig config, const Deal& deal) {
   return config;
 }
 
-void expect_same(const TrainingTrace& actual, const TrainingTrace& expected, double tolerance) {
-  const auto series = [](const std::vector<double>& values) {
-    return at::tensor(values, at::kDouble);
-  };
-  EXPECT_TRUE(is_near(series(actual.losses), series(expected.losses), tolerance)) << "losses";
-  EXPECT_TRUE(is_near(series(actual.gradient_norms), series(expected.gradient_norms), tolerance));
-  EXPECT_TRUE(is_near(series(actual.balance), series(expected.balance), tolerance)) << "balance";
-  EXPECT_EQ(actual.dropped, expected.dropped);
-  expect_same_parameters(actual, expected, tolerance);
-}
-
 void expect_trains_alike(const config::RunConfig& config, const std::vector<Deal>& deals) {
   const TrainingTrace expected = train_alone(config, kSteps);
   for (const Deal& deal : deals) {
     SCOPED_TRACE(::testing::Message()
                  << deal.ranks << " ranks, tensor " << deal.tensor << ", expert " << deal.expert);
-    expect_same(train_on_threads(dealt(config, deal), deal.ranks, kSteps), expected, 1e-10);
+    expect_same_training(train_on_threads(dealt(config, deal), deal.ranks, kSteps), expected,
+                         1e-10);
   }
 }
 
@@ -172,7 +162,7 @@ TEST(TensorParallel, TrainsAlikeWithRecompute) {
   config::RunConfig config = with_shared_expert_and_dense_layer();
   const TrainingTrace plain = train_on_threads(dealt(config, kDeals[1]), 4, kSteps);
   config.mutable_train()->set_recompute(config::RECOMPUTE_LAYER);
-  expect_same(train_on_threads(dealt(config, kDeals[1]), 4, kSteps), plain, 0);
+  expect_same_training(train_on_threads(dealt(config, kDeals[1]), 4, kSteps), plain, 0);
 }
 
 TEST(TensorParallel, TrainsAlikeOnFourRanksThatShareEverything) {

@@ -64,9 +64,8 @@ void check_memory_of(const config::RunConfig& config, const std::vector<config::
   if (available <= 0 || needed <= available || !config.runtime().check_memory()) return;
   throw ConfigError(fmt::format(
       "selfcheck: {} process(es) of this machine need {}, for the run on one rank and {} rank(s) "
-      "of "
-      "a mesh each, and {} are available; add --shrink, which makes the model narrow and shallow "
-      "and keeps all else",
+      "of a mesh each, and {} are available; add --shrink, which makes the model narrow and "
+      "shallow and keeps all else",
       options.local_ranks, models::format_bytes(needed), threads, models::format_bytes(available)));
 }
 
