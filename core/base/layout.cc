@@ -8,7 +8,9 @@ const AxisWords& words_of(Axis axis) {
   static constexpr std::array<AxisWords, kAllAxes.size()> kWords = {{
       {"data", "see different tokens"},
       {"tensor", "hold each matrix together"},
+      {"pipeline", "hold the layers together"},
       {"expert", "hold all experts together"},
+      {"expert_tensor", "hold each expert together"},
       {"expert_data", "hold the same experts"},
   }};
   return kWords[static_cast<size_t>(axis)];
@@ -22,17 +24,23 @@ Slice share_of(int64_t count, const Place& place) {
   return {place.index * each, (place.index + 1) * each};
 }
 
-MeshShape::MeshShape(const MeshDegrees& degrees) : ranks_(degrees.data * degrees.tensor) {
-  const auto [data, tensor, expert] = degrees;
-  SY_CHECK(data > 0 && tensor > 0 && expert > 0 && ranks_ % expert == 0,
-           "a mesh of data {}, tensor {} and expert {}", data, tensor, expert);
+MeshShape::MeshShape(const MeshDegrees& degrees)
+    : ranks_(degrees.data * degrees.tensor * degrees.pipeline) {
+  const auto [data, tensor, pipeline, expert, expert_tensor] = degrees;
+  const int stage = data * tensor, holders = expert * expert_tensor;
+  SY_CHECK(data > 0 && tensor > 0 && pipeline > 0 && expert > 0 && expert_tensor > 0 &&
+               stage % holders == 0,
+           "a mesh of data {}, tensor {}, pipeline {}, expert {} and expert_tensor {}", data,
+           tensor, pipeline, expert, expert_tensor);
   const auto arrange = [&](Axis axis, int size, int stride) {
     extents_[static_cast<size_t>(axis)] = {size, stride};
   };
   arrange(Axis::kData, data, tensor);
   arrange(Axis::kTensor, tensor, 1);
-  arrange(Axis::kExpert, expert, 1);
-  arrange(Axis::kExpertData, ranks_ / expert, expert);
+  arrange(Axis::kPipeline, pipeline, stage);
+  arrange(Axis::kExpert, expert, expert_tensor);
+  arrange(Axis::kExpertTensor, expert_tensor, 1);
+  arrange(Axis::kExpertData, stage / holders, holders);
 }
 
 Layout MeshShape::layout(int rank) const {

@@ -11,12 +11,15 @@
 namespace switchyard {
 
 enum class Axis : uint8_t {
-  kData,        // ranks that see different tokens
-  kTensor,      // ranks that see the same tokens, and hold each matrix together
-  kExpert,      // ranks that together hold all experts
-  kExpertData,  // ranks that hold the same experts
+  kData,      // ranks that see different tokens
+  kTensor,    // ranks that see the same tokens, and hold each matrix together
+  kPipeline,  // ranks that see the same tokens one after the other, and hold the layers together
+  kExpert,    // ranks that together hold all experts of their layers
+  kExpertTensor,  // ranks that hold each expert together
+  kExpertData,    // ranks that hold the same experts
 };
-constexpr std::array kAllAxes = {Axis::kData, Axis::kTensor, Axis::kExpert, Axis::kExpertData};
+constexpr std::array kAllAxes = {Axis::kData,   Axis::kTensor,       Axis::kPipeline,
+                                 Axis::kExpert, Axis::kExpertTensor, Axis::kExpertData};
 
 // "data"; "see different tokens".
 struct AxisWords {
@@ -52,19 +55,24 @@ class Layout {
 
 // The degrees that can be chosen; those of the other axes follow from them.
 struct MeshDegrees {
-  int data = 1, tensor = 1, expert = 1;
+  int data = 1, tensor = 1, pipeline = 1, expert = 1, expert_tensor = 1;
 };
 
-// How many ranks stand along each axis, and which. The same ranks are seen in two ways ("folding").
-// Other layers than experts are replicated over the data axis and cut over the tensor axis. Experts
-// are dealt over the expert axis and replicated over the rest, the expert-data axis:
-//     ranks = data * tensor          rank = data_index * tensor + tensor_index
-//           = expert_data * expert        = expert_data_index * expert + expert_index
+// How many ranks stand along each axis, and which. Layers are dealt over the pipeline axis: each of
+// its places is a stage of as many ranks, and these are seen in two ways ("folding"). Other layers
+// than experts are replicated over the data axis and cut over the tensor axis. Experts are dealt
+// over the expert axis, cut over the expert-tensor axis and replicated over the rest, the
+// expert-data axis:
+//     stage = ranks / pipeline = data * tensor = expert_data * expert * expert_tensor
+//     rank in its stage = data_index * tensor + tensor_index
+//                       = (expert_data_index * expert + expert_index) * expert_tensor
+//                         + expert_tensor_index
+//     rank = pipeline_index * stage + rank in its stage
 // so that the members of a tensor group, and those of an expert group, are neighbours, where the
-// network is fastest.
+// network is fastest, and stages, which send each other least, are furthest apart.
 class MeshShape {
  public:
-  // Throws CheckError unless degrees.expert divides the number of ranks.
+  // Throws CheckError unless degrees.expert times degrees.expert_tensor divides a stage's ranks.
   explicit MeshShape(const MeshDegrees& degrees = {});
 
   int ranks() const { return ranks_; }

@@ -15,28 +15,63 @@ namespace {
 // 0: the model has none, or does not say yet.
 int num_experts(const Model& model) { return model.has_moe() ? model.moe().num_experts() : 0; }
 
+// The degrees that an unset field leaves at 1.
 int tensor_degree(const Mesh& asked) { return asked.has_tensor() ? asked.tensor() : 1; }
+int pipeline_degree(const Mesh& asked) { return asked.has_pipeline() ? asked.pipeline() : 1; }
+int expert_tensor_degree(const Mesh& asked) {
+  return asked.has_expert_tensor() ? asked.expert_tensor() : 1;
+}
+
+// A product of degrees as people would write it, without those that are 1.
+struct Product {
+  std::string name;
+  int value = 1;
+};
+
+Product product(const std::vector<Product>& degrees) {
+  Product result;
+  std::vector<std::string> names;
+  for (const auto& [name, value] : degrees) {
+    result.value *= value;
+    if (value != 1) names.push_back(name);
+  }
+  result.name = fmt::format("{}", fmt::join(names, " times "));
+  if (names.empty()) result.name = degrees.front().name;
+  return result;
+}
 
 void check_at_least_one(const char* field, int degree, Findings& findings) {
   if (degree < 1) findings.add("mesh.{} ({}) must be at least 1; raise it", field, degree);
 }
 
+void check_signs(const Mesh& asked, Findings& findings) {
+  if (asked.has_tensor()) check_at_least_one("tensor", asked.tensor(), findings);
+  if (asked.has_data()) check_at_least_one("data", asked.data(), findings);
+  if (asked.has_pipeline()) check_at_least_one("pipeline", asked.pipeline(), findings);
+  if (asked.has_expert_tensor())
+    check_at_least_one("expert_tensor", asked.expert_tensor(), findings);
+  if (asked.has_context() && asked.context() != 1)
+    findings.add(
+        "mesh.context ({}) must be 1 or unset, as sequences are not dealt over ranks; for longer "
+        "ones raise mesh.tensor, which deals the rows between matrices",
+        asked.context());
+}
+
 // Of the axes that every layer outside experts is seen in.
 void check_dense_degrees(const Mesh& asked, int ranks, Findings& findings) {
-  const int data = asked.data(), tensor = tensor_degree(asked);
-  if (asked.has_tensor()) check_at_least_one("tensor", tensor, findings);
-  if (asked.has_data()) check_at_least_one("data", data, findings);
-  if (ranks == 0 || tensor < 1) return;
-  if (ranks % tensor != 0)
+  const int data = asked.data();
+  const Product others =
+      product({{"mesh.tensor", tensor_degree(asked)}, {"mesh.pipeline", pipeline_degree(asked)}});
+  if (ranks == 0 || others.value < 1) return;
+  if (ranks % others.value != 0)
     findings.add(
-        "mesh.tensor ({}) must divide the number of ranks ({}); choose a divisor or start more "
-        "ranks",
-        tensor, ranks);
-  else if (data >= 1 && data * tensor != ranks)
+        "{} ({}) must divide the number of ranks ({}); choose a divisor or start more ranks",
+        others.name, others.value, ranks);
+  else if (data >= 1 && data * others.value != ranks)
     findings.add(
-        "mesh.data ({}) must be {}, the number of ranks ({}) divided by mesh.tensor ({}), since "
+        "mesh.data ({}) must be {}, the number of ranks ({}) divided by {} ({}), since "
         "ranks along data share the batch out; leave it out to follow the ranks",
-        data, ranks / tensor, ranks, tensor);
+        data, ranks / others.value, ranks, others.name, others.value);
 }
 
 void check_expert_degree(int expert, const Model& model, Findings& findings) {
@@ -92,25 +127,29 @@ void check_tensor_degree(int tensor, const Model& model, Findings& findings) {
   }
 }
 
-// The two views of the same ranks together.
+// The two views of a stage's ranks together.
 void check_folding(const Mesh& asked, int ranks, Findings& findings) {
-  const int expert = asked.expert(), dense = asked.data() * tensor_degree(asked);
-  if (expert < 1) return;
-  if (ranks > 0 && ranks % expert != 0)
+  const int pipeline = pipeline_degree(asked);
+  const Product holders = product(
+      {{"mesh.expert", asked.expert()}, {"mesh.expert_tensor", expert_tensor_degree(asked)}});
+  const Product stage =
+      product({{"mesh.data", asked.data()}, {"mesh.tensor", tensor_degree(asked)}});
+  if (holders.value < 1 || pipeline < 1) return;
+  if (ranks > 0 && ranks % pipeline == 0 && ranks / pipeline % holders.value != 0)
     findings.add(
-        "mesh.expert ({}) must divide the number of ranks ({}); choose a divisor or start "
-        "more ranks",
-        expert, ranks);
-  else if (ranks == 0 && dense > 0 && dense % expert != 0)
-    findings.add(
-        "mesh.expert ({}) must divide mesh.data times mesh.tensor ({}); change one of them", expert,
-        dense);
+        "{} ({}) must divide the number of ranks ({}){}; choose a divisor or start more ranks",
+        holders.name, holders.value, ranks / pipeline,
+        pipeline > 1 ? fmt::format(" of each of mesh.pipeline's {} stages", pipeline) : "");
+  else if (ranks == 0 && stage.value > 0 && stage.value % holders.value != 0)
+    findings.add("{} ({}) must divide {} ({}); change one of them", holders.name, holders.value,
+                 stage.name, stage.value);
 }
 
 }  // namespace
 
 std::vector<std::string> mesh_problems(const Mesh& asked, const Model& model, int ranks) {
   Findings findings;
+  check_signs(asked, findings);
   if (asked.has_expert()) check_expert_degree(asked.expert(), model, findings);
   check_folding(asked, ranks, findings);
   check_dense_degrees(asked, ranks, findings);
@@ -121,12 +160,15 @@ std::vector<std::string> mesh_problems(const Mesh& asked, const Model& model, in
 MeshShape mesh_shape(const Mesh& asked, const Model& model, int ranks) {
   const std::vector<std::string> problems = mesh_problems(asked, model, ranks);
   if (!problems.empty()) throw ConfigError(fmt::format("{}", fmt::join(problems, "\n")));
+  const int tensor = tensor_degree(asked), pipeline = pipeline_degree(asked);
+  const int expert_tensor = expert_tensor_degree(asked), stage = ranks / pipeline;
   const int experts = num_experts(model);
-  const int chosen = experts > 0 ? std::gcd(ranks, experts) : 1;
-  const int tensor = tensor_degree(asked);
-  return MeshShape({.data = ranks / tensor,
+  const int chosen = experts > 0 ? std::gcd(stage / expert_tensor, experts) : 1;
+  return MeshShape({.data = stage / tensor,
                     .tensor = tensor,
-                    .expert = asked.has_expert() ? asked.expert() : chosen});
+                    .pipeline = pipeline,
+                    .expert = asked.has_expert() ? asked.expert() : chosen,
+                    .expert_tensor = expert_tensor});
 }
 
 }  // namespace switchyard::config

@@ -14,8 +14,9 @@ namespace switchyard::config {
 // mesh_shape() will succeed. ranks 0 (not known yet) leaves out the rules about them.
 std::vector<std::string> mesh_problems(const Mesh& asked, const Model& model, int ranks);
 
-// An unset tensor degree is 1, an unset expert degree gcd(ranks, experts), 1 without experts; the
-// data degree is the rest. Throws ConfigError with all of mesh_problems().
+// Unset tensor, pipeline and expert-tensor degrees are 1; an unset expert degree is as large as
+// divides both the experts and a stage's ranks over expert-tensor, 1 without experts; the data
+// degree is the rest. Throws ConfigError with all of mesh_problems().
 MeshShape mesh_shape(const Mesh& asked, const Model& model, int ranks);
 
 }  // namespace switchyard::config

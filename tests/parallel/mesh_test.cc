@@ -69,11 +69,12 @@ TEST(Mesh, RefusesAShapeOfOtherRanks) {
 
 TEST(Mesh, DescribesWhoIsWithWhom) {
   ThreadGroup(4).run([](Communicator& world) {
-    EXPECT_EQ(Mesh(world, MeshShape({.data = 4, .expert = 2})).describe(),
-              "mesh of 4 ranks: data 4, tensor 1, expert 2, expert_data 2\n"
-              "  data groups (see different tokens): 0 1 2 3\n"
-              "  expert groups (hold all experts together): 0 1 | 2 3\n"
-              "  expert_data groups (hold the same experts): 0 2 | 1 3");
+    EXPECT_EQ(
+        Mesh(world, MeshShape({.data = 4, .expert = 2})).describe(),
+        "mesh of 4 ranks: data 4, tensor 1, pipeline 1, expert 2, expert_tensor 1, expert_data 2\n"
+        "  data groups (see different tokens): 0 1 2 3\n"
+        "  expert groups (hold all experts together): 0 1 | 2 3\n"
+        "  expert_data groups (hold the same experts): 0 2 | 1 3");
   });
 }
 

@@ -60,7 +60,8 @@ AxisSet axes_of(const config::Mesh& mesh, const config::Model& model, int ranks)
   const MeshShape shape = config::mesh_shape(mesh, model, ranks);
   AxisSet axes;
   for (const Axis axis : kAllAxes) {
-    const bool is_of_experts = axis == Axis::kExpert || axis == Axis::kExpertData;
+    const bool is_of_experts =
+        axis == Axis::kExpert || axis == Axis::kExpertTensor || axis == Axis::kExpertData;
     if (shape.size(axis) > 1 && (model.has_moe() || !is_of_experts)) axes.insert(axis);
   }
   return axes;

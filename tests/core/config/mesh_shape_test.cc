@@ -80,9 +80,8 @@ TEST(MeshShape, IsRefusedForEachReason) {
 TEST(MeshShape, IsCheckedAsFarAsItIsKnownWithoutRanks) {
   Mesh both = expert(4);
   both.set_data(6);
-  EXPECT_THAT(
-      mesh_problems(both, with_experts(8), 0),
-      ElementsAre(HasSubstr("mesh.expert (4) must divide mesh.data times mesh.tensor (6)")));
+  EXPECT_THAT(mesh_problems(both, with_experts(8), 0),
+              ElementsAre(HasSubstr("mesh.expert (4) must divide mesh.data (6)")));
   EXPECT_THAT(mesh_problems(expert(4), with_experts(8), 0), ElementsAre());
 }
 
