@@ -28,7 +28,7 @@ int64_t ExchangeCounts::bytes_in() const {
 }
 
 void copy_bytes(void* to, const void* from, int64_t bytes) {
-  if (bytes > 0) std::memcpy(to, from, bytes);
+  if (bytes > 0 && to != from) std::memcpy(to, from, bytes);
 }
 
 void Communicator::all_to_all_v(const void* send, void* receive, const ExchangeCounts& counts,

@@ -44,7 +44,7 @@ struct ExchangeCounts {
   int64_t bytes_in() const;
 };
 
-// For backends: null pointers are legal for zero bytes.
+// For backends: null pointers are legal for zero bytes, as is a copy to its own place.
 void copy_bytes(void* to, const void* from, int64_t bytes);
 
 // What token exchange has cost on a group so far, for the log.
@@ -74,7 +74,7 @@ class Communicator {
   virtual std::unique_ptr<Work> start_all_to_all_v(const void* send, void* receive,
                                                    const ExchangeCounts& counts,
                                                    const char* what) = 0;
-  // receive: size() blocks of `bytes`, in rank order.
+  // receive: size() blocks of `bytes`, in rank order. `send` may be this rank's block of them.
   virtual std::unique_ptr<Work> start_all_gather(const void* send, void* receive, int64_t bytes,
                                                  const char* what) = 0;
   // send: size() slices of `count` elements, in rank order. receive: `count` elements, this rank's

@@ -12,8 +12,8 @@
 namespace switchyard::parallel {
 namespace {
 
-// Below this an all_reduce is one all_gather: latency counts, not volume.
-constexpr int64_t kSmallBytes = 4 << 10;
+// While no more than this arrives, an all_reduce is one all_gather: latency counts, not volume.
+constexpr int64_t kSmallBytes = 16 << 10;
 // Larger buffers go in pieces, so that scratch stays bounded.
 constexpr int64_t kPieceBytes = 16 << 20;
 
@@ -39,15 +39,36 @@ void accumulate(T* accumulator, const T* next, int64_t count, ReduceOp op) {
   }
 }
 
-// Folds `num_blocks` consecutive blocks of `count` elements into the first, in block order: block b
-// is rank b's.
+// What each rank has brought to a reduction: `count` elements, rank r's at arrived + r * count but
+// for those of `own_rank`, which lie at `own`.
+struct Blocks {
+  const std::byte *arrived, *own;
+  int own_rank, num_ranks;
+  int64_t count;
+};
+
+// Reduces the blocks in the order of ranks into `result`, which may be `own`. The sum of a chunk
+// stays in the cache until it is complete, so that memory sees every block once.
 template <typename T>
-void fold(std::byte* blocks, int64_t num_blocks, int64_t count, ReduceOp op) {
-  T* first = reinterpret_cast<T*>(blocks);
-  for (int64_t b = 1; b < num_blocks; ++b) accumulate(first, first + b * count, count, op);
+void fold(const Blocks& blocks, ReduceOp op, std::byte* result) {
+  constexpr int64_t kChunk = 1024;
+  T sum[kChunk];
+  for (int64_t begin = 0; begin < blocks.count; begin += kChunk) {
+    const int64_t count = std::min(kChunk, blocks.count - begin);
+    for (int rank = 0; rank < blocks.num_ranks; ++rank) {
+      const T* block = rank == blocks.own_rank
+                           ? reinterpret_cast<const T*>(blocks.own)
+                           : reinterpret_cast<const T*>(blocks.arrived) + rank * blocks.count;
+      if (rank == 0)
+        std::copy_n(block + begin, count, sum);
+      else
+        accumulate(sum, block + begin, count, op);
+    }
+    std::copy_n(sum, count, reinterpret_cast<T*>(result) + begin);
+  }
 }
 
-using Fold = void (*)(std::byte*, int64_t, int64_t, ReduceOp);
+using Fold = void (*)(const Blocks&, ReduceOp, std::byte*);
 
 Fold fold_of(DType dtype, const char* what) {
   switch (dtype) {
@@ -158,19 +179,26 @@ class HostReductions::Reduction : public Job {
   ~Reduction() override { group.unused_.push_back(std::move(blocks_)); }
 
  protected:
-  // Begins to bring `count` elements of each rank here: the r-th part of what rank r sends.
-  std::unique_ptr<Work> bring_slices(const void* send, int64_t count) {
+  // Begins to bring `count` elements of each other rank here: the r-th part of what rank r sends.
+  std::unique_ptr<Work> bring_slices(const std::byte* send, int64_t count) {
     const std::vector<int64_t> one_row(group.size(), 1);
-    return group.move(exchange(send, room(count), {one_row, one_row, count * element_bytes}, what));
+    Movement movement =
+        exchange(send, room(count), {one_row, one_row, count * element_bytes}, what);
+    movement.keeps_own = true;
+    return group.move(movement);
   }
   // Begins to bring all that each rank sends.
-  std::unique_ptr<Work> bring_whole(const void* send, int64_t count) {
+  std::unique_ptr<Work> bring_whole(const std::byte* send, int64_t count) {
     return group.move(gathering(send, room(count), count * element_bytes, group, what));
   }
-  // The reduction of the `count` elements of each rank that have arrived.
-  const std::byte* folded(int64_t count) {
-    fold_(blocks_.data(), group.size(), count, op_);
-    return blocks_.data();
+  // Writes the reduction of the `count` elements of each rank; `own` are this rank's.
+  void fold_into(std::byte* result, const std::byte* own, int64_t count) const {
+    fold_({blocks_.data(), own, group.rank(), group.size(), count}, op_, result);
+  }
+  // The part of `slices` that this rank reduces.
+  template <typename Byte>
+  Byte* own_slice(Byte* slices, int64_t count) const {
+    return slices + group.rank() * count * element_bytes;
   }
 
   const int64_t element_bytes;
@@ -191,11 +219,14 @@ class HostReductions::ReduceScatter final : public Reduction {
  public:
   ReduceScatter(HostReductions& in, const void* send, void* receive, int64_t count,
                 const Kind& kind)
-      : Reduction(in, kind), send_(send), receive_(receive), count_(count) {}
+      : Reduction(in, kind),
+        send_(static_cast<const std::byte*>(send)),
+        receive_(static_cast<std::byte*>(receive)),
+        count_(count) {}
 
   std::unique_ptr<Work> next() override {
     if (has_begun_last) {
-      copy_bytes(receive_, folded(count_), count_ * element_bytes);
+      fold_into(receive_, own_slice(send_, count_), count_);
       return nullptr;
     }
     auto work = bring_slices(send_, count_);
@@ -204,8 +235,8 @@ class HostReductions::ReduceScatter final : public Reduction {
   }
 
  private:
-  const void* send_;
-  void* receive_;
+  const std::byte* send_;
+  std::byte* receive_;
   int64_t count_;
 };
 
@@ -218,7 +249,7 @@ class HostReductions::AllReduce final : public Reduction {
 
   std::unique_ptr<Work> next() override {
     if (arriving_ == Arriving::kSlices) return gather_results();
-    if (arriving_ == Arriving::kWhole) copy_bytes(data_, folded(piece_), piece_ * element_bytes);
+    if (arriving_ == Arriving::kWhole) fold_into(data_, data_, piece_);
     data_ += piece_ * element_bytes;
     left_ -= piece_;
     return left_ == 0 ? nullptr : begin_piece();
@@ -230,7 +261,7 @@ class HostReductions::AllReduce final : public Reduction {
   std::unique_ptr<Work> begin_piece() {
     const int64_t size = group.size();
     piece_ = std::min(kPieceBytes / element_bytes, left_) / size * size;
-    const bool is_small = left_ * element_bytes <= kSmallBytes || piece_ == 0;
+    const bool is_small = left_ * element_bytes * (size - 1) <= kSmallBytes || piece_ == 0;
     if (is_small) piece_ = left_;
     auto work = is_small ? bring_whole(data_, piece_) : bring_slices(data_, piece_ / size);
     arriving_ = is_small ? Arriving::kWhole : Arriving::kSlices;
@@ -240,7 +271,9 @@ class HostReductions::AllReduce final : public Reduction {
 
   std::unique_ptr<Work> gather_results() {
     const int64_t slice = piece_ / group.size();
-    auto work = group.move(gathering(folded(slice), data_, slice * element_bytes, group, what));
+    std::byte* own = own_slice(data_, slice);
+    fold_into(own, own, slice);
+    auto work = group.move(gathering(own, data_, slice * element_bytes, group, what));
     arriving_ = Arriving::kResults;
     has_begun_last = piece_ == left_;
     return work;

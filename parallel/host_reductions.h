@@ -19,6 +19,9 @@ struct Movement {
   const void* send = nullptr;  // null in a broadcast, which has its data, on every rank,
   void* receive = nullptr;     // here
   ExchangeCounts counts = {};  // of all_to_all_v
+  // In all_to_all_v: what this rank has for itself stays where it is in `send`. Its place in
+  // `receive` is not written.
+  bool keeps_own = false;
 };
 
 // A backend inherits from this and says how bytes are moved; the operations are made of that here.

@@ -27,11 +27,11 @@ class SingleCommunicator final : public HostReductions {
 
  private:
   std::unique_ptr<Work> move(const Movement& movement) override {
-    const auto& [operation, send, receive, counts] = movement;
+    const auto& [operation, send, receive, counts, keeps_own] = movement;
     SY_CHECK(counts.send == counts.receive,
              "all_to_all_v '{}' of {}: the only rank sends itself {} rows and expects {}",
              operation.what, name_, counts.send[0], counts.receive[0]);
-    if (send != nullptr) copy_bytes(receive, send, operation.bytes_out);
+    if (send != nullptr && !keeps_own) copy_bytes(receive, send, operation.bytes_out);
     return completed_work();
   }
 

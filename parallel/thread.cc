@@ -69,11 +69,13 @@ std::string exchange_rows(const std::vector<Movement>& parts) {
     }
   }
   std::vector<int64_t> received(size, 0);
-  for (const auto& [operation, send, receive, counts] : parts) {
-    const auto* next = static_cast<const std::byte*>(send);
+  for (size_t from = 0; from < size; ++from) {
+    const ExchangeCounts& counts = parts[from].counts;
+    const auto* next = static_cast<const std::byte*>(parts[from].send);
     for (size_t to = 0; to < size; ++to) {
       const int64_t bytes = counts.send[to] * counts.row_bytes;
-      copy_bytes(static_cast<std::byte*>(parts[to].receive) + received[to], next, bytes);
+      if (from != to || !parts[from].keeps_own)
+        copy_bytes(static_cast<std::byte*>(parts[to].receive) + received[to], next, bytes);
       next += bytes;
       received[to] += bytes;
     }
@@ -84,7 +86,7 @@ std::string exchange_rows(const std::vector<Movement>& parts) {
 // Returns what the ranks disagree on; empty when the data was moved.
 std::string move_data(const std::vector<Movement>& parts) {
   const Operation& first = parts[0].operation;
-  for (const auto& [operation, send, receive, counts] : parts) {
+  for (const auto& [operation, send, receive, counts, keeps_own] : parts) {
     if (operation.kind != first.kind) return "ranks call different operations";
     if (operation.kind == OperationKind::kAllToAllV) continue;
     if (operation.bytes_out != first.bytes_out || operation.root != first.root) {

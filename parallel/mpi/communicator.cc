@@ -100,9 +100,14 @@ class MpiWork final : public Work {
   Ticket ticket_;
 };
 
-// Appends `rows` and their offsets, as MPI's ints.
-void append_counts(std::vector<int>& counts, const std::vector<int64_t>& rows) {
+constexpr int kMovesAll = -1;
+
+// Appends `rows` and their offsets, as MPI's ints. The rows of `kept` count as none, but have their
+// place; kMovesAll: of no rank.
+void append_counts(std::vector<int>& counts, const std::vector<int64_t>& rows, int kept) {
+  const size_t first = counts.size();
   counts.insert(counts.end(), rows.begin(), rows.end());
+  if (kept != kMovesAll) counts[first + kept] = 0;
   int offset = 0;
   for (const int64_t count : rows) {
     counts.push_back(offset);
@@ -121,19 +126,23 @@ void check_total(const std::vector<int64_t>& rows, int64_t max_count, const Comm
 }
 
 // Returns MPI's code. `row` is a row of all_to_all_v, and all that one rank sends otherwise.
-int begin(const Movement& movement, MPI_Comm comm, MPI_Datatype row, MpiWork& work) {
-  const auto& [operation, send, receive, counts] = movement;
+int begin(const Movement& movement, MPI_Comm comm, int rank, MPI_Datatype row, MpiWork& work) {
+  const auto& [operation, send, receive, counts, keeps_own] = movement;
   switch (operation.kind) {
     case OperationKind::kAllToAllV: {
-      append_counts(work.counts, counts.send);
-      append_counts(work.counts, counts.receive);
+      const int kept = keeps_own ? rank : kMovesAll;
+      append_counts(work.counts, counts.send, kept);
+      append_counts(work.counts, counts.receive, kept);
       const int* c = work.counts.data();
       const size_t n = counts.send.size();
       return MPI_Ialltoallv(send, c, c + n, row, receive, c + 2 * n, c + 3 * n, row, comm,
                             &work.request);
     }
-    case OperationKind::kAllGather:
-      return MPI_Iallgather(send, 1, row, receive, 1, row, comm, &work.request);
+    case OperationKind::kAllGather: {
+      const bool is_there = send == static_cast<std::byte*>(receive) + rank * operation.bytes_out;
+      return MPI_Iallgather(is_there ? MPI_IN_PLACE : send, 1, row, receive, 1, row, comm,
+                            &work.request);
+    }
     case OperationKind::kBroadcast:
       return MPI_Ibcast(receive, 1, row, operation.root, comm, &work.request);
     default:
@@ -175,13 +184,13 @@ std::unique_ptr<Communicator> MpiCommunicator::split(int color, const std::strin
 }
 
 std::unique_ptr<Work> MpiCommunicator::move(const Movement& movement) {
-  const auto& [operation, send, receive, counts] = movement;
+  const auto& [operation, send, receive, counts, keeps_own] = movement;
   check_total(counts.send, max_count_, *this, operation.what);
   check_total(counts.receive, max_count_, *this, operation.what);
   const bool is_exchange = operation.kind == OperationKind::kAllToAllV;
   const RowType row(is_exchange ? counts.row_bytes : operation.bytes_out, max_count_);
   auto work = std::make_unique<MpiWork>(*watch_, watch_->start(operation));
-  work->check(begin(movement, comm_.get(), row.get(), *work));
+  work->check(begin(movement, comm_.get(), rank(), row.get(), *work));
   return work;
 }
 

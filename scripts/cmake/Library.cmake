@@ -33,7 +33,7 @@ endif()
 
 # switchyard_sources(NAME TORCH_FREE files... TORCH files...): adds sources to a library, from any folder below it.
 # Torch-free files build without LibTorch and with a small precompiled header of their own, and
-# at -O2: none holds a loop that -O3 helps.
+# at -O2, which is as good for all but those that say otherwise.
 function(switchyard_sources name)
   cmake_parse_arguments(ARG "" "" "TORCH_FREE;TORCH" ${ARGN})
   target_sources(switchyard_${name} PRIVATE ${ARG_TORCH_FREE})

@@ -134,9 +134,10 @@ TEST(ThreadGroup, SaysWhichRankCallsAnotherOperation) {
 TEST(ThreadGroup, TellsOthersThatAReductionWasGivenUpHalfWay) {
   const auto errors = errors_of(ThreadGroup(2, 20), 2, [](Communicator& world) {
     const auto other = world.split(0, "other");
-    std::vector<double> values(1000, 1.0);
+    std::vector<double> values(10'000, 1.0);
     const auto start = [&] {
-      return world.start_all_reduce(values.data(), 1000, DType::kFloat64, ReduceOp::kSum, "sum");
+      return world.start_all_reduce(values.data(), std::ssize(values), DType::kFloat64,
+                                    ReduceOp::kSum, "sum");
     };
     if (world.rank() == 1) {
       const auto work = start();
