@@ -231,7 +231,8 @@ void add_selfcheck(CLI::App& app, Command& command) {
 }
 
 void add_bench(CLI::App& app, Command& command) {
-  CLI::App& bench = *app.add_subcommand("bench", "Measures a training step on this machine");
+  CLI::App& bench =
+      *app.add_subcommand("bench", "Measures this machine: a training step, exchange");
   bench.require_subcommand(1);
   CLI::App& sub = *bench.add_subcommand(
       "step", "A training step: tokens per second, share of the matrix-product rate, its parts");
@@ -242,6 +243,15 @@ void add_bench(CLI::App& app, Command& command) {
       ->capture_default_str();
   sub.add_flag("--json", options->json, "For programs");
   on_call(sub, command, options, commands::bench_step);
+
+  CLI::App& exchange = *bench.add_subcommand(
+      "exchange", "All-to-all and all-reduce of a job's ranks, beside MPI's own calls");
+  const auto exchange_options = std::make_shared<commands::BenchExchangeOptions>();
+  exchange.add_option("--rounds", exchange_options->rounds, "Of each collective, size and side")
+      ->check(within(3, 100'000))
+      ->capture_default_str();
+  exchange.add_flag("--json", exchange_options->json, "For programs");
+  on_call(exchange, command, exchange_options, commands::bench_exchange);
 }
 
 int run(int argc, char** argv) {

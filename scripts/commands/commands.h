@@ -93,6 +93,11 @@ struct BenchOptions {
   bool json = false;
 };
 
+struct BenchExchangeOptions {
+  int rounds = 40;
+  bool json = false;
+};
+
 ExitCode train(const TrainOptions& options);
 ExitCode eval(const EvalOptions& options);
 ExitCode generate(const GenerateOptions& options);
@@ -105,5 +110,6 @@ ExitCode doctor(const DoctorOptions& options);
 // kNumerics: some mesh computes something else than one rank.
 ExitCode selfcheck(const SelfcheckCommand& options);
 ExitCode bench_step(const BenchOptions& options);
+ExitCode bench_exchange(const BenchExchangeOptions& options);
 
 }  // namespace switchyard::commands

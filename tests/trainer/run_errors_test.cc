@@ -151,6 +151,20 @@ TEST_F(CommandLine, MeasuresAStepAgainstTheMemoryOfItsMesh) {
   EXPECT_GT(measured[0], measured[1]);
 }
 
+TEST_F(CommandLine, MeasuresExchangeBesideMpi) {
+  const Arguments bench{"bench", "exchange", "--rounds", "3", "--json"};
+  EXPECT_THAT(call(bench), EndsWithCode(2, "scripts/launch -n 2"));
+  const Outcome outcome = call(bench, 2);
+  ASSERT_THAT(outcome, EndsWithCode(0, "timings"));
+  const auto timings = nlohmann::json::parse(outcome.output).at("timings");
+  EXPECT_EQ(timings.size(), 12);
+  for (const auto& timing : timings) {
+    EXPECT_GE(timing.at("bytes"), 16 << 10);
+    EXPECT_GT(timing.at("mpi_seconds"), 0);
+    EXPECT_GT(timing.at("seconds"), 0);
+  }
+}
+
 TEST_F(CommandLine, LooksARouterUpByTheNameOfItsModel) {
   write_file(file("logits.csv"), "2,1,0,1.5\n0,.5,3,0\n");
   const auto inspect = [&](const std::string& router) {
