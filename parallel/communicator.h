@@ -47,9 +47,10 @@ struct ExchangeCounts {
 // For backends: null pointers are legal for zero bytes, as is a copy to its own place.
 void copy_bytes(void* to, const void* from, int64_t bytes);
 
-// What token exchange has cost on a group so far, for the log.
+// What a group has cost so far.
 struct Traffic {
-  double exchange_seconds = 0;  // waiting for slower peers included
+  double exchange_seconds = 0;  // of token exchange, waiting for slower peers included
+  int64_t bytes_sent = 0;       // by this rank to others
 };
 
 // All members start the same operations in the same order (**collective**). Several may be under

@@ -102,6 +102,20 @@ Movement gathering(const void* send, void* receive, int64_t bytes, const Communi
   return {{OperationKind::kAllGather, what, bytes, bytes * group.size()}, send, receive, {}};
 }
 
+int64_t bytes_to_others(const Movement& movement, const Communicator& group) {
+  const auto& [operation, send, receive, counts, keeps_own] = movement;
+  switch (operation.kind) {
+    case OperationKind::kAllToAllV:
+      return operation.bytes_out - counts.send[group.rank()] * counts.row_bytes;
+    case OperationKind::kAllGather:
+      return operation.bytes_out * (group.size() - 1);
+    case OperationKind::kBroadcast:
+      return operation.root == group.rank() ? operation.bytes_out * (group.size() - 1) : 0;
+    default:
+      return 0;
+  }
+}
+
 struct CompletedWork final : Work {
   void wait() override {}
   bool test() override { return true; }
@@ -149,7 +163,7 @@ class HostReductions::Queued final : public Job {
 
   std::unique_ptr<Work> next() override {
     if (has_begun_last) return nullptr;
-    auto work = group.move(movement_);
+    auto work = group.begin_movement(movement_);
     has_begun_last = true;
     return work;
   }
@@ -185,11 +199,11 @@ class HostReductions::Reduction : public Job {
     Movement movement =
         exchange(send, room(count), {one_row, one_row, count * element_bytes}, what);
     movement.keeps_own = true;
-    return group.move(movement);
+    return group.begin_movement(movement);
   }
   // Begins to bring all that each rank sends.
   std::unique_ptr<Work> bring_whole(const std::byte* send, int64_t count) {
-    return group.move(gathering(send, room(count), count * element_bytes, group, what));
+    return group.begin_movement(gathering(send, room(count), count * element_bytes, group, what));
   }
   // Writes the reduction of the `count` elements of each rank; `own` are this rank's.
   void fold_into(std::byte* result, const std::byte* own, int64_t count) const {
@@ -273,7 +287,7 @@ class HostReductions::AllReduce final : public Reduction {
     const int64_t slice = piece_ / group.size();
     std::byte* own = own_slice(data_, slice);
     fold_into(own, own, slice);
-    auto work = group.move(gathering(own, data_, slice * element_bytes, group, what));
+    auto work = group.begin_movement(gathering(own, data_, slice * element_bytes, group, what));
     arriving_ = Arriving::kResults;
     has_begun_last = piece_ == left_;
     return work;
@@ -317,8 +331,13 @@ bool HostReductions::drive(Job& job, bool blocks) {
   return true;
 }
 
+std::unique_ptr<Work> HostReductions::begin_movement(const Movement& movement) {
+  traffic().bytes_sent += bytes_to_others(movement, *this);
+  return move(movement);
+}
+
 std::unique_ptr<Work> HostReductions::start(const Movement& movement) {
-  if (!must_queue()) return move(movement);
+  if (!must_queue()) return begin_movement(movement);
   return enqueue(std::make_unique<Queued>(*this, movement));
 }
 

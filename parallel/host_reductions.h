@@ -59,6 +59,8 @@ class HostReductions : public Communicator {
 
   // Whether a new operation must wait for its turn. Throws CommError after one has been given up.
   bool must_queue() const;
+  // Begins the movement and counts what it sends.
+  std::unique_ptr<Work> begin_movement(const Movement& movement);
   // Begins the movement, now or in its turn.
   std::unique_ptr<Work> start(const Movement& movement);
   std::unique_ptr<Work> enqueue(std::unique_ptr<Job> job);

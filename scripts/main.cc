@@ -166,6 +166,33 @@ void add_inspect_routing(CLI::App& inspect, Command& command) {
   on_call(sub, command, options, commands::inspect_routing);
 }
 
+// Numbers that people know in larger units than the program's.
+void add_scaled(CLI::App& sub, const char* name, double& value, double unit, const char* what) {
+  sub.add_option_function<double>(
+         name, [&value, unit](double in_units) { value = in_units * unit; }, what)
+      ->check(CLI::PositiveNumber)
+      ->default_str(value > 0 ? fmt::format("{:g}", value / unit) : "");
+}
+
+void add_machine(CLI::App& sub, commands::InspectOptions& options) {
+  models::AssumedMachine& machine = options.machine;
+  sub.add_flag("--meshes", options.compares_meshes,
+               "Compares all meshes of so many ranks: memory, traffic, estimated time of a step");
+  sub.add_option("--node-ranks", machine.node_ranks, "Neighbouring ranks that share a node")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  add_scaled(sub, "--rank-gib", machine.memory, 1 << 30,
+             "Memory of a rank: --meshes leaves out what needs more; default: any");
+  add_scaled(sub, "--rank-tflops", machine.flops, 1e12,
+             "What --meshes assumes that a rank reaches in products");
+  add_scaled(sub, "--node-gbs", machine.node_bytes, 1e9,
+             "GB/s that --meshes assumes a rank to send within its node");
+  add_scaled(sub, "--network-gbs", machine.network_bytes, 1e9,
+             "GB/s that --meshes assumes a rank to send to other nodes");
+  add_scaled(sub, "--message-us", machine.message_seconds, 1e-6,
+             "Microseconds that --meshes assumes of each message");
+}
+
 void add_inspect(CLI::App& app, Command& command) {
   CLI::App& sub = *app.add_subcommand(
       "inspect", "What a config means: parameters, operations, mesh, losses, memory");
@@ -179,6 +206,7 @@ void add_inspect(CLI::App& app, Command& command) {
                "Shows all models with their sizes and sources, and all recipes");
   sub.add_option("-n,--ranks", options->ranks, "Ranks that mesh, memory and time are shown for")
       ->check(CLI::PositiveNumber);
+  add_machine(sub, *options);
   sub.add_flag("--json", options->json, "For programs");
   sub.callback([&command, &sub, options] {
     if (!sub.get_subcommands().empty()) return;

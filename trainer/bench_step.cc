@@ -11,6 +11,7 @@
 #include "core/config/mesh_shape.h"
 #include "models/inspect/cost.h"
 #include "models/inspect/memory.h"
+#include "models/inspect/traffic.h"
 #include "parallel/agreement.h"
 #include "trainer/log/speedometer.h"
 #include "trainer/log/step_profile.h"
@@ -42,6 +43,14 @@ std::map<std::string, double> profile(Training& training, int steps) {
   return shares;
 }
 
+// Bytes that this rank has sent so far, by axis.
+std::map<Axis, double> bytes_sent(const parallel::Mesh& mesh) {
+  std::map<Axis, double> bytes;
+  for (const Axis axis : kAllAxes)
+    bytes[axis] = static_cast<double>(mesh.along(axis).traffic().bytes_sent);
+  return bytes;
+}
+
 }  // namespace
 
 StepBench bench_step(config::RunConfig config, parallel::Communicator& world, int steps) {
@@ -58,8 +67,16 @@ StepBench bench_step(config::RunConfig config, parallel::Communicator& world, in
     fill_first_weights(config, training.instance.parameters);
     training.begin();
     for (int i = 0; i < kWarmup; ++i) run_one(training);
+    const parallel::Mesh& mesh = training.instance.mesh;
+    const std::map<Axis, double> before = bytes_sent(mesh);
     std::vector<double> seconds;
     for (int i = 0; i < steps; ++i) seconds.push_back(run_one(training));
+    for (const auto& [axis, bytes] : bytes_sent(mesh)) {
+      if (mesh.along(axis).size() > 1)
+        bench.traffic[words_of(axis).name].bytes = (bytes - before.at(axis)) / steps;
+    }
+    for (const models::TrafficTerm& term : models::traffic_per_step(config, mesh.shape()))
+      bench.traffic[words_of(term.axis).name].formula_bytes += term.bytes;
     std::ranges::sort(seconds);
     bench.memory_bytes = peak_memory_bytes() - memory_before;
     bench.parts = profile(training, std::max(1, steps / 2));
@@ -81,6 +98,9 @@ StepBench bench_step(config::RunConfig config, parallel::Communicator& world, in
 
 std::string render(const StepBench& b, bool json) {
   if (json) {
+    auto traffic = nlohmann::ordered_json::object();
+    for (const auto& [axis, sent] : b.traffic)
+      traffic[axis] = {{"bytes", sent.bytes}, {"formula_bytes", sent.formula_bytes}};
     return nlohmann::ordered_json{{"ranks", b.ranks},
                                   {"threads_per_rank", b.threads_per_rank},
                                   {"steps", b.steps},
@@ -90,6 +110,7 @@ std::string render(const StepBench& b, bool json) {
                                   {"machine_flops", b.machine_flops},
                                   {"mfu", b.mfu},
                                   {"parts", b.parts},
+                                  {"traffic", traffic},
                                   {"memory_bytes", b.memory_bytes},
                                   {"memory_formula_bytes", b.memory_formula_bytes}}
                .dump(2) +
@@ -103,6 +124,9 @@ std::string render(const StepBench& b, bool json) {
       b.ranks, b.threads_per_rank, b.steps, b.tokens_per_second, b.slowest, b.fastest,
       b.machine_flops * 1e-9, b.mfu, b.memory_bytes / (1 << 20),
       b.memory_bytes / b.memory_formula_bytes, b.memory_formula_bytes / (1 << 20));
+  for (const auto& [axis, sent] : b.traffic)
+    text += fmt::format("sent            {:.2f} MiB a step over {}, {:.2f} of the formulas'\n",
+                        sent.bytes / (1 << 20), axis, sent.bytes / sent.formula_bytes);
   std::vector<std::pair<double, std::string>> parts;
   for (const auto& [part, share] : b.parts) parts.emplace_back(share, part);
   std::ranges::sort(parts, std::greater());

@@ -18,6 +18,11 @@ struct StepBench {
   double mfu = 0;            // model FLOP/s over machine_flops
   // Shares of the step's time on rank 0; "other" is what no part names.
   std::map<std::string, double> parts;
+  // What rank 0 sends in a step, by axis: measured, and by formula.
+  struct Sent {
+    double bytes = 0, formula_bytes = 0;
+  };
+  std::map<std::string, Sent> traffic;
   double memory_bytes = 0;  // this process's growth from the model's construction on, at its peak
   double memory_formula_bytes = 0;  // parameters, what training keeps with them, and activations
 };

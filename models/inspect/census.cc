@@ -128,4 +128,12 @@ Memory memory_per_rank(const config::RunConfig& config, const MeshShape& mesh) {
   return {parameters, parameters * value, parameters * master, trained * wide, moments * wide};
 }
 
+std::map<AxisSet, int64_t> summed_gradients(const config::Model& model, const MeshShape& mesh) {
+  std::map<AxisSet, int64_t> counts;
+  const ParameterTable table = parameters_of(model, mesh.layout(0));
+  for (const Parameter& parameter : table.parameters())
+    if (parameter.trains) counts[parameter.summed] += parameter.local_count();
+  return counts;
+}
+
 }  // namespace switchyard::models

@@ -4,6 +4,7 @@
 // validated.
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -47,5 +48,8 @@ struct Memory {
 // two moments), FP32 4 + 0 + 4 + 8, FP64 8 + 0 + 8 + 16. Other optimizers have moments of their own
 // sizes.
 Memory memory_per_rank(const config::RunConfig& config, const MeshShape& mesh);
+
+// How many numbers that train rank 0 holds, by the axes over which their gradients are summed.
+std::map<AxisSet, int64_t> summed_gradients(const config::Model& model, const MeshShape& mesh);
 
 }  // namespace switchyard::models

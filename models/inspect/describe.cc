@@ -14,6 +14,7 @@
 #include "core/config/mesh_shape.h"
 #include "models/inspect/cost.h"
 #include "models/inspect/memory.h"
+#include "models/inspect/traffic.h"
 
 namespace switchyard::models {
 namespace {
@@ -144,16 +145,44 @@ std::string memory_text(const config::RunConfig& config, const MeshShape& mesh) 
                      grouped(plan.parameters.parameters), describe_memory(config, plan));
 }
 
+// What a rank sends, if it has others to send to.
+std::string traffic_text(const config::RunConfig& config, const MeshShape& mesh, int node_ranks) {
+  const std::vector<TrafficTerm> terms =
+      has_batch(config) ? traffic_per_step(config, mesh) : std::vector<TrafficTerm>{};
+  if (terms.empty()) return "";
+  std::string text = fmt::format("sent by a rank in a step, with {} ranks to a node\n", node_ranks);
+  for (const TrafficTerm& term : terms)
+    text += fmt::format("  {:<28}{:>14}  (over {}; {:.0f}% to other nodes)\n", term.name,
+                        format_bytes(term.bytes), words_of(term.axis).name,
+                        100 * share_between_nodes(mesh, term.axis, node_ranks));
+  return text + "\n";
+}
+
+Json traffic_json(const config::RunConfig& config, const MeshShape& mesh, int node_ranks) {
+  Json list = Json::array();
+  for (const TrafficTerm& term : traffic_per_step(config, mesh)) {
+    list.push_back({{"name", term.name},
+                    {"axis", words_of(term.axis).name},
+                    {"bytes", term.bytes},
+                    {"messages", term.messages},
+                    {"share_between_nodes", share_between_nodes(mesh, term.axis, node_ranks)}});
+  }
+  return list;
+}
+
 std::string inspect_text(const config::RunConfig& config, const MeshShape& mesh,
-                         double product_rate) {
+                         const Assumed& assumed) {
+  const double product_rate = assumed.product_rate;
   std::string text =
       fmt::format("run     {}\nmodel   {}\n\n", config.name(), model_line(config.model()));
   text += census_text(census(config.model())) + "\n" + flops_text(config) + "\n";
   std::vector<std::string> degrees;
-  for (const Axis axis : kAllAxes)
-    degrees.push_back(fmt::format("{} {}", words_of(axis).name, mesh.size(axis)));
+  for (const Axis axis : kAllAxes) {
+    if (axis == Axis::kData || mesh.size(axis) > 1)
+      degrees.push_back(fmt::format("{} {}", words_of(axis).name, mesh.size(axis)));
+  }
   text += fmt::format("mesh    {} rank(s): {}\n", mesh.ranks(), fmt::join(degrees, ", "));
-  text += memory_text(config, mesh);
+  text += memory_text(config, mesh) + traffic_text(config, mesh, assumed.node_ranks);
   if (product_rate > 0)
     text += fmt::format(
         "time    about {} for {} steps: an estimate, from {:.0f} GFLOP/s of plain matrix products "
@@ -197,7 +226,7 @@ Json memory_json(const config::RunConfig& config, const MeshShape& mesh) {
   return json;
 }
 
-Json inspect_json(const config::RunConfig& config, const MeshShape& mesh, double product_rate) {
+Json inspect_json(const config::RunConfig& config, const MeshShape& mesh, const Assumed& assumed) {
   const SequenceLengths lengths = sequence_lengths(config);
   Json forward = Json::object(), terms = Json::array();
   Json degrees = {{"ranks", mesh.ranks()}};
@@ -220,7 +249,9 @@ Json inspect_json(const config::RunConfig& config, const MeshShape& mesh, double
       {"memory_per_rank", memory_json(config, mesh)},
       {"losses", terms},
       {"schedules", schedules}};
-  if (product_rate > 0) page["estimated_seconds"] = estimated_seconds(config, product_rate);
+  if (has_batch(config)) page["traffic_per_step"] = traffic_json(config, mesh, assumed.node_ranks);
+  if (assumed.product_rate > 0)
+    page["estimated_seconds"] = estimated_seconds(config, assumed.product_rate);
   return page;
 }
 
@@ -301,10 +332,10 @@ std::string describe_schedules(const config::RunConfig& config) {
 }
 
 std::string inspect_config(const config::RunConfig& config, int ranks, bool json,
-                           double product_rate) {
+                           const Assumed& assumed) {
   const MeshShape mesh = config::mesh_shape(config.mesh(), config.model(), ranks);
-  return json ? inspect_json(config, mesh, product_rate).dump(2) + "\n"
-              : inspect_text(config, mesh, product_rate);
+  return json ? inspect_json(config, mesh, assumed).dump(2) + "\n"
+              : inspect_text(config, mesh, assumed);
 }
 
 }  // namespace switchyard::models

@@ -21,11 +21,16 @@ std::string describe_losses(const config::RunConfig& config);
 // none does.
 std::string describe_schedules(const config::RunConfig& config);
 
-// Model, parameters, operations per token, mesh, memory and losses of a resolved config on `ranks`
-// ranks (at least 1), as text or as JSON; and an estimate of the run's time if it is known how many
-// FLOP/s these ranks reach together in plain matrix products (0: it is not). Throws ConfigError
-// when the mesh does not fit the ranks.
+// What a config does not say of the machine.
+struct Assumed {
+  int node_ranks = 8;       // neighbours that share a node
+  double product_rate = 0;  // FLOP/s of all ranks in plain matrix products; 0: not known
+};
+
+// Model, parameters, operations per token, mesh, memory, traffic and losses of a resolved config on
+// `ranks` ranks (at least 1), as text or as JSON; and an estimate of the run's time if the rate of
+// products is known. Throws ConfigError when the mesh does not fit the ranks.
 std::string inspect_config(const config::RunConfig& config, int ranks, bool json,
-                           double product_rate = 0);
+                           const Assumed& assumed = {});
 
 }  // namespace switchyard::models

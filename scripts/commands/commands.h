@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/base/errors.h"
+#include "models/inspect/step_estimate.h"
 #include "trainer/generate.h"
 
 namespace switchyard::commands {
@@ -57,6 +58,8 @@ struct InspectOptions {
   ConfigOptions config;  // a run's config, or the name of a model preset
   bool list = false;     // show the model presets instead
   int ranks = 1;
+  bool compares_meshes = false;  // all that the config allows on so many ranks
+  models::AssumedMachine machine;
   bool json = false;
 };
 

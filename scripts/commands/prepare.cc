@@ -6,6 +6,7 @@
 
 #include "core/base/log.h"
 #include "core/base/threads.h"
+#include "core/config/mesh_shape.h"
 #include "core/data/tokenize.h"
 #include "core/data/tokenizer_training.h"
 #include "core/io/file_system.h"
@@ -21,6 +22,7 @@
 #include "trainer/machine/doctor.h"
 #include "trainer/machine/peak_rate.h"
 #include "trainer/products.h"
+#include "trainer/selfcheck/meshes.h"
 
 namespace switchyard::commands {
 namespace {
@@ -78,6 +80,21 @@ ExitCode tokenize(const TokenizeCommand& options) {
   return ExitCode::kDone;
 }
 
+namespace {
+
+std::string mesh_table(const config::RunConfig& config, const InspectOptions& options) {
+  if (!config.train().has_global_batch())
+    throw ConfigError(
+        "--meshes compares steps, and the size of a step is not known: add --set "
+        "train.global_batch=N");
+  std::vector<MeshShape> shapes;
+  for (const config::Mesh& mesh : trainer::legal_meshes(config, options.ranks))
+    shapes.push_back(config::mesh_shape(mesh, config.model(), options.ranks));
+  return models::compare_meshes(config, shapes, options.machine, options.json);
+}
+
+}  // namespace
+
 ExitCode inspect(const InspectOptions& options) {
   if (options.list) {
     print(
@@ -86,6 +103,10 @@ ExitCode inspect(const InspectOptions& options) {
   }
   config::RunConfig config = load_run_or_model(options.config, options.ranks);
   *config.mutable_runtime() = trainer::with_best_products(config.runtime());
+  if (options.compares_meshes) {
+    print(mesh_table(config, options));
+    return ExitCode::kDone;
+  }
   const int asked = config.runtime().threads();
   const int threads = asked > 0 ? asked : std::max(1, available_cores() / options.ranks);
   // A preset alone is no run, whose time one could ask for.
@@ -93,7 +114,8 @@ ExitCode inspect(const InspectOptions& options) {
       names_file(options.config.path)
           ? trainer::known_peak_rate(models::compute_type(config), options.ranks, threads)
           : 0;
-  print(models::inspect_config(config, options.ranks, options.json, rate));
+  print(models::inspect_config(config, options.ranks, options.json,
+                               {options.machine.node_ranks, rate}));
   return ExitCode::kDone;
 }
 

@@ -321,8 +321,7 @@ TEST(Inspect, GivesTheSameNumbersAsTextAndAsJson) {
   EXPECT_EQ(json["losses"].size(), 3);
   const std::string text = inspect_config(config, 4, false);
   for (const char* expected :
-       {"19,933,440", "8,726,784", "4 rank(s): data 4, tensor 1, expert 2, expert_data 2",
-        "balance = 0.01"})
+       {"19,933,440", "8,726,784", "4 rank(s): data 4, expert 2, expert_data 2", "balance = 0.01"})
     EXPECT_THAT(text, HasSubstr(expected));
 }
 
@@ -345,9 +344,10 @@ TEST(Inspect, EstimatesMemoryAndTime) {
   // 800 steps of 2 sequences of 256, at half of 1e12 FLOP/s.
   const config::RunConfig config = load("quickstart");
   const double seconds = 800 * 512 * flops_per_token(config.model(), {256}) / 0.5e12;
-  EXPECT_DOUBLE_EQ(
-      nlohmann::json::parse(inspect_config(config, 1, true, 1e12))["estimated_seconds"], seconds);
-  EXPECT_THAT(inspect_config(config, 1, false, 1e12),
+  EXPECT_DOUBLE_EQ(nlohmann::json::parse(inspect_config(
+                       config, 1, true, {.product_rate = 1e12}))["estimated_seconds"],
+                   seconds);
+  EXPECT_THAT(inspect_config(config, 1, false, {.product_rate = 1e12}),
               AllOf(HasSubstr("time    about 1 minute(s) for 800 steps: an estimate"),
                     HasSubstr("\n  activations ")));
   EXPECT_THAT(inspect_config(config, 1, false), HasSubstr("time    no estimate before"));

@@ -151,6 +151,33 @@ TEST_F(CommandLine, MeasuresAStepAgainstTheMemoryOfItsMesh) {
   EXPECT_GT(measured[0], measured[1]);
 }
 
+// Routing here is nearly even, and nothing is dropped.
+TEST_F(CommandLine, MeasuresWhatAStepSendsOnEachAxis) {
+  for (const Arguments& mesh : {Arguments{"mesh.tensor=2", "mesh.expert=2"},
+                                Arguments{"mesh.expert=4", "train.accumulation=2"}}) {
+    Arguments bench{"bench", "step", debug_config(), "--steps", "2", "--json"};
+    for (const std::string& assignment : mesh) bench.insert(bench.end(), {"--set", assignment});
+    const Outcome outcome = call(bench, 4);
+    ASSERT_THAT(outcome, EndsWithCode(0, "traffic"));
+    const auto json = nlohmann::json::parse(outcome.output, nullptr, false);
+    EXPECT_GE(json.at("traffic").size(), 2);
+    for (const auto& [axis, sent] : json.at("traffic").items()) {
+      const double formula = sent.at("formula_bytes");
+      EXPECT_NEAR(sent.at("bytes"), formula, 0.1 * formula) << axis << " of " << mesh[0];
+    }
+  }
+}
+
+TEST_F(CommandLine, ComparesTheMeshesOfSoManyRanks) {
+  const Arguments compare{"inspect", debug_config(), "-n", "4", "--meshes"};
+  EXPECT_THAT(call(compare), EndsWithCode(0, "data 2, tensor 2, expert 4"));
+  Arguments small = compare;
+  small.insert(small.end(), {"--rank-gib", "0.001"});
+  EXPECT_THAT(call(small), EndsWithCode(0, "mesh(es) need more than 1.0 MiB on a rank"));
+  EXPECT_THAT(call({"inspect", "mixtral_8x7b", "-n", "4", "--meshes"}),
+              EndsWithCode(2, "--set train.global_batch=N"));
+}
+
 TEST_F(CommandLine, MeasuresExchangeBesideMpi) {
   const Arguments bench{"bench", "exchange", "--rounds", "3", "--json"};
   EXPECT_THAT(call(bench), EndsWithCode(2, "scripts/launch -n 2"));

@@ -11,22 +11,29 @@
 namespace switchyard::trainer {
 namespace {
 
-// All ways to give each degree a divisor of `ranks`, whether they go together or not: a new degree
-// of the schema is in it.
-std::vector<config::Mesh> all_meshes(int ranks) {
-  std::vector<config::Mesh> meshes(1);
+// Appends all meshes that choose the degrees from `field` on, the others being as in `mesh`. What
+// breaks a rule already is not gone on with, since further degrees cannot mend it.
+void append_choices(const config::Model& model, int ranks, int field, config::Mesh mesh,
+                    std::vector<config::Mesh>& meshes) {
   const config::Descriptor& degrees = *config::Mesh::descriptor();
-  for (int i = 0; i < degrees.field_count(); ++i) {
-    std::vector<config::Mesh> longer;
-    for (config::Mesh mesh : meshes) {
-      for (int degree = 1; degree <= ranks; ++degree) {
-        if (ranks % degree != 0) continue;
-        mesh.GetReflection()->SetInt32(&mesh, degrees.field(i), degree);
-        longer.push_back(mesh);
-      }
-    }
-    meshes = std::move(longer);
+  if (!config::mesh_problems(mesh, model, ranks).empty()) return;
+  if (field == degrees.field_count()) return meshes.push_back(std::move(mesh));
+  const bool follows = degrees.field(field)->number() == config::Mesh::kDataFieldNumber;
+  if (follows) return append_choices(model, ranks, field + 1, mesh, meshes);
+  for (int degree = 1; degree <= ranks; ++degree) {
+    if (ranks % degree != 0) continue;
+    mesh.GetReflection()->SetInt32(&mesh, degrees.field(field), degree);
+    append_choices(model, ranks, field + 1, mesh, meshes);
   }
+}
+
+// All that the rules of meshes allow, the data degree as it follows from the others: a new degree
+// of the schema is in it.
+std::vector<config::Mesh> all_meshes(const config::Model& model, int ranks) {
+  std::vector<config::Mesh> meshes;
+  append_choices(model, ranks, 0, {}, meshes);
+  for (config::Mesh& mesh : meshes)
+    mesh.set_data(config::mesh_shape(mesh, model, ranks).size(Axis::kData));
   return meshes;
 }
 
@@ -35,8 +42,7 @@ std::vector<config::Mesh> all_meshes(int ranks) {
 std::vector<config::Mesh> legal_meshes(const config::RunConfig& config, int ranks) {
   std::vector<config::Mesh> legal;
   config::RunConfig on_mesh = config;
-  for (const config::Mesh& mesh : all_meshes(ranks)) {
-    if (!config::mesh_problems(mesh, config.model(), ranks).empty()) continue;  // quick
+  for (const config::Mesh& mesh : all_meshes(config.model(), ranks)) {
     *on_mesh.mutable_mesh() = mesh;
     if (config::problems(on_mesh, ranks).empty()) legal.push_back(mesh);
   }
