@@ -61,13 +61,32 @@ void RunStorage::abandon_branch() {
 
 void RunStorage::save(const CheckpointContent& content, const parallel::Mesh& mesh,
                       FileStepHook fault) {
+  finish_saving();
   const TrainingState& state = content.state;
   saved_ = state.step;
   check_held();
   abandon_branch();
-  save_checkpoint(watched_files(world_, std::move(fault)), folder_.checkpoints(), content, mesh,
-                  state.skipped_in_a_row > 0 ? kKeepAll : content.config.checkpoint().keep());
+  const config::Checkpoint& asked = content.config.checkpoint();
+  const int keep = state.skipped_in_a_row > 0 ? kKeepAll : asked.keep();
+  if (asked.asynchronous()) {
+    background_ = std::make_unique<BackgroundSave>(std::move(fault), folder_.checkpoints(), content,
+                                                   mesh, keep);
+  } else {
+    save_checkpoint(watched_files(world_, std::move(fault)), folder_.checkpoints(), content, mesh,
+                    keep);
+    completed_.push_back(state.step);
+  }
   saved_at_ = std::chrono::steady_clock::now();
+}
+
+void RunStorage::advance_saving() {
+  if (!background_->advance()) return;
+  completed_.push_back(background_->step());
+  background_.reset();
+}
+
+void RunStorage::finish_saving() {
+  while (is_saving()) advance_saving();
 }
 
 double RunStorage::minutes_since_save() const { return seconds_since(saved_at_) / 60; }

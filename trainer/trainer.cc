@@ -24,9 +24,12 @@ ExitCode Trainer::run() {
     // Before the step is saved: a checkpoint stands for the step's evaluation too.
     if (is_due(config_.eval().every()) || is_last()) evaluate_now(is_last());
     const Votes votes = vote();
+    if (votes.save_goes_on) storage_.advance_saving();
+    say_what_is_saved();
     if (is_due(config_.checkpoint().every()) || votes.save) save_unless_skipping();
     if (votes.stop && !is_last()) {
       save();
+      finish_saving();
       say(fmt::format("stopped at step {} and saved; run again to go on", step()));
       return ExitCode::kPreempted;
     }
@@ -35,6 +38,7 @@ ExitCode Trainer::run() {
     evaluate_now(/*prints_tables=*/true);
     save();
   }
+  finish_saving();
   return ExitCode::kDone;
 }
 
@@ -53,6 +57,7 @@ void Trainer::update(const StepOutcome& outcome) {
                   outcome.gradient_norm));
   const int32_t skipped = training_.state.skipped_in_a_row;
   if (skipped <= config_.train().max_skipped_steps()) return;
+  finish_saving();
   const std::string saved = storage_.folder().checkpoints();
   throw NumericsError(fmt::format(
       "{} steps in a row had a non-finite loss or gradient, the last at step {} "
@@ -85,9 +90,10 @@ bool Trainer::reached_goal(const StepOutcome& outcome) {
 Trainer::Votes Trainer::vote() {
   const double every = config_.checkpoint().every_minutes();
   const bool is_late = world_.rank() == 0 && every > 0 && storage_.minutes_since_save() >= every;
-  int64_t votes[] = {signals_.is_requested(), is_late};
+  int64_t votes[] = {signals_.is_requested(), is_late, storage_.is_writing()};
   world_.all_reduce(std::span<int64_t>(votes), parallel::ReduceOp::kMax, "stop or save");
-  return {votes[0] > 0 || step() == config_.train().stop_after_steps(), votes[1] > 0};
+  return {votes[0] > 0 || step() == config_.train().stop_after_steps(), votes[1] > 0,
+          storage_.is_saving() && votes[2] == 0};
 }
 
 void Trainer::say(const std::string& text) {

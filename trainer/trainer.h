@@ -59,6 +59,7 @@ class Trainer {
 
   struct Votes {
     bool stop = false, save = false;
+    bool save_goes_on = false;  // a save in the background waits for its next collective part
   };
   // **Collective.** Any rank may have got a signal to stop; rank 0's clock says when to save.
   Votes vote();
@@ -69,6 +70,9 @@ class Trainer {
   void evaluate_now(bool prints_tables);
   void save();
   void save_unless_skipping();
+  // **Collective.** Waits for a save in the background.
+  void finish_saving();
+  void say_what_is_saved();
   bool is_due(int64_t every) const { return every > 0 && step() % every == 0; }
   bool is_last() const { return step() >= config_.train().steps(); }
   int64_t step() const { return training_.state.step; }

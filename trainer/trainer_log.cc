@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "models/pass/stats.h"
+#include "trainer/checkpoint/folder.h"
 #include "trainer/evaluate.h"
 #include "trainer/expert_health.h"
 #include "trainer/trainer.h"
@@ -75,8 +76,18 @@ void Trainer::save() {
   state.optimizer_steps = training_.optimizer->num_steps();
   storage_.save({config_, instance.parameters, *training_.optimizer, state}, instance.mesh,
                 faults_.during_save(step()));
-  say(fmt::format("saved: {}/step_{}", storage_.folder().checkpoints(), step()));
+  say_what_is_saved();
   speed_.restart();
+}
+
+void Trainer::finish_saving() {
+  storage_.finish_saving();
+  say_what_is_saved();
+}
+
+void Trainer::say_what_is_saved() {
+  for (const int64_t saved : storage_.take_completed())
+    say(fmt::format("saved: {}", step_path(storage_.folder().checkpoints(), saved)));
 }
 
 }  // namespace switchyard::trainer

@@ -358,6 +358,7 @@ void default_checkpoint(Checkpoint& checkpoint) {
   SY_DEFAULT(checkpoint, every, 0);
   SY_DEFAULT(checkpoint, every_minutes, checkpoint.every() == 0 ? 30.0 : 0.0);
   SY_DEFAULT(checkpoint, keep, 2);
+  SY_DEFAULT(checkpoint, asynchronous, false);
 }
 
 void default_log(Log& log) {
