@@ -221,6 +221,15 @@ MappedFile::MappedFile(std::string path, Access access) : path_(std::move(path))
   }
 }
 
+void MappedFile::forget(std::span<const std::byte> part) const {
+  if (part.empty()) return;
+  const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  const size_t begin = static_cast<size_t>(part.data() - mapping_.get()) / page * page;
+  const size_t end = static_cast<size_t>(part.data() - mapping_.get()) + part.size();
+  // Advice: a refusal costs memory, nothing else.
+  ::madvise(const_cast<std::byte*>(mapping_.get()) + begin, end - begin, MADV_DONTNEED);
+}
+
 void MappedFile::Unmap::operator()(const std::byte* address) const {
   ::munmap(const_cast<std::byte*>(address), size);
 }

@@ -103,6 +103,9 @@ class MappedFile {
   std::span<const std::byte> bytes() const {
     return {mapping_.get(), mapping_ ? mapping_.get_deleter().size : 0};
   }
+  // Whoever has read `part`, a part of bytes(), needs it no more: the process gives its memory
+  // back. It stays readable, from the file.
+  void forget(std::span<const std::byte> part) const;
 
  private:
   struct Unmap {

@@ -52,6 +52,8 @@ class SafetensorsFile {
   const SafetensorsEntry* find(std::string_view name) const;
   // Valid while this object lives. May be unaligned in files that others wrote.
   std::span<const std::byte> bytes(const SafetensorsEntry& entry) const;
+  // Gives the memory of these bytes back until they are read again.
+  void forget(const SafetensorsEntry& entry) const { file_.forget(bytes(entry)); }
 
  private:
   MappedFile file_;

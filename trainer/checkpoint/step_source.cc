@@ -22,19 +22,30 @@ StepSource::Description StepSource::describe(const std::string& name) const {
 void StepSource::read(const std::string& name, const Box& box, DType dtype,
                       std::span<std::byte> out) {
   const TensorRecord& record = inventory_.tensors.at(name);
-  for (const PieceRecord& piece : record.pieces)
-    if (intersection(piece.box, box))
-      copy_common({record.dtype, piece.box, bytes_of(piece)}, box, dtype, out);
+  for (const PieceRecord& piece : record.pieces) {
+    if (!intersection(piece.box, box)) continue;
+    with_bytes(piece, [&](std::span<const std::byte> bytes) {
+      copy_common({record.dtype, piece.box, bytes}, box, dtype, out);
+    });
+  }
 }
 
-std::span<const std::byte> StepSource::bytes_of(const PieceRecord& piece) {
+void StepSource::verify(const PieceRecord& piece) {
+  with_bytes(piece, [](std::span<const std::byte>) {});
+}
+
+void StepSource::with_bytes(const PieceRecord& piece,
+                            const std::function<void(std::span<const std::byte>)>& work) {
   const SafetensorsFile& file = open(piece.file);
-  const auto bytes = file.bytes(*file.find(piece.entry));
-  if (const uint32_t actual = crc32c(bytes); actual != piece.crc32c)
+  const SafetensorsEntry& entry = *file.find(piece.entry);
+  const auto bytes = file.bytes(entry);
+  const uint32_t actual = crc32c(bytes);
+  if (actual == piece.crc32c) work(bytes);
+  file.forget(entry);
+  if (actual != piece.crc32c)
     throw CheckpointError(
         fmt::format("tensor {} is damaged: expected CRC-32C {:08x}, its bytes in {} have {:08x}",
                     in_quotes(piece.entry), piece.crc32c, piece.file, actual));
-  return bytes;
 }
 
 const SafetensorsFile& StepSource::open(const std::string& name) {

@@ -2,6 +2,7 @@
 // The tensors of a step's folder, whole or in parts, whatever mesh wrote them. Free of LibTorch;
 // not collective.
 
+#include <functional>
 #include <map>
 #include <span>
 #include <string>
@@ -13,8 +14,8 @@
 
 namespace switchyard::trainer {
 
-// Maps the shards as they are needed. Each number that it gives was in a piece that matched its
-// checksum.
+// Maps the shards as they are needed, and keeps no more than one piece in memory. Each number that
+// it gives was in a piece that matched its checksum.
 class StepSource : public TensorSource {
  public:
   // The inventory must outlive it.
@@ -26,11 +27,13 @@ class StepSource : public TensorSource {
   void read(const std::string& name, const Box& box, DType dtype,
             std::span<std::byte> out) override;
 
-  // The bytes of a piece, valid while this object lives. Throws CheckpointError where they do not
-  // match its checksum.
-  std::span<const std::byte> bytes_of(const PieceRecord& piece);
+  // Throws CheckpointError where the bytes of the piece do not match its checksum.
+  void verify(const PieceRecord& piece);
 
  private:
+  // Hands the bytes of a piece that matches its checksum to `work`, which must not keep them.
+  void with_bytes(const PieceRecord& piece,
+                  const std::function<void(std::span<const std::byte>)>& work);
   const SafetensorsFile& open(const std::string& file);
   void check(const std::string& name, const SafetensorsFile& file) const;
 
