@@ -176,8 +176,10 @@ void add_scaled(CLI::App& sub, const char* name, double& value, double unit, con
 
 void add_machine(CLI::App& sub, commands::InspectOptions& options) {
   models::AssumedMachine& machine = options.machine;
-  sub.add_flag("--meshes", options.compares_meshes,
-               "Compares all meshes of so many ranks: memory, traffic, estimated time of a step");
+  sub.add_flag(
+      "--meshes", options.compares_meshes,
+      "Compares all meshes of so many ranks, with the degrees that the config sets: memory, "
+      "traffic, estimated time of a step");
   sub.add_option("--node-ranks", machine.node_ranks, "Neighbouring ranks that share a node")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();

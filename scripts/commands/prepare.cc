@@ -88,7 +88,7 @@ std::string mesh_table(const config::RunConfig& config, const InspectOptions& op
         "--meshes compares steps, and the size of a step is not known: add --set "
         "train.global_batch=N");
   std::vector<MeshShape> shapes;
-  for (const config::Mesh& mesh : trainer::legal_meshes(config, options.ranks))
+  for (const config::Mesh& mesh : trainer::legal_meshes(config, options.ranks, config.mesh()))
     shapes.push_back(config::mesh_shape(mesh, config.model(), options.ranks));
   return models::compare_meshes(config, shapes, options.machine, options.json);
 }
@@ -101,7 +101,8 @@ ExitCode inspect(const InspectOptions& options) {
         models::catalog_text(models::catalog("configs"), models::recipes("configs"), options.json));
     return ExitCode::kDone;
   }
-  config::RunConfig config = load_run_or_model(options.config, options.ranks);
+  config::RunConfig config =
+      load_run_or_model(options.config, options.compares_meshes ? 0 : options.ranks);
   *config.mutable_runtime() = trainer::with_best_products(config.runtime());
   if (options.compares_meshes) {
     print(mesh_table(config, options));

@@ -171,6 +171,11 @@ TEST_F(CommandLine, MeasuresWhatAStepSendsOnEachAxis) {
 TEST_F(CommandLine, ComparesTheMeshesOfSoManyRanks) {
   const Arguments compare{"inspect", debug_config(), "-n", "4", "--meshes"};
   EXPECT_THAT(call(compare), EndsWithCode(0, "data 2, tensor 2, expert 4"));
+  Arguments fixed = compare;
+  fixed.insert(fixed.end(), {"--set", "mesh.tensor=1", "--set", "mesh.expert=4"});
+  const Outcome outcome = call(fixed);
+  EXPECT_THAT(outcome, EndsWithCode(0, "data 4, expert 4"));
+  EXPECT_THAT(outcome.output, Not(HasSubstr("tensor 2")));
   Arguments small = compare;
   small.insert(small.end(), {"--rank-gib", "0.001"});
   EXPECT_THAT(call(small), EndsWithCode(0, "mesh(es) need more than 1.0 MiB on a rank"));

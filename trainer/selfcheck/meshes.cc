@@ -11,27 +11,30 @@
 namespace switchyard::trainer {
 namespace {
 
-// Appends all meshes that choose the degrees from `field` on, the others being as in `mesh`. What
-// breaks a rule already is not gone on with, since further degrees cannot mend it.
+// Appends all meshes that choose the degrees from `field` on which `mesh` leaves open. What breaks
+// a rule already is not gone on with, since further degrees cannot mend it.
 void append_choices(const config::Model& model, int ranks, int field, config::Mesh mesh,
                     std::vector<config::Mesh>& meshes) {
   const config::Descriptor& degrees = *config::Mesh::descriptor();
   if (!config::mesh_problems(mesh, model, ranks).empty()) return;
   if (field == degrees.field_count()) return meshes.push_back(std::move(mesh));
-  const bool follows = degrees.field(field)->number() == config::Mesh::kDataFieldNumber;
-  if (follows) return append_choices(model, ranks, field + 1, mesh, meshes);
+  const config::FieldDescriptor& degree_field = *degrees.field(field);
+  const bool follows = degree_field.number() == config::Mesh::kDataFieldNumber;
+  if (follows || mesh.GetReflection()->HasField(mesh, &degree_field))
+    return append_choices(model, ranks, field + 1, mesh, meshes);
   for (int degree = 1; degree <= ranks; ++degree) {
     if (ranks % degree != 0) continue;
-    mesh.GetReflection()->SetInt32(&mesh, degrees.field(field), degree);
+    mesh.GetReflection()->SetInt32(&mesh, &degree_field, degree);
     append_choices(model, ranks, field + 1, mesh, meshes);
   }
 }
 
 // All that the rules of meshes allow, the data degree as it follows from the others: a new degree
 // of the schema is in it.
-std::vector<config::Mesh> all_meshes(const config::Model& model, int ranks) {
+std::vector<config::Mesh> all_meshes(const config::Model& model, int ranks,
+                                     const config::Mesh& fixed) {
   std::vector<config::Mesh> meshes;
-  append_choices(model, ranks, 0, {}, meshes);
+  append_choices(model, ranks, 0, fixed, meshes);
   for (config::Mesh& mesh : meshes)
     mesh.set_data(config::mesh_shape(mesh, model, ranks).size(Axis::kData));
   return meshes;
@@ -39,15 +42,16 @@ std::vector<config::Mesh> all_meshes(const config::Model& model, int ranks) {
 
 }  // namespace
 
-std::vector<config::Mesh> legal_meshes(const config::RunConfig& config, int ranks) {
+std::vector<config::Mesh> legal_meshes(const config::RunConfig& config, int ranks,
+                                       const config::Mesh& fixed) {
   std::vector<config::Mesh> legal;
   config::RunConfig on_mesh = config;
-  for (const config::Mesh& mesh : all_meshes(config.model(), ranks)) {
+  for (const config::Mesh& mesh : all_meshes(config.model(), ranks, fixed)) {
     *on_mesh.mutable_mesh() = mesh;
     if (config::problems(on_mesh, ranks).empty()) legal.push_back(mesh);
   }
   if (!legal.empty()) return legal;
-  on_mesh.mutable_mesh()->Clear();
+  *on_mesh.mutable_mesh() = fixed;
   throw ConfigError(fmt::format("no mesh of {} rank(s) goes with this config:\n{}", ranks,
                                 fmt::join(config::problems(on_mesh, ranks), "\n")));
 }

@@ -9,9 +9,10 @@
 
 namespace switchyard::trainer {
 
-// In the order of their degrees, whatever mesh the config itself asks for. ConfigError, with every
-// rule that is in the way, if there is none.
-std::vector<config::Mesh> legal_meshes(const config::RunConfig& config, int ranks);
+// Those with the degrees that `fixed` sets, in the order of their degrees, whatever mesh the config
+// itself asks for. ConfigError, with every rule that is in the way, if there is none.
+std::vector<config::Mesh> legal_meshes(const config::RunConfig& config, int ranks,
+                                       const config::Mesh& fixed = {});
 
 // "data 4, expert 2": the degrees above 1; "one rank" if none is.
 std::string name_of(const config::Mesh& mesh);
