@@ -31,6 +31,7 @@ Mesh::Mesh(Communicator& world, const MeshShape& shape) : control_(&world), shap
     groups_[static_cast<size_t>(axis)] =
         world.split(group, fmt::format("{}[{}]", words_of(axis).name, group));
   }
+  pipeline_.emplace(along(Axis::kPipeline));
 }
 
 std::string Mesh::describe() const {

@@ -4,10 +4,12 @@
 
 #include <array>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "core/base/layout.h"
 #include "parallel/communicator.h"
+#include "parallel/pipeline.h"
 
 namespace switchyard::parallel {
 
@@ -32,6 +34,9 @@ class Mesh {
   // Ranks that hold the same experts; expert gradients are summed over it.
   Communicator& expert_data() const { return along(Axis::kExpertData); }
 
+  // The ranks along the pipeline axis as neighbours.
+  const Pipeline& pipeline() const { return *pipeline_; }
+
   const MeshShape& shape() const { return shape_; }
   // This rank's place on each axis.
   Layout layout() const { return shape_.layout(control_->rank()); }
@@ -43,6 +48,7 @@ class Mesh {
   Communicator* control_;
   MeshShape shape_;
   std::array<std::unique_ptr<Communicator>, kAllAxes.size()> groups_;  // by axis
+  std::optional<Pipeline> pipeline_;
 };
 
 }  // namespace switchyard::parallel

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <span>
+#include <sstream>
 #include <vector>
 
 #include "core/base/errors.h"
@@ -47,6 +48,17 @@ void all_reduce(NamedSums& sums, Communicator& ranks, const char* what) {
     sum = {numbers[next], numbers[next + 1]};
     next += 2;
   }
+}
+
+void all_reduce_union(NamedSums& sums, Communicator& ranks, const char* what) {
+  if (ranks.size() == 1) return;
+  std::string own;
+  for (const auto& [name, sum] : sums) own += name + '\n';
+  for (const std::string& names : ranks.all_gather_text(own, what)) {
+    std::istringstream lines(names);
+    for (std::string name; std::getline(lines, name);) sums.try_emplace(name);
+  }
+  all_reduce(sums, ranks, what);
 }
 
 Sum take(NamedSums& sums, const std::string& name) {

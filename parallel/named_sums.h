@@ -25,6 +25,9 @@ using NamedSums = std::map<std::string, Sum, std::less<>>;
 // of them have the same names.
 void all_reduce(NamedSums& sums, Communicator& ranks, const char* what);
 
+// **Collective.** The same where a rank may lack a name that others have: it brings nothing there.
+void all_reduce_union(NamedSums& sums, Communicator& ranks, const char* what);
+
 // The sum of that name, which leaves the table; zero where there is none.
 Sum take(NamedSums& sums, const std::string& name);
 

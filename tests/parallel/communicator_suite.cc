@@ -8,6 +8,8 @@
 
 #include <gtest/gtest.h>
 
+#include "parallel/pipeline.h"
+
 namespace switchyard::parallel::suite {
 namespace {
 
@@ -293,6 +295,47 @@ void splits_a_group_again_and_again(Communicator& world) {
   }
 }
 
+// Rows go one way and gradients the other at once, two of each on the way.
+void passes_rows_and_gradients_between_stages(Communicator& world) {
+  const Pipeline pipeline(world);
+  const int stage = world.rank();
+  for (const int64_t count : {0, 1, 300'000}) {
+    const auto content = [&](int sender, int number) {
+      return std::vector<int32_t>(count, 10 * sender + number);
+    };
+    const std::vector<int32_t> sent[] = {content(stage, 0), content(stage, 1), content(stage, 2),
+                                         content(stage, 3)};
+    std::vector<std::unique_ptr<Work>> works;
+    for (const int i : {0, 1}) {
+      if (!pipeline.is_last())
+        works.push_back(pipeline.rows_out().start_send(sent[i].data(), count * 4, "rows"));
+      if (!pipeline.is_first())
+        works.push_back(
+            pipeline.gradients_out().start_send(sent[i + 2].data(), count * 4, "gradients"));
+    }
+    std::vector<int32_t> came(count, -1);
+    for (const int i : {0, 1}) {
+      if (!pipeline.is_first()) {
+        pipeline.rows_in().receive(came.data(), count * 4, "rows");
+        EXPECT_EQ(came, content(stage - 1, i));
+      }
+      if (!pipeline.is_last()) {
+        pipeline.gradients_in().receive(came.data(), count * 4, "gradients");
+        EXPECT_EQ(came, content(stage + 1, i + 2));
+      }
+    }
+    for (const auto& work : works) work->wait();
+  }
+}
+
+void sums_over_the_ends_of_a_pipeline(Communicator& world) {
+  const Pipeline pipeline(world);
+  if (!pipeline.is_first() && !pipeline.is_last()) return;
+  const int last = world.size() - 1;
+  EXPECT_EQ(pipeline.ends().all_reduce(1 + world.rank(), ReduceOp::kSum, "ends"),
+            last > 0 ? 2 + last : 1);
+}
+
 }  // namespace
 
 #define SY_BEHAVIOUR(function) \
@@ -315,6 +358,8 @@ const std::vector<Behaviour>& behaviours() {
       SY_BEHAVIOUR(passes_a_barrier),
       SY_BEHAVIOUR(splits_into_groups_ordered_by_rank),
       SY_BEHAVIOUR(splits_a_group_again_and_again),
+      SY_BEHAVIOUR(passes_rows_and_gradients_between_stages),
+      SY_BEHAVIOUR(sums_over_the_ends_of_a_pipeline),
   };
   return kAll;
 }

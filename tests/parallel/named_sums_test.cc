@@ -43,6 +43,18 @@ TEST(NamedSums, RefuseNamesThatRanksDoNotShareAndSayWhich) {
   }
 }
 
+TEST(NamedSums, AddUpWhereRanksLackSomeOfTheNames) {
+  ThreadGroup(3).run([](Communicator& ranks) {
+    NamedSums sums;
+    if (ranks.rank() == 2) sums["loss"] += {1.5, 3};
+    if (ranks.rank() > 0) sums["text bytes"] += {1};
+    all_reduce_union(sums, ranks, "sums");
+    EXPECT_EQ(sums.size(), 2);
+    EXPECT_EQ(sums.at("loss").mean(), 0.5);
+    EXPECT_EQ(sums.at("text bytes").total, 2);
+  });
+}
+
 TEST(NamedSums, GiveOneAway) {
   NamedSums sums;
   sums["loss"] += {3, 2};
