@@ -25,12 +25,15 @@ Parameter& register_positions(const Scope& scope, const config::Model& model) {
              normal_init(model));
 }
 
-// Null: there is none, or each layer has its own.
+// Null: there is none, or each layer has its own. All stages of a pipeline hold it.
 Parameter* register_shared_bias(const Scope& scope, const config::Model& model) {
   const config::Attention& attention = model.attention();
   const bool is_shared =
       attention.position() == config::RELATIVE_BIAS && attention.relative_bias().shared();
-  return is_shared ? &register_relative_bias(scope, model) : nullptr;
+  if (!is_shared) return nullptr;
+  Parameter& bias = register_relative_bias(scope, model);
+  if (scope.layout()[Axis::kPipeline].size > 1) bias.summed.insert(Axis::kPipeline);
+  return &bias;
 }
 
 }  // namespace

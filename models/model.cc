@@ -14,17 +14,16 @@ namespace {
 
 // Null: the architecture is not of text.
 std::unique_ptr<TextModel> make_text_model(const Scope& root, const config::Model& model,
-                                           const parallel::Mesh& mesh) {
-  const Slice all_layers{0, model.num_layers()};
+                                           const parallel::Mesh& mesh, const Slice& held) {
   switch (model.architecture()) {
     case config::LOCAL_EXPERTS:
       return nullptr;
     case config::ENCODER_DECODER:
       return std::make_unique<EncoderDecoder>(root, model, mesh);
     case config::LSTM_LM:
-      return std::make_unique<LstmLm>(root, model, mesh, all_layers);
+      return std::make_unique<LstmLm>(root, model, mesh, held);
     default:
-      return std::make_unique<Decoder>(root, model, mesh, all_layers);
+      return std::make_unique<Decoder>(root, model, mesh, held);
   }
 }
 
@@ -41,8 +40,9 @@ at::ScalarType compute_type(const config::RunConfig& config) {
   }
 }
 
-Model::Model(const Scope& root, const config::Model& model, const parallel::Mesh& mesh)
-    : text_(make_text_model(root, model, mesh)) {
+Model::Model(const Scope& root, const config::Model& model, const parallel::Mesh& mesh,
+             const Slice& held)
+    : text_(make_text_model(root, model, mesh, held)) {
   if (!text_) local_experts_.emplace(root, model);
   choose_initializers(model, root.parameters());
 }
@@ -54,18 +54,20 @@ at::Tensor text_loss(const TextModel& model, const at::Tensor& x_TD, const Token
   return objective(model, x_TD, batch, pass, scale);
 }
 
-at::Tensor Model::loss(const TokenBatch& batch, const StepContext& context, double scale,
-                       bool recompute) const {
+at::Tensor Model::forward(const at::Tensor& x_TD, const TokenBatch& batch,
+                          const StepContext& context, double scale, bool recompute) const {
   if (local_experts_) return local_experts_->case_errors(batch, context).sum() * scale;
   const Pass pass = text_->begin(batch, context, recompute);
-  return text_loss(*text_, text_->advance({}, pass), batch, pass, scale);
+  const at::Tensor y_TD = text_->advance(x_TD, pass);
+  return text_->has_head() ? text_loss(*text_, y_TD, batch, pass, scale) : y_TD;
 }
 
 at::Tensor Model::losses(const TokenBatch& batch, const StepContext& context) const {
   const at::NoGradGuard no_grad;
   if (local_experts_) return local_experts_->case_errors(batch, context);
   const Pass pass = text_->begin(batch, context, /*recompute=*/false);
-  return next_token_losses(*text_, text_->advance({}, pass), batch, pass);
+  const at::Tensor x_TD = text_->advance_through_stages(pass);
+  return text_->has_head() ? next_token_losses(*text_, x_TD, batch, pass) : at::Tensor();
 }
 
 const TextModel& Model::text() const {

@@ -8,6 +8,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "core/base/layout.h"
 #include "core/config/run_config.pb.h"
 #include "core/tensor/parameter.h"
 #include "models/batch.h"
@@ -30,16 +31,27 @@ class Model {
  public:
   // Registers all parameters below `root`, with the initialisation that the config asks for. Their
   // table must outlive the model, as must the mesh.
-  Model(const Scope& root, const config::Model& model, const parallel::Mesh& mesh);
+  Model(const Scope& root, const config::Model& model, const parallel::Mesh& mesh)
+      : Model(root, model, mesh, {0, model.num_layers()}) {}
+  // Only those of the layers `held` and of what comes with them. Of decoders; others hold all.
+  Model(const Scope& root, const config::Model& model, const parallel::Mesh& mesh,
+        const Slice& held);
 
+  // This stage's part of a micro-batch: the rows that enter its layers, which the first stage does
+  // not read, become those that leave them or, where the head is, the loss, as loss() returns it.
+  // **Collective** over the stage's ranks.
+  at::Tensor forward(const at::Tensor& x_TD, const TokenBatch& batch, const StepContext& context,
+                     double scale, bool recompute) const;
   // This rank's share of the step's loss: `scale` * sum over targets, a differentiable scalar,
   // which must enter the total with coefficient 1. recompute: each layer of a model of text runs
-  // again in backward. **Collective** over the mesh.
+  // again in backward. **Collective** over the mesh. Requires: all layers are held.
   at::Tensor loss(const TokenBatch& batch, const StepContext& context, double scale,
-                  bool recompute) const;
+                  bool recompute) const {
+    return forward({}, batch, context, scale, recompute);
+  }
 
   // The loss of each target, [B*S] float32 (float64), 0 where there is none: -log p(target), or a
-  // case's error. Outside autograd; **collective** over the mesh.
+  // case's error. Undefined where the head is not. Outside autograd; **collective** over the mesh.
   at::Tensor losses(const TokenBatch& batch, const StepContext& context) const;
 
   // Throws ConfigError for an architecture that classifies cases and knows no text.

@@ -29,8 +29,8 @@ struct TextState {
 };
 
 // A micro-batch takes three calls: begin(), advance() and an objective on the rows that come out. A
-// model whose layers lie on several ranks takes advance() on each, and the objective where the head
-// is.
+// model whose layers lie on several ranks, the stages of a pipeline, takes advance() on each, and
+// the objective where the head is.
 class TextModel {
  public:
   virtual ~TextModel() = default;
@@ -61,6 +61,12 @@ class TextModel {
   // Runs all layers held. Where the model's first is among them, it embeds the pass's tokens and
   // does not read `x_TD`. **Collective** over the mesh.
   at::Tensor advance(const at::Tensor& x_TD, const Pass& pass) const;
+  // Room for this rank's share of the rows [tokens, D] between layers, in the compute type.
+  at::Tensor empty_rows(int64_t tokens) const;
+  // advance() on all stages, outside autograd: receives the rows from the stage before and sends
+  // them to the one behind. Returns the rows of the last layer where that is held, others where it
+  // is not. **Collective** over the mesh.
+  at::Tensor advance_through_stages(const Pass& pass) const;
 
   // Whether a prompt is read by encode(), and not by next_logits() like what follows it.
   virtual bool has_encoder() const { return false; }
@@ -68,7 +74,7 @@ class TextModel {
   // Requires: has_encoder().
   virtual TextState encode(const at::Tensor& source_BM, const StepContext& context) const;
   // Logits of the last position, [B, V] float32 (float64), of tokens [B, S] int64 that go on from
-  // the state. **Collective** over the mesh's expert group. Requires: all layers are held.
+  // the state; on every rank. **Collective** over the mesh.
   at::Tensor next_logits(const at::Tensor& tokens_BS, const StepContext& context,
                          TextState& state) const;
   // The positions of a text that the model can read, prompt and continuation together; the greatest
@@ -76,8 +82,8 @@ class TextModel {
   virtual int64_t longest_text() const { return std::numeric_limits<int64_t>::max(); }
 
  protected:
-  // Registers <root>.embedding, if it is held; derived classes register their layers in `layers_`,
-  // then call end_with() if has_head().
+  // Registers <root>.embedding, if it is held: a table of both ends, if the last stage reads it
+  // too. Derived classes register their layers in `layers_`, then call end_with() if has_head().
   TextModel(const Scope& root, const config::Model& model, const parallel::Mesh& mesh,
             const Slice& held);
   // Registers the matrix of the logits where it is not the embedding's.
@@ -101,8 +107,12 @@ class TextModel {
   std::optional<MultiTokenPrediction> mtp_;
 
  private:
+  // The logits [sequences, V] that the last stage has, on every stage. **Collective** over them.
+  at::Tensor from_last_stage(const at::Tensor& logits_BV, int64_t sequences) const;
+
   const ParameterTable* parameters_;
   parallel::Communicator* tensor_;  // the ranks that see the same tokens
+  const parallel::Pipeline* pipeline_;
   std::optional<Head> head_;
 };
 

@@ -13,6 +13,21 @@ namespace {
 
 constexpr int64_t kBlock = 1 << 16;  // elements summed in one go; fixes the order of the sum
 
+// The ranks along the axis that hold what this one does. A table that the model reads at both ends
+// is held by the first stage and the last alone.
+Communicator& holders(const ParameterGroup& group, Axis axis, const Mesh& mesh) {
+  if (axis != Axis::kPipeline) return mesh.along(axis);
+  const Pipeline& pipeline = mesh.pipeline();
+  const bool at_ends = group.parameters.front()->layout[axis].size < pipeline.place().size;
+  return at_ends ? pipeline.ends() : pipeline.stages();
+}
+
+// Of stages that hold the same parameters the first counts them.
+bool counts_here(const ParameterGroup& group) {
+  return !group.summed.contains(Axis::kPipeline) ||
+         group.parameters.front()->layout[Axis::kPipeline].index == 0;
+}
+
 }  // namespace
 
 double sum_of_squares(const at::Tensor& values) {
@@ -51,8 +66,9 @@ void reduce_gradients(std::span<ParameterGroup> groups, const Mesh& mesh) {
       const DType dtype =
           group.grad.scalar_type() == at::kDouble ? DType::kFloat64 : DType::kFloat32;
       const char* what = group.cut.contains(Axis::kExpert) ? "expert gradients" : "gradients";
-      sums.push_back(mesh.along(axis).start_all_reduce(
-          group.grad.mutable_data_ptr(), group.grad.numel(), dtype, ReduceOp::kSum, what));
+      sums.push_back(holders(group, axis, mesh)
+                         .start_all_reduce(group.grad.mutable_data_ptr(), group.grad.numel(), dtype,
+                                           ReduceOp::kSum, what));
     }
     for (const auto& sum : sums) sum->wait();
   }
@@ -60,7 +76,8 @@ void reduce_gradients(std::span<ParameterGroup> groups, const Mesh& mesh) {
 
 double gradient_norm(std::span<const ParameterGroup> groups, const Mesh& mesh) {
   std::map<AxisSet, double> squares;
-  for (const ParameterGroup& group : groups) squares[group.cut] += sum_of_squares(group.grad);
+  for (const ParameterGroup& group : groups)
+    if (counts_here(group)) squares[group.cut] += sum_of_squares(group.grad);
   double total = 0;
   for (auto [cut, sum] : squares) {
     for (const Axis axis : kAllAxes) {
@@ -69,6 +86,7 @@ double gradient_norm(std::span<const ParameterGroup> groups, const Mesh& mesh) {
     }
     total += sum;
   }
+  total = mesh.along(Axis::kPipeline).all_reduce(total, ReduceOp::kSum, "gradient norm");
   return std::sqrt(total);
 }
 

@@ -18,8 +18,8 @@ void reduce_gradients(std::span<ParameterGroup> groups, const Mesh& mesh);
 // In float64, in an order that does not depend on the number of threads. `values` is contiguous.
 double sum_of_squares(const at::Tensor& values);
 
-// **Collective** over the axes that parameters are dealt over. L2 norm of the whole model's reduced
-// gradient: each piece enters once, however many ranks hold it.
+// **Collective** over the axes that parameters are dealt over, and over the stages. L2 norm of the
+// whole model's reduced gradient: each piece enters once, however many ranks hold it.
 double gradient_norm(std::span<const ParameterGroup> groups, const Mesh& mesh);
 
 }  // namespace switchyard::parallel

@@ -54,13 +54,16 @@ SourceResult evaluate_source(const config::RunConfig& config, ModelInstance& ins
     auto context = context_of(config, batch, targets, &sums_of_routers);
     context.sums = &result.sums;
     const at::Tensor losses = instance.model.losses(to_tensors(batch), context);
+    if (!losses.defined()) continue;  // the last stage has them
     loss += {losses.sum().item<double>(), static_cast<double>(targets)};
     if (tokenizer) bytes += {static_cast<double>(text_bytes(batch, *tokenizer))};
   }
-  parallel::Communicator& data = instance.mesh.data();
+  parallel::Communicator &data = instance.mesh.data(), &stages = instance.mesh.pipeline().stages();
   parallel::all_reduce(result.sums, data, "evaluation");
+  parallel::all_reduce_union(result.sums, stages, "evaluation of the stages");
   result.layers = models::numbers_of(sums_of_routers);
   models::reduce_stats(result.layers, data);
+  models::gather_stats(result.layers, config.model().moe().num_experts(), stages);
   result.loss = loss.mean();
   result.targets = static_cast<int64_t>(loss.weight);
   result.text_bytes = static_cast<int64_t>(bytes.total);

@@ -1,9 +1,11 @@
 #include "trainer/model_instance.h"
 
+#include <set>
 #include <type_traits>
 
 #include "core/config/mesh_shape.h"
 #include "core/tensor/aten.h"
+#include "models/inspect/stages.h"
 #include "optim/optimizer.h"
 #include "trainer/checkpoint/checkpoint.h"
 
@@ -20,11 +22,30 @@ at::Tensor copy(const std::vector<T>& values, int64_t sequences, at::ScalarType 
       .to(type, /*non_blocking=*/false, /*copy=*/true);
 }
 
+Slice held_layers(const config::RunConfig& config, const parallel::Mesh& mesh) {
+  const Place stage = mesh.pipeline().place();
+  return models::stage_layers(config, stage.size)[stage.index];
+}
+
+// The names of the model's parameters that are not in `own`.
+std::set<std::string, std::less<>> held_elsewhere(const config::Model& model,
+                                                  const parallel::Mesh& mesh,
+                                                  const ParameterTable& own) {
+  std::set<std::string, std::less<>> names;
+  ParameterTable table;
+  const models::Model whole(Scope(table), model, mesh);
+  for (const Parameter& parameter : table.parameters()) names.insert(parameter.name);
+  for (const Parameter& parameter : own.parameters()) names.erase(parameter.name);
+  return names;
+}
+
 }  // namespace
 
 ModelInstance::ModelInstance(const config::RunConfig& config, parallel::Communicator& world)
     : mesh(world, config::mesh_shape(config.mesh(), config.model(), world.size())),
-      model(Scope(parameters, mesh.layout()), config.model(), mesh) {
+      model(Scope(parameters, mesh.layout()), config.model(), mesh, held_layers(config, mesh)) {
+  if (mesh.pipeline().place().size > 1)
+    parameters.set_elsewhere(held_elsewhere(config.model(), mesh, parameters));
   optim::choose_weight_decay(config.optimizer(), parameters);
   parameters.allocate(models::compute_type(config));
 }

@@ -13,6 +13,7 @@
 #include "core/tensor/gemm.h"
 #include "models/inspect/cost.h"
 #include "models/inspect/describe.h"
+#include "models/inspect/stages.h"
 #include "parallel/agreement.h"
 #include "trainer/products.h"
 #include "trainer/start_checks.h"
@@ -120,7 +121,7 @@ void Trainer::restore(const CheckpointReader& checkpoint) {
         checkpoint.path(), fmt::join(refused, "\n  ")));
   for (const std::string& difference : changed) info("changed since the save: {}", difference);
   checkpoint.load_weights(training_.instance.parameters);
-  checkpoint.load_optimizer(*training_.optimizer);
+  checkpoint.load_optimizer(*training_.optimizer, training_.instance.parameters);
   warn_of_other_bits(checkpoint);
   TrainingState restored = saved;
   restored.processor = state.processor;
@@ -146,7 +147,10 @@ void Trainer::print_banner() {
   say(summary(config_));
   for (const std::string& line : config::warnings(config_)) say("warning: " + line);
   say(describe_products(config_.runtime()));
-  say(training_.instance.mesh.describe());
+  const parallel::Mesh& mesh = training_.instance.mesh;
+  say(mesh.describe());
+  if (const int stages = mesh.pipeline().place().size; stages > 1)
+    say(models::describe_stages(config_, stages));
   say(describe_saving(config_.checkpoint()));
   say(fmt::format("run: {}  seed: {}  {}", storage_.folder().path, config_.seed(),
                   step() > 0 ? fmt::format("resumed at step {}", step())

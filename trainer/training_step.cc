@@ -14,6 +14,7 @@
 #include "models/pass/stats.h"
 #include "optim/schedule.h"
 #include "parallel/gradients.h"
+#include "trainer/pipeline_stage.h"
 
 namespace switchyard::trainer {
 namespace {
@@ -82,18 +83,26 @@ void forward_backward(ModelInstance& instance, const StepInput& input, const Ste
   const auto num_routers = static_cast<size_t>(config::num_routers(input.config.model()));
   std::vector<models::RoutingSums> routing_sums(num_routers);
   std::vector<models::LoadTotals> load_totals(num_routers);
-  for (size_t i = 0; i < input.batches.size(); ++i) {
+  const parallel::Pipeline& pipeline = instance.mesh.pipeline();
+  std::vector<at::Tensor> losses;
+  const auto forward = [&](int64_t i, const at::Tensor& x_TD) {
     const Batch& batch = input.batches[i];
     models::StepContext context = context_of(input, batch, outcome);
     context.routing.sums = &routing_sums;
     context.routing.slots = input.slots;
     context.routing.load_totals = &load_totals;
     if (batch.source_length > 0) set_real_tokens(tokens, i, context);
-    const at::Tensor loss = instance.model.loss(to_tensors(batch), context, scale, recompute);
-    if (i + 1 == input.batches.size()) instance.parameters.end_forward();
-    loss.backward();
-    outcome.sums["loss"] += {loss.item<double>()};
-  }
+    const at::Tensor left =
+        instance.model.forward(x_TD, to_tensors(batch), context, scale, recompute);
+    if (pipeline.is_last()) losses.push_back(left.detach());
+    if (i + 1 == std::ssize(input.batches)) instance.parameters.end_forward();
+    return left;
+  };
+  const auto empty_rows = [&] {
+    return instance.model.text().empty_rows(std::ssize(input.batches.front().tokens));
+  };
+  PipelineStage(pipeline, {empty_rows, forward}).run(std::ssize(input.batches));
+  for (const at::Tensor& loss : losses) outcome.sums["loss"] += {loss.item<double>()};
   outcome.stats = models::numbers_of(routing_sums);
 }
 
@@ -118,6 +127,9 @@ StepOutcome compute_step(ModelInstance& instance, const StepInput& input) {
     outcome.gradient_norm = without_sign_of_nan(parallel::gradient_norm(groups, mesh));
   }
   parallel::all_reduce(outcome.sums, mesh.data(), "step loss");
+  parallel::Communicator& stages = mesh.pipeline().stages();
+  parallel::all_reduce_union(outcome.sums, stages, "step loss of the stages");
+  models::gather_stats(outcome.stats, input.config.model().moe().num_experts(), stages);
   outcome.loss = without_sign_of_nan(take(outcome.sums, "loss").total);
   return outcome;
 }

@@ -23,13 +23,14 @@ struct StepInput {
   std::vector<models::SlotRecord>* slots = nullptr;  // added to; null: not wanted
 };
 
-// What a step comes to before its update. The same on all ranks, but for `stats`.
+// What a step comes to before its update. The same on all ranks, but for `stats`, which are those
+// of all routers, whichever stage has them, on this rank's tokens.
 struct StepOutcome {
   double loss = 0;           // mean over the step's targets, nats
   double gradient_norm = 0;  // L2, of the reduced gradients before they are clipped
   double learning_rate = 0;
   parallel::NamedSums sums;                 // what the model reports beside its loss
-  std::vector<models::RoutingStats> stats;  // of this rank, one per router
+  std::vector<models::RoutingStats> stats;  // one per router
 
   bool is_finite() const;
 };

@@ -127,6 +127,30 @@ void check_tensor_degree(int tensor, const Model& model, Findings& findings) {
   }
 }
 
+// Fields that ask for what the stages of a pipeline cannot do together, and what to do instead.
+std::vector<std::pair<std::string, std::string>> against_pipeline(const Model& model) {
+  std::vector<std::pair<std::string, std::string>> fields;
+  if (!has_attention(model) || model.architecture() == ENCODER_DECODER)
+    fields.emplace_back("model.architecture " + Architecture_Name(model.architecture()),
+                        "its layers are not dealt over ranks; use mesh.expert and mesh.data");
+  if (model.moe().layer_aggregation() == POOLED_LAYERS)
+    fields.emplace_back("model.moe.layer_aggregation POOLED_LAYERS",
+                        "its loss wants the loads of all layers before the first layer's backward; "
+                        "choose SUM_OVER_LAYERS or MEAN_OVER_LAYERS");
+  return fields;
+}
+
+void check_pipeline_degree(int pipeline, const Model& model, Findings& findings) {
+  if (pipeline <= 1) return;
+  for (const auto& [field, remedy] : against_pipeline(model))
+    findings.add("mesh.pipeline ({}) must be 1 or unset with {}: {}", pipeline, field, remedy);
+  if (model.has_num_layers() && pipeline > model.num_layers())
+    findings.add(
+        "mesh.pipeline ({}) must be at most model.num_layers ({}), as each stage holds a layer; "
+        "lower it",
+        pipeline, model.num_layers());
+}
+
 // The two views of a stage's ranks together.
 void check_folding(const Mesh& asked, int ranks, Findings& findings) {
   const int pipeline = pipeline_degree(asked);
@@ -154,6 +178,7 @@ std::vector<std::string> mesh_problems(const Mesh& asked, const Model& model, in
   check_folding(asked, ranks, findings);
   check_dense_degrees(asked, ranks, findings);
   check_tensor_degree(tensor_degree(asked), model, findings);
+  check_pipeline_degree(pipeline_degree(asked), model, findings);
   return findings.lines;
 }
 

@@ -109,14 +109,17 @@ void ParameterTable::allocate(at::ScalarType compute) {
   SY_CHECK(groups_.empty(), "allocate() was called twice");
   SY_CHECK(compute == at::kBFloat16 || compute == at::kFloat || compute == at::kDouble,
            "compute type {} is not bfloat16, float32 or float64", at::toString(compute));
-  std::map<std::tuple<bool, AxisSet, AxisSet, bool>, std::vector<Parameter*>> alike;
+  std::map<std::tuple<bool, AxisSet, AxisSet, bool, int>, std::vector<Parameter*>> alike;
   for (Parameter& parameter : parameters_) {
     parameter.sink = sink_.get();
-    alike[{!parameter.trains, parameter.summed, parameter.cut_axes(), !parameter.decay}].push_back(
-        &parameter);
+    // Of the stages all may hold it, or some: its sum is over those.
+    const bool is_shared = parameter.summed.contains(Axis::kPipeline);
+    const int stages = is_shared ? parameter.layout[Axis::kPipeline].size : 1;
+    alike[{!parameter.trains, parameter.summed, parameter.cut_axes(), !parameter.decay, stages}]
+        .push_back(&parameter);
   }
   for (auto& [key, parameters] : alike) {
-    const auto& [rests, summed, cut, no_decay] = key;
+    const auto& [rests, summed, cut, no_decay, stages] = key;
     groups_.push_back({summed, cut, !no_decay, !rests, std::move(parameters), {}, {}, {}});
     allocate_group(groups_.back(), compute);
   }

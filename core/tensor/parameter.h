@@ -10,8 +10,10 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
+#include <string_view>
 #include <unordered_set>
 #include <vector>
 
@@ -101,7 +103,8 @@ struct Parameter {
   bool decay = true;   // whether weight decay applies
   bool trains = true;  // false: no gradient, no moments, no reduction; the numbers stay
   // The axes over which the gradient is summed: their ranks hold the same pieces and see other
-  // tokens, or other rows of them.
+  // tokens, or other rows of them, or are stages that use the parameter in other layers. Of stages
+  // the place in `layout` is that among the holders.
   AxisSet summed = {Axis::kData, Axis::kTensor};
   int64_t router = -1;         // the MoE layer that it belongs to, counted by routers; -1: none
   bool of_target = false;      // multiplied with the tokens of an encoder-decoder's target
@@ -181,6 +184,10 @@ class ParameterTable {
   std::vector<ParameterGroup>& groups() { return groups_; }
   std::span<ParameterGroup> trained_groups();
 
+  // Of the model's parameters those that this table lacks, as other stages of a pipeline hold them.
+  void set_elsewhere(std::set<std::string, std::less<>> names) { elsewhere_ = std::move(names); }
+  bool is_elsewhere(std::string_view name) const { return elsewhere_.contains(name); }
+
   // Begins a step: no gradient has a contribution yet, and none was announced.
   void zero_gradients();
   // Says that the last forward pass of the step has run, so that a gradient for which nothing is
@@ -194,6 +201,7 @@ class ParameterTable {
  private:
   std::deque<Parameter> parameters_;  // deque: add() must not move earlier ones
   std::unordered_set<std::string> names_;
+  std::set<std::string, std::less<>> elsewhere_;
   std::vector<ParameterGroup> groups_;
   std::unique_ptr<GradientSink> sink_ = std::make_unique<GradientSink>();  // parameters point to it
 };

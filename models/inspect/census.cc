@@ -20,12 +20,13 @@ constexpr std::array kComponents = {"embedding", "attention",     "lstm",      "
                                     "output",    "gate",          "other"};
 static_assert(kComponents.size() == static_cast<size_t>(Role::kOther) + 1);
 
-// The parameters that a rank at `layout` holds.
-ParameterTable parameters_of(const config::Model& model, const Layout& layout = {}) {
+// The parameters of the layers `held` that a rank at `layout` holds.
+ParameterTable parameters_of(const config::Model& model, const Slice& held,
+                             const Layout& layout = {}) {
   ParameterTable table;
   const auto world = parallel::make_single();
   const parallel::Mesh mesh(*world, MeshShape());
-  const Model whole(Scope(table, layout), model, mesh);
+  const Model part(Scope(table, layout), model, mesh, held);
   return table;
 }
 
@@ -91,10 +92,12 @@ void count(const Parameter& parameter, const config::Moe& moe, Component& sum) {
 
 }  // namespace
 
-Census census(const config::Model& model) {
+Census census(const config::Model& model) { return census(model, {0, model.num_layers()}); }
+
+Census census(const config::Model& model, const Slice& held) {
   Census result;
   std::array<Component, kComponents.size()> by_role = {};
-  const ParameterTable table = parameters_of(model);
+  const ParameterTable table = parameters_of(model, held);
   for (const Parameter& parameter : table.parameters()) {
     count(parameter, model.moe(),
           parameter.training_only ? result.training_only
@@ -111,10 +114,12 @@ Census census(const config::Model& model) {
   return result;
 }
 
-Memory memory_per_rank(const config::RunConfig& config, const MeshShape& mesh) {
+Memory memory_per_rank(const config::RunConfig& config, const MeshShape& mesh, int stage,
+                       const Slice& held) {
   const config::ComputeType compute = config.runtime().compute();
   int64_t parameters = 0, trained = 0, moments = 0;
-  const ParameterTable table = parameters_of(config.model(), mesh.layout(0));
+  const ParameterTable table = parameters_of(
+      config.model(), held, mesh.layout(stage * mesh.ranks() / mesh.size(Axis::kPipeline)));
   for (const Parameter& parameter : table.parameters()) {
     const int64_t local = parameter.local_count();
     parameters += local;

@@ -35,9 +35,11 @@ struct Census {
 // Counts a model's parameters. A tied output matrix is the embedding's and counted there. The whole
 // embedding counts as active.
 Census census(const config::Model& model);
+// Of the layers `held` of a decoder and of what comes with them.
+Census census(const config::Model& model, const Slice& held);
 
 // Bytes of one rank for parameters and what training keeps with them; activations come on top.
-// Every rank holds as much as any other, since parts are dealt evenly.
+// Every rank of a stage holds as much as any other, since parts are dealt evenly.
 struct Memory {
   int64_t parameters;  // local: the experts are cut over the expert degree, the rest is whole
   int64_t value_bytes, master_bytes, gradient_bytes, moment_bytes;
@@ -46,8 +48,13 @@ struct Memory {
 
 // Bytes per parameter that trains, with AdamW: BF16 2 + 4 + 4 + 8 (value, float32 master, gradient,
 // two moments), FP32 4 + 0 + 4 + 8, FP64 8 + 0 + 8 + 16. Other optimizers have moments of their own
-// sizes.
-Memory memory_per_rank(const config::RunConfig& config, const MeshShape& mesh);
+// sizes. `held`: the layers of the stage (models/inspect/stages.h).
+Memory memory_per_rank(const config::RunConfig& config, const MeshShape& mesh, int stage,
+                       const Slice& held);
+// Of a mesh of one stage.
+inline Memory memory_per_rank(const config::RunConfig& config, const MeshShape& mesh) {
+  return memory_per_rank(config, mesh, 0, {0, config.model().num_layers()});
+}
 
 // How many numbers that train rank 0 holds, by the axes over which their gradients are summed.
 std::map<AxisSet, int64_t> summed_gradients(const config::Model& model, const MeshShape& mesh);

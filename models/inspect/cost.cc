@@ -25,6 +25,32 @@ double score_flops(const config::Model& model, const SequenceLengths& lengths) {
   return 2.0 * attention.num_heads() * widths * mean_visible(model, lengths);
 }
 
+std::vector<FlopTerm> terms_of(const config::Model& model, const SequenceLengths& lengths,
+                               const Slice& held) {
+  std::vector<FlopTerm> terms;
+  const Census counts = census(model, held);
+  const double target_share =
+      static_cast<double>(lengths.target) / static_cast<double>(lengths.sequence);
+  for (const Component& component : counts.components) {
+    const double multiplied = static_cast<double>(component.multiplied) +
+                              target_share * static_cast<double>(component.multiplied_by_target);
+    if (multiplied == 0) continue;
+    const bool is_attention = component.name == "attention";
+    terms.push_back({is_attention ? "attention_projections" : component.name, 2.0 * multiplied});
+    if (is_attention)
+      terms.push_back(
+          {"attention_scores", static_cast<double>(held.size()) * score_flops(model, lengths)});
+  }
+  const double output = 2.0 * model.d_model() * model.vocab_size();
+  const bool has_head = held.end == model.num_layers();
+  if (has_head && config::has_embedding(model) && model.tie_embeddings())
+    terms.push_back({"output", lengths.target > 0 ? target_share * output : output});
+  if (has_head && model.has_mtp())
+    terms.push_back({"mtp", 2.0 * static_cast<double>(counts.training_only.multiplied) +
+                                score_flops(model, lengths) + output});
+  return terms;
+}
+
 }  // namespace
 
 SequenceLengths sequence_lengths(const config::RunConfig& config) {
@@ -37,32 +63,18 @@ SequenceLengths sequence_lengths(const config::RunConfig& config) {
 }
 
 std::vector<FlopTerm> forward_flops(const config::Model& model, const SequenceLengths& lengths) {
-  std::vector<FlopTerm> terms;
-  const Census counts = census(model);
-  const double target_share =
-      static_cast<double>(lengths.target) / static_cast<double>(lengths.sequence);
-  for (const Component& component : counts.components) {
-    const double multiplied = static_cast<double>(component.multiplied) +
-                              target_share * static_cast<double>(component.multiplied_by_target);
-    if (multiplied == 0) continue;
-    const bool is_attention = component.name == "attention";
-    terms.push_back({is_attention ? "attention_projections" : component.name, 2.0 * multiplied});
-    if (is_attention)
-      terms.push_back({"attention_scores", model.num_layers() * score_flops(model, lengths)});
-  }
-  const double output = 2.0 * model.d_model() * model.vocab_size();
-  if (config::has_embedding(model) && model.tie_embeddings())
-    terms.push_back({"output", lengths.target > 0 ? target_share * output : output});
-  if (model.has_mtp())
-    terms.push_back({"mtp", 2.0 * static_cast<double>(counts.training_only.multiplied) +
-                                score_flops(model, lengths) + output});
-  return terms;
+  return terms_of(model, lengths, {0, model.num_layers()});
+}
+
+double forward_flops(const config::Model& model, const SequenceLengths& lengths,
+                     const Slice& held) {
+  double forward = 0;
+  for (const FlopTerm& term : terms_of(model, lengths, held)) forward += term.flops;
+  return forward;
 }
 
 double flops_per_token(const config::Model& model, const SequenceLengths& lengths) {
-  double forward = 0;
-  for (const FlopTerm& term : forward_flops(model, lengths)) forward += term.flops;
-  return 3 * forward;
+  return 3 * forward_flops(model, lengths, {0, model.num_layers()});
 }
 
 double estimated_seconds(const config::RunConfig& config, double product_rate) {

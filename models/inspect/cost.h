@@ -31,6 +31,8 @@ SequenceLengths sequence_lengths(const config::RunConfig& config);
 // What a router drops or pads does not change these. In an encoder-decoder a source token bears its
 // share of the target.
 std::vector<FlopTerm> forward_flops(const config::Model& model, const SequenceLengths& lengths);
+// Of the layers `held` of a decoder and of what comes with them, all terms together.
+double forward_flops(const config::Model& model, const SequenceLengths& lengths, const Slice& held);
 
 // Training, per token: 3 x forward, as backward computes two products for each of forward's.
 // Recompute is not counted: these are the model's operations, not the machine's.

@@ -14,6 +14,7 @@
 #include "core/config/mesh_shape.h"
 #include "models/inspect/cost.h"
 #include "models/inspect/memory.h"
+#include "models/inspect/stages.h"
 #include "models/inspect/traffic.h"
 
 namespace switchyard::models {
@@ -129,7 +130,11 @@ std::string duration(double seconds) {
 
 // Without a batch nothing is known of activations.
 MemoryPlan known_memory(const config::RunConfig& config, const MeshShape& mesh) {
-  return has_batch(config) ? memory_plan(config, mesh) : MemoryPlan{memory_per_rank(config, mesh)};
+  if (has_batch(config)) return memory_plan(config, mesh);
+  std::vector<Memory> stages;
+  for (const Slice& held : stage_layers(config, mesh.size(Axis::kPipeline)))
+    stages.push_back(memory_per_rank(config, mesh, static_cast<int>(stages.size()), held));
+  return {*std::ranges::max_element(stages, {}, &Memory::total_bytes)};
 }
 
 std::string memory_text(const config::RunConfig& config, const MeshShape& mesh) {
@@ -182,6 +187,8 @@ std::string inspect_text(const config::RunConfig& config, const MeshShape& mesh,
       degrees.push_back(fmt::format("{} {}", words_of(axis).name, mesh.size(axis)));
   }
   text += fmt::format("mesh    {} rank(s): {}\n", mesh.ranks(), fmt::join(degrees, ", "));
+  if (const int stages = mesh.size(Axis::kPipeline); stages > 1)
+    text += describe_stages(config, stages) + "\n";
   text += memory_text(config, mesh) + traffic_text(config, mesh, assumed.node_ranks);
   if (product_rate > 0)
     text += fmt::format(

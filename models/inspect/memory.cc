@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include <fmt/format.h>
 
 #include "core/config/layers.h"
 #include "models/inspect/cost.h"
+#include "models/inspect/stages.h"
 
 namespace switchyard::models {
 namespace {
@@ -188,9 +190,19 @@ double layer_bytes(const Load& load, int layer) {
                                                       : transformer_layer_bytes(load, layer);
 }
 
-// What all layers keep: an encoder's of the source's tokens, a decoder's of the target's where
-// there is one.
-double activations_of(const config::RunConfig& config, const Load& load) {
+// A stage of a pipeline.
+struct Stage {
+  Slice held;     // of the layers
+  int in_flight;  // micro-batches between forward and backward
+
+  bool holds(int layer, const config::Model& model) const {
+    return layer < model.num_layers() ? held.contains(layer) : held.end == model.num_layers();
+  }
+};
+
+// What all layers of a stage keep: an encoder's of the source's tokens, a decoder's of the target's
+// where there is one.
+double activations_of(const config::RunConfig& config, const Load& load, const Stage& stage) {
   const config::Model& model = load.model;
   if (model.architecture() == config::LOCAL_EXPERTS) return local_experts_bytes(load);
   double all = 0, largest = 0;
@@ -204,22 +216,26 @@ double activations_of(const config::RunConfig& config, const Load& load) {
   decoder.length = load.target;
   const double cross = has_decoder ? decoder.tokens() * attention_bytes(decoder, load.length) : 0;
   for (int layer = 0; layer < config::num_stack_layers(model); ++layer) {
+    if (!stage.holds(layer, model)) continue;
     const bool of_decoder = has_decoder && layer >= model.num_layers();
     add(of_decoder ? decoder : load, layer, of_decoder ? cross : 0);
   }
-  if (model.has_mtp()) add(load, model.num_layers(), 4 * load.tokens() * norm_bytes(load));
-  if (config.train().recompute() == config::RECOMPUTE_LAYER) {
-    all = largest + load.element.plain * model.d_model() * model.num_layers() *
-                        (load.rows() + decoder.rows());
+  if (model.has_mtp() && stage.holds(model.num_layers(), model))
+    add(load, model.num_layers(), 4 * load.tokens() * norm_bytes(load));
+  const bool recompute = config.train().recompute() == config::RECOMPUTE_LAYER;
+  if (recompute) {
+    all = load.element.plain * model.d_model() * static_cast<double>(stage.held.size()) *
+          (load.rows() + decoder.rows());
   }
   const double outside = 3 * load.element.plain * model.d_model();
   const double masks =
       load.element.plain * load.sequences * (load.length * load.length + load.target * load.target);
-  return all + outside * (load.rows() + decoder.rows()) +
-         (config::has_attention(model) ? masks : 0);
+  const double each =
+      all + outside * (load.rows() + decoder.rows()) + (config::has_attention(model) ? masks : 0);
+  return stage.in_flight * each + (recompute ? largest : 0);
 }
 
-double transient_of(const config::RunConfig& config, const Load& load) {
+double transient_of(const config::RunConfig& config, const Load& load, const Stage& stage) {
   const config::Model& model = load.model;
   const double tokens = load.target > 0 ? load.sequences * load.target : load.tokens();
   const double d = model.d_model(), vocabulary = model.vocab_size() / load.tensor;
@@ -237,7 +253,7 @@ double transient_of(const config::RunConfig& config, const Load& load) {
   // Gradients of the scores and of what they become.
   const bool keeps_scores = config::has_attention(model) && score_copies(model.attention()) > 0;
   const double scores = keeps_scores ? 2 * load.tokens() * score_bytes(load, load.length) : 0;
-  return std::max({loss, ffn, scores});
+  return std::max({stage.holds(model.num_layers(), model) ? loss : 0, ffn, scores});
 }
 
 bool uses_onednn(const config::RunConfig& config) {
@@ -271,10 +287,18 @@ MemoryPlan memory_plan(const config::RunConfig& config, const MeshShape& mesh) {
   const Load load = load_of(config, mesh);
   constexpr double kBytesPerToken = 12, kSteps = 4;  // id, target, document; steps ahead
   constexpr double kProgram = 40 << 20;
-  const double tokens =
-      (load.tokens() + load.sequences * load.target) * std::max(1, config.train().accumulation());
-  return {memory_per_rank(config, mesh), activations_of(config, load), transient_of(config, load),
-          kBytesPerToken * kSteps * tokens, kProgram + kernel_bytes(config, load)};
+  const int micro_batches = std::max(1, config.train().accumulation());
+  const double tokens = (load.tokens() + load.sequences * load.target) * micro_batches;
+  const int stages = mesh.size(Axis::kPipeline);
+  std::vector<MemoryPlan> plans;
+  for (const Slice& held : stage_layers(config, stages)) {
+    const auto index = static_cast<int>(plans.size());
+    const Stage stage{held, std::min(stages - index, micro_batches)};
+    plans.push_back({memory_per_rank(config, mesh, index, held),
+                     activations_of(config, load, stage), transient_of(config, load, stage),
+                     kBytesPerToken * kSteps * tokens, kProgram + kernel_bytes(config, load)});
+  }
+  return *std::ranges::max_element(plans, {}, &MemoryPlan::total);
 }
 
 std::string format_bytes(double bytes) {
@@ -298,7 +322,8 @@ std::string describe_memory(const config::RunConfig& config, const MemoryPlan& p
   line("gradients", static_cast<double>(kept.gradient_bytes));
   line("moments", static_cast<double>(kept.moment_bytes));
   line("activations", plan.activations,
-       fmt::format("of one micro-batch of {} sequences on all ranks{}",
+       fmt::format("of {} of {} sequences on all ranks{}",
+                   config.mesh().pipeline() > 1 ? "the micro-batches in flight" : "one micro-batch",
                    config.train().global_batch() / config.train().accumulation(),
                    recompute ? ", with recompute" : ""));
   line("logits, gradients", plan.transient, "for a moment");

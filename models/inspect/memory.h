@@ -12,8 +12,9 @@ namespace switchyard::models {
 // Bytes of one rank at the peak of a step.
 struct MemoryPlan {
   Memory parameters;  // and what training keeps with them
-  // What each layer saves for backward, one micro-batch in flight, experts at even load; with
-  // train.recompute, the layers' inputs and what one layer saves.
+  // What each layer saves for backward, for each micro-batch in flight, of which a pipeline's
+  // stages have several; experts at even load. With train.recompute, the layers' inputs and what
+  // one layer saves.
   double activations = 0;
   // What exists only for a moment: a block of logits and the operands of its products, or the
   // gradients within the layer that backward is in, whichever is more.
@@ -23,7 +24,8 @@ struct MemoryPlan {
   double total() const;
 };
 
-// The plan of any rank of the mesh, as all hold and compute equally much. For decoders it is
+// The plan of any rank of the stage that needs most, all of whose ranks hold and compute equally
+// much. For decoders it is
 // within a quarter of what a process grows by, as tests/trainer/run_memory_test.cc measures, and
 // within a half for other architectures and for attention that keeps its scores. Routing that is
 // far from even needs more. Unset, runtime.bfloat16_products counts as NATIVE, float32_products as

@@ -84,6 +84,13 @@ void reduce_stats(std::vector<RoutingStats>& layers, parallel::Communicator& ran
   }
 }
 
+void gather_stats(std::vector<RoutingStats>& routers, int64_t num_experts,
+                  parallel::Communicator& stages) {
+  if (stages.size() == 1) return;
+  for (RoutingStats& stats : routers) stats.load.resize(num_experts);
+  reduce_stats(routers, stages);
+}
+
 std::vector<std::vector<int64_t>> total_load(const std::vector<RoutingStats>& layers,
                                              int64_t num_experts, parallel::Communicator& ranks) {
   std::vector<int64_t> load(layers.size() * num_experts);

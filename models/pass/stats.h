@@ -42,6 +42,11 @@ std::vector<RoutingStats> numbers_of(const std::vector<RoutingSums>& routers);
 // **Collective.** Sums every field of every layer over the ranks; every rank gets the sums.
 void reduce_stats(std::vector<RoutingStats>& layers, parallel::Communicator& ranks);
 
+// **Collective** over the stages of a pipeline, each router being on one of them. Every stage gets
+// the counts of all.
+void gather_stats(std::vector<RoutingStats>& routers, int64_t num_experts,
+                  parallel::Communicator& stages);
+
 // **Collective** over `ranks`. [MoE layer][expert] slots over all ranks; a rank without tokens may
 // have counted nothing.
 std::vector<std::vector<int64_t>> total_load(const std::vector<RoutingStats>& layers,

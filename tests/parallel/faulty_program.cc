@@ -1,5 +1,5 @@
 // A program with a fault, for tests of what the other ranks make of it:
-//   faulty_program none|hang|throw|kill|leave|mismatch|escape
+//   faulty_program none|hang|throw|kill|leave|mismatch|escape|stage_hang|stage_kill
 // The fault is in rank 1. main is as every program's should be: catch, say which rank, abort.
 
 #include <csignal>
@@ -11,20 +11,31 @@
 #include <fmt/format.h>
 
 #include "core/base/errors.h"
+#include "parallel/pipeline.h"
 #include "parallel/world.h"
 
 namespace switchyard::parallel {
 namespace {
 
 void show_fault(const std::string& fault, Communicator& world) {
-  if (fault == "hang") std::this_thread::sleep_for(std::chrono::hours(1));
+  if (fault.ends_with("hang")) std::this_thread::sleep_for(std::chrono::hours(1));
   if (fault == "throw") throw DataError("tokens are missing");
-  if (fault == "kill") std::raise(SIGKILL);
+  if (fault.ends_with("kill")) std::raise(SIGKILL);
   if (fault == "leave") std::_Exit(0);
   if (fault == "mismatch") world.barrier("end of step");
 }
 
+// The rank of the fault is a stage that has taken the rows and does not send them on.
+void pass_rows(const std::string& fault, Communicator& world) {
+  const Pipeline pipeline(world);
+  int64_t row = 0;
+  if (!pipeline.is_first()) pipeline.rows_in().receive(&row, sizeof row, "rows");
+  if (world.rank() == 1) show_fault(fault, world);
+  if (!pipeline.is_last()) pipeline.rows_out().start_send(&row, sizeof row, "rows")->wait();
+}
+
 void run(const std::string& fault, Communicator& world) {
+  if (fault.starts_with("stage_")) return pass_rows(fault, world);
   const auto pair = world.split(world.rank() / 2, fmt::format("expert[{}]", world.rank() / 2));
   pair->barrier("start");
   if (world.rank() == 1) show_fault(fault, world);

@@ -1,6 +1,11 @@
 #include "tests/testing/train_tiny.h"
 
+#include <iterator>
+#include <sstream>
+
 #include <ATen/Parallel.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "core/data/table.h"
 #include "models/pass/stats.h"
@@ -53,6 +58,33 @@ at::Tensor assemble(const Parameter& parameter, const at::Tensor& local,
   return whole;
 }
 
+using Tensors = std::map<std::string, at::Tensor>;
+
+// **Collective.** Adds the tensors that other stages of a pipeline have. Those that several have
+// are the same in all.
+void add_of_other_stages(Tensors& tensors, const parallel::Mesh& mesh) {
+  parallel::Communicator& stages = mesh.pipeline().stages();
+  if (stages.size() == 1) return;
+  std::string own;
+  for (const auto& [name, tensor] : tensors)
+    own += fmt::format("{} {}\n", name, fmt::join(tensor.sizes(), " "));
+  const at::TensorOptions options = tensors.begin()->second.options();
+  const auto texts = stages.all_gather_text(own, "names");
+  for (int stage = 0; stage < stages.size(); ++stage) {
+    std::istringstream lines(texts[stage]);
+    for (std::string line, name; std::getline(lines, line);) {
+      std::istringstream words(line);
+      words >> name;
+      const std::vector<int64_t> shape(std::istream_iterator<int64_t>(words), {});
+      const at::Tensor tensor =
+          stages.rank() == stage ? tensors.at(name).contiguous() : at::empty(shape, options);
+      stages.broadcast(tensor.mutable_data_ptr(), static_cast<int64_t>(tensor.nbytes()), stage,
+                       "tensor");
+      EXPECT_TRUE(tensors.try_emplace(name, tensor).first->second.equal(tensor)) << name;
+    }
+  }
+}
+
 // **Collective.** Adds the step to the trace, all but its gradients.
 void append(const trainer::StepOutcome& outcome, const parallel::Mesh& mesh, TrainingTrace& trace) {
   trace.losses.push_back(outcome.loss);
@@ -81,10 +113,12 @@ TrainingTrace train_tiny(config::RunConfig config, parallel::Communicator& world
     if (step == steps) {
       for (const Parameter& p : table.parameters())
         if (p.trains) trace.gradients[p.name] = assemble(p, p.grad, mesh);
+      add_of_other_stages(trace.gradients, mesh);
     }
     training.update(outcome);
   }
   for (const Parameter& p : table.parameters()) trace.weights[p.name] = assemble(p, p.master, mesh);
+  add_of_other_stages(trace.weights, mesh);
   return trace;
 }
 

@@ -83,7 +83,7 @@ class DamagedCheckpoint : public testing::Test {
     TinyModel model(*world);
     const CheckpointReader reader(path());
     reader.load_weights(model.table);
-    reader.load_optimizer(*model.optimizer);
+    reader.load_optimizer(*model.optimizer, model.table);
   }
 
   TempFolder folder_;

@@ -78,7 +78,7 @@ void expect_holds(const std::string& path, int64_t step, parallel::Communicator&
   expected.fill(static_cast<uint64_t>(step));
   const CheckpointReader reader(path);
   reader.load_weights(loaded.table);
-  reader.load_optimizer(*loaded.optimizer);
+  reader.load_optimizer(*loaded.optimizer, loaded.table);
   EXPECT_EQ(reader.state(), state_at(step)) << path;
   EXPECT_EQ(loaded.optimizer->num_steps(), expected.optimizer->num_steps()) << path;
   for (size_t i = 0; i < loaded.table.groups().size(); ++i) {

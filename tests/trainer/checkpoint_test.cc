@@ -172,7 +172,7 @@ TEST(Checkpoint, ListsEveryTensorThatDoesNotFitTheModel) {
   const auto world = parallel::make_single();
   const parallel::Mesh mesh(*world, MeshShape());
   const auto optimizer = optim::make_adamw(debug_config().optimizer(), table.groups(), mesh);
-  EXPECT_THAT(checkpoint_error_of([&] { reader.load_optimizer(*optimizer); }),
+  EXPECT_THAT(checkpoint_error_of([&] { reader.load_optimizer(*optimizer, table); }),
               AllOf(HasSubstr("missing tensor \"first_moment/bias\""),
                     HasSubstr("missing tensor \"second_moment/bias\"")));
 }
@@ -188,7 +188,7 @@ TEST(Checkpoint, ConvertsWeightsToAnotherElementTypeButRefusesMoments) {
   for (size_t i = 0; i < model.table.groups().size(); ++i)
     EXPECT_TRUE(
         at::equal(model.table.groups()[i].master, saved.table.groups()[i].master.to(at::kDouble)));
-  EXPECT_THAT(checkpoint_error_of([&] { reader.load_optimizer(*model.optimizer); }),
+  EXPECT_THAT(checkpoint_error_of([&] { reader.load_optimizer(*model.optimizer, model.table); }),
               HasSubstr("tensor \"first_moment/norm\" is F32 [5], the model needs F64 [5]"));
 }
 
@@ -235,7 +235,7 @@ TEST(Checkpoint, LoadsPartsThatAreDealtOverTwoAxesOnAnyMesh) {
         loaded.optimizer->state()[0].value.zero_();
         const CheckpointReader reader(folder.file("step_1"));
         reader.load_weights(loaded.table);
-        reader.load_optimizer(*loaded.optimizer);
+        reader.load_optimizer(*loaded.optimizer, loaded.table);
         EXPECT_TRUE(at::equal(loaded.table.groups()[0].master, expected.table.groups()[0].master));
         EXPECT_TRUE(
             at::equal(loaded.optimizer->state()[0].value, expected.optimizer->state()[0].value));

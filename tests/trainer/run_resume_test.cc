@@ -55,6 +55,12 @@ TEST_F(Resume, SurvivesKillsOfTwoRanks) {
   expect_survives_kills({.run = "killed", .ranks = 2, .set = {"checkpoint.every=2"}}, {0, 9, 15});
 }
 
+TEST_F(Resume, SurvivesKillsOfTwoStages) {
+  const Arguments set{"checkpoint.every=2", "mesh.pipeline=2", "train.accumulation=4",
+                      "model.tie_embeddings=true"};
+  expect_survives_kills({.run = "killed", .ranks = 2, .set = set}, {0, 9, 15});
+}
+
 // A run killed between the two would be resumed at its end and never evaluate it.
 TEST_F(Resume, FindsTheLastStepEvaluatedBecauseThatComesBeforeItsSave) {
   const Outcome outcome = train({.run = "run", .set = {"checkpoint.every=10"}});

@@ -12,7 +12,9 @@ namespace {
 
 void expect_layout_changes_nothing(config::RunConfig config, int expert, int steps,
                                    double tolerance) {
-  const TrainingTrace expected = train_alone(config, steps);
+  config::RunConfig on_one_rank = config;
+  on_one_rank.mutable_mesh()->Clear();
+  const TrainingTrace expected = train_alone(on_one_rank, steps);
   config.mutable_mesh()->set_expert(expert);
   const TrainingTrace actual = train_tiny(config, world(), steps);
   for (int i = 0; i < steps; ++i) {
@@ -45,6 +47,14 @@ TEST(LayoutInvarianceMpi, ExpertParallelInFloat32) {
   auto config = tiny_config();
   config.mutable_runtime()->set_compute(config::FP32);
   expect_layout_changes_nothing(config, world().size(), 1, 1e-5);
+}
+
+TEST(LayoutInvarianceMpi, PipelineInFloat64) {
+  auto config = tiny_config();  // whose tied table both ends hold
+  config.mutable_model()->set_num_layers(4);
+  config.mutable_mesh()->set_pipeline(world().size());
+  config.mutable_train()->set_accumulation(4);
+  expect_layout_changes_nothing(config, 1, 4, 1e-10);
 }
 
 TEST(LayoutInvarianceMpi, EveryRouterInFloat64) {

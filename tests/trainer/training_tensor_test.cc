@@ -198,7 +198,7 @@ Weights train_and_save(const config::RunConfig& config, const Deal& deal, const 
     if (const auto newest = trainer::latest_checkpoint(folder)) {
       const trainer::CheckpointReader reader(*newest);
       reader.load_weights(training.instance.parameters);
-      reader.load_optimizer(*training.optimizer);
+      reader.load_optimizer(*training.optimizer, training.instance.parameters);
       training.state = reader.state();
     } else {
       trainer::fill_first_weights(own, training.instance.parameters);

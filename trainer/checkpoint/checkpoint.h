@@ -57,11 +57,11 @@ class CheckpointReader {
   // Fills the table's master weights, converted if they were saved in another type, and refreshes
   // the compute values. Strict: throws CheckpointError that lists all missing, unexpected,
   // misshapen and damaged tensors; the table's content is then unspecified. Warns of NaN and
-  // infinity. Requires: an allocated table.
+  // infinity. Tensors of other stages are theirs to check. Requires: an allocated table.
   void load_weights(ParameterTable& table) const;
   // Fills the optimizer's state and step count, as strictly, and in the types it was saved in.
-  // Requires: Contents::kAll.
-  void load_optimizer(optim::Optimizer& optimizer) const;
+  // `table` is that of the optimizer's parameters. Requires: Contents::kAll.
+  void load_optimizer(optim::Optimizer& optimizer, const ParameterTable& table) const;
 
   // Compares the checksums of every `parts`-th piece, beginning with number `part`, so that ranks
   // can share the work. Throws CheckpointError that lists the damaged ones.

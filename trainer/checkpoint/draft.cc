@@ -98,14 +98,11 @@ Inventory merge(const std::vector<std::string>& reports) {
 }
 
 // Every number of the model must be in exactly one piece that some rank wrote.
-void check_complete(const Inventory& all, const std::vector<std::string>& expected) {
-  for (const std::string& name : expected) {
-    SY_CHECK(all.tensors.contains(name), "no rank wrote tensor {}", name);
-    const std::string problem = pieces_problem(name, all.tensors.at(name));
+void check_complete(const Inventory& all) {
+  for (const auto& [name, tensor] : all.tensors) {
+    const std::string problem = pieces_problem(name, tensor);
     SY_CHECK(problem.empty(), "{}", problem);
   }
-  SY_CHECK(all.tensors.size() == expected.size(), "{} tensors were written, expected {}",
-           all.tensors.size(), expected.size());
 }
 
 // Rank 0 must see what the others wrote.
@@ -181,9 +178,12 @@ Draft begin_draft(const FileSystem& files, const std::string& folder,
       if (draft.is_first) files.create_directory(draft.temporary);
     });
   });
+  const bool is_first_of_stage = mesh.shape().group_along(Axis::kPipeline, world.rank()) == 0;
   const auto add = [&](const char* kind, const std::vector<StoredTensor>& tensors) {
     draft.shards.push_back(draft_shard(shard_name(kind, world), tensors, memory));
-    for (const StoredTensor& tensor : tensors) draft.expected.push_back(tensor.name);
+    if (!is_first_of_stage) return;
+    for (const StoredTensor& tensor : tensors)
+      draft.named.emplace(tensor.name, TensorRecord{tensor.dtype, tensor.shape, {}});
   };
   add("weights", stored_weights(content.table));
   add("optimizer", stored_state(content.optimizer));
@@ -198,6 +198,7 @@ std::string write_share(const FileSystem& files, const Draft& draft) {
   Inventory inventory;
   for (const ShardDraft& shard : draft.shards)
     write_shard(files, draft.temporary, shard, inventory);
+  for (const auto& [name, record] : draft.named) inventory.tensors.try_emplace(name, record);
   if (draft.is_first) write_text(files, draft.temporary, kConfigFile, draft.config, inventory);
   return inventory_text(inventory);
 }
@@ -207,7 +208,7 @@ void commit_draft(const FileSystem& files, const Draft& draft,
   if (!draft.is_first) return;
   Manifest manifest = draft.manifest;
   manifest.inventory = merge(reports);
-  check_complete(manifest.inventory, draft.expected);
+  check_complete(manifest.inventory);
   put_in_place(files, draft.temporary, draft.target, manifest);
   tidy_up(files, draft.folder, manifest.state.step, draft.keep);
 }

@@ -34,7 +34,9 @@ struct Draft {
   std::vector<ShardDraft> shards;
   std::string config;                 // as text
   Manifest manifest;                  // without an inventory
-  std::vector<std::string> expected;  // names of all tensors of the whole model
+  // What the first rank of a stage, all of whose ranks hold the same tensors, names of them without
+  // pieces, so that it shows if no rank writes one.
+  std::map<std::string, TensorRecord> named;
 };
 
 // Where the bytes lie that a draft is written from.

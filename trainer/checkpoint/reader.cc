@@ -26,14 +26,25 @@
 namespace switchyard::trainer {
 namespace {
 
+// Tensors of a run of one kind: weights, or state of the optimizer.
+struct Expected {
+  std::vector<StoredTensor> tensors;
+  bool of_optimizer;
+  const ParameterTable& table;
+
+  // Whether another stage expects it. State is called by its kind, a slash and the parameter.
+  bool is_elsewhere(std::string_view name) const {
+    return table.is_elsewhere(of_optimizer ? name.substr(name.find('/') + 1) : name);
+  }
+};
+
 // Holds the names and shapes of `expected` against the source's tensors of the same kind. Weights
 // of another type are converted; optimizer state must have the same.
-void check_names(const std::vector<StoredTensor>& expected, bool of_optimizer,
-                 const TensorSource& source, Problems& problems) {
+void check_names(const Expected& expected, const TensorSource& source, Problems& problems) {
   std::map<std::string_view, const StoredTensor*> by_name;
-  for (const auto& tensor : expected) by_name.emplace(tensor.name, &tensor);
+  for (const auto& tensor : expected.tensors) by_name.emplace(tensor.name, &tensor);
   for (const std::string& name : source.names()) {
-    if (is_optimizer_state(name) != of_optimizer) continue;
+    if (is_optimizer_state(name) != expected.of_optimizer || expected.is_elsewhere(name)) continue;
     const TensorSource::Description is = source.describe(name);
     const auto found = by_name.find(name);
     if (found == by_name.end()) {
@@ -43,7 +54,8 @@ void check_names(const std::vector<StoredTensor>& expected, bool of_optimizer,
     }
     const StoredTensor& tensor = *found->second;
     by_name.erase(found);
-    const bool fits = of_optimizer ? is.dtype == tensor.dtype : can_convert(is.dtype, tensor.dtype);
+    const bool fits =
+        expected.of_optimizer ? is.dtype == tensor.dtype : can_convert(is.dtype, tensor.dtype);
     if (!fits || is.shape != tensor.shape)
       problems.add("tensor {} is {}, the model needs {}", in_quotes(name), text_of(is),
                    text_of({tensor.dtype, tensor.shape}));
@@ -73,14 +85,13 @@ int64_t fill(const StoredTensor& tensor, TensorSource& source) {
   return not_finite;
 }
 
-// Copies this rank's part of `tensors` from the step.
-void fill_all(const std::string& path, const Inventory& inventory,
-              const std::vector<StoredTensor>& tensors, bool of_optimizer) {
+// Copies this rank's part of the tensors from the step.
+void fill_all(const std::string& path, const Inventory& inventory, const Expected& expected) {
   StepSource source(path, inventory);
   Problems problems(path);
-  check_names(tensors, of_optimizer, source, problems);
+  check_names(expected, source, problems);
   problems.throw_if_any();
-  for (const auto& tensor : tensors) {
+  for (const auto& tensor : expected.tensors) {
     try {
       if (const int64_t count = fill(tensor, source); count > 0)
         warn("{}: tensor {} holds {} values that are NaN or infinite", path, tensor.name, count);
@@ -187,13 +198,14 @@ CheckpointReader::CheckpointReader(std::string path, Contents contents)
 
 void CheckpointReader::load_weights(ParameterTable& table) const {
   const at::NoGradGuard no_grad;
-  fill_all(path_, manifest_.inventory, stored_weights(table), /*of_optimizer=*/false);
+  fill_all(path_, manifest_.inventory, {stored_weights(table), /*of_optimizer=*/false, table});
   for (ParameterGroup& group : table.groups()) group.refresh_value();
 }
 
-void CheckpointReader::load_optimizer(optim::Optimizer& optimizer) const {
+void CheckpointReader::load_optimizer(optim::Optimizer& optimizer,
+                                      const ParameterTable& table) const {
   SY_CHECK(contents_ == Contents::kAll, "{} was opened for its weights only", path_);
-  fill_all(path_, manifest_.inventory, stored_state(optimizer), /*of_optimizer=*/true);
+  fill_all(path_, manifest_.inventory, {stored_state(optimizer), /*of_optimizer=*/true, table});
   optimizer.set_num_steps(manifest_.state.optimizer_steps);
 }
 

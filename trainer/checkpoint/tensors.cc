@@ -71,14 +71,21 @@ StoredTensor stored(const Parameter& parameter, const std::string& prefix, int m
   return tensor;
 }
 
+// StoredTensor::index of the parameter's tensor behind `before` others. Stages count apart what
+// they hold, so that what several of them hold has no number of its own.
+int64_t index_of(const Parameter& parameter, int64_t before) {
+  return parameter.summed.contains(Axis::kPipeline) ? 0 : before;
+}
+
 }  // namespace
 
 std::vector<StoredTensor> stored_weights(ParameterTable& table) {
   std::vector<StoredTensor> tensors;
   for (const ParameterGroup& group : table.groups()) {
     for (const Parameter* parameter : group.parameters) {
+      const int64_t index = index_of(*parameter, std::ssize(tensors));
       tensors.push_back(stored(*parameter, "", -1, parameter->master));
-      tensors.back().index = std::ssize(tensors) - 1;
+      tensors.back().index = index;
     }
   }
   return tensors;
@@ -87,8 +94,9 @@ std::vector<StoredTensor> stored_weights(ParameterTable& table) {
 std::vector<StoredTensor> stored_state(optim::Optimizer& optimizer) {
   std::vector<StoredTensor> tensors;
   for (const optim::StateTensor& state : optimizer.state()) {
+    const int64_t index = index_of(*state.parameter, std::ssize(tensors));
     tensors.push_back(stored(*state.parameter, state.kind + "/", state.missing_dim, state.value));
-    tensors.back().index = std::ssize(tensors) - 1;
+    tensors.back().index = index;
   }
   return tensors;
 }

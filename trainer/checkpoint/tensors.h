@@ -29,7 +29,7 @@ struct StoredTensor {
   std::vector<StoredBox> boxes;  // that this rank holds
   bool by_expert = false;        // whether dimension 0 counts experts, each of which is a piece
   Place holder;                  // this rank's place among those that hold the same boxes
-  int64_t index = 0;             // this tensor's among all weights or all state, alike on all ranks
+  int64_t index = 0;  // this tensor's among all weights or all state, alike on its holders
 };
 
 // The weights of the whole model. Requires: an allocated table, on the CPU.

@@ -27,17 +27,15 @@ void scale_experts(Training& training, StepOutcome&) {
     if (group.cut.contains(Axis::kExpert)) group.grad.mul_(place_on(training, Axis::kExpert).size);
 }
 
-// The square of the norm with each gradient as often as there are ranks that hold it.
+// The norm with each dense gradient as often as there are data ranks that hold it.
 void count_copies(Training& training, StepOutcome& outcome) {
-  double squares = 0;
+  const double copies = place_on(training, Axis::kData).size;
+  std::vector<ParameterGroup> counted;
   for (const ParameterGroup& group : training.instance.parameters.trained_groups()) {
-    const double norm = parallel::gradient_norm({&group, 1}, training.instance.mesh);
-    double copies = 1;
-    for (const Axis axis : kAllAxes)
-      if (group.summed.contains(axis)) copies *= place_on(training, axis).size;
-    squares += norm * norm * copies;
+    counted.push_back(group);
+    if (group.summed.contains(Axis::kData)) counted.back().grad = group.grad * std::sqrt(copies);
   }
-  outcome.gradient_norm = std::sqrt(squares);
+  outcome.gradient_norm = parallel::gradient_norm(counted, training.instance.mesh);
 }
 
 void lose_share(Training& training, Axis axis) {
@@ -98,6 +96,12 @@ void draw_otherwise(Training& training) {
   if (is_last(training, Axis::kData)) training.instance.parameters.initialize(/*seed=*/12345);
 }
 
+void scale_early_stages(Training& training, StepOutcome&) {
+  if (training.instance.mesh.pipeline().is_last()) return;
+  for (ParameterGroup& group : training.instance.parameters.trained_groups())
+    group.grad.mul_(place_on(training, Axis::kPipeline).size);
+}
+
 constexpr Mistake kMistakes[] = {
     {.name = "wrong_expert_scale",
      .what = "the gradients of experts are multiplied by the expert degree",
@@ -112,7 +116,7 @@ constexpr Mistake kMistakes[] = {
      .axis = Axis::kTensor,
      .begin = [](Training& training) { hold_neighbours_share(training, Axis::kTensor); }},
     {.name = "double_count_norm",
-     .what = "the gradient norm counts each copy of a gradient",
+     .what = "the gradient norm counts each copy of a dense gradient",
      .axis = Axis::kData,
      .computed = count_copies},
     {.name = "skip_rank_reduce",
@@ -123,6 +127,14 @@ constexpr Mistake kMistakes[] = {
      .what = "one rank's share is missing in the sums over the tensor group",
      .axis = Axis::kTensor,
      .begin = [](Training& training) { lose_share(training, Axis::kTensor); }},
+    {.name = "skip_stage_reduce",
+     .what = "the last stage's share is missing in the gradients of tables that stages share",
+     .axis = Axis::kPipeline,
+     .begin = [](Training& training) { lose_share(training, Axis::kPipeline); }},
+    {.name = "wrong_stage_scale",
+     .what = "the gradients of all stages but the last are multiplied by their number",
+     .axis = Axis::kPipeline,
+     .computed = scale_early_stages},
     {.name = "stale_weights",
      .what = "one rank keeps the weights that it began with",
      .axis = Axis::kData,

@@ -1,6 +1,7 @@
 #include "models/moe/rules/dead_experts.h"
 
 #include <algorithm>
+#include <span>
 
 #include "core/base/errors.h"
 #include "core/base/random.h"
@@ -48,13 +49,24 @@ at::Tensor row_everywhere(const Parameter& parameter, int64_t id, parallel::Comm
   return row;
 }
 
+// How many parameters with a row for each expert each layer has, also those on other stages.
+std::vector<int64_t> count_rows(const std::vector<LayerParameters>& layers,
+                                parallel::Communicator& stages) {
+  std::vector<int64_t> counts;
+  for (const LayerParameters& layer : layers) counts.push_back(std::ssize(layer.rows));
+  if (stages.size() > 1)
+    stages.all_reduce(std::span(counts), parallel::ReduceOp::kMax, "parameters of the experts");
+  return counts;
+}
+
 struct Reinitializer {
   const DeadExperts& dead;
   double noise;
   parallel::Communicator& ranks;
-  uint32_t stream = 0;  // one more for each parameter, so that no two share their noise
 
-  void run(const LayerParameters& layer, const Revival& revival) {
+  // The streams of noise from `stream` on are this revival's: one for each parameter, so that no
+  // two share their noise.
+  void run(const LayerParameters& layer, const Revival& revival, uint32_t stream) {
     for (Parameter* parameter : layer.rows) {
       const at::Tensor row = row_everywhere(*parameter, revival.busiest, ranks);
       const Random random(dead.seed, Stream::kDeadExpert, dead.step, stream++);
@@ -73,15 +85,18 @@ std::vector<Revival> revive(ParameterTable& table, const config::Moe& moe, const
                             const parallel::Mesh& mesh) {
   const at::NoGradGuard no_grad;
   const std::vector<LayerParameters> layers = layers_of(table, dead.ids.size());
+  const std::vector<int64_t> rows = count_rows(layers, mesh.pipeline().stages());
   Reinitializer reinitializer{dead, moe.dead_expert_noise(), mesh.expert()};
+  uint32_t stream = 0;
   std::vector<Revival> revivals;
   for (size_t i = 0; i < layers.size(); ++i) {
     const auto busiest = std::max_element(dead.load[i].begin(), dead.load[i].end());
     for (const int64_t expert : dead.ids[i]) {
       revivals.push_back({static_cast<int64_t>(i), expert, busiest - dead.load[i].begin()});
       if (moe.dead_expert_action() == config::REINITIALIZE) {
-        reinitializer.run(layers[i], revivals.back());
-      } else {
+        reinitializer.run(layers[i], revivals.back(), stream);
+        stream += static_cast<uint32_t>(rows[i]);
+      } else if (layers[i].bias) {  // else another stage has it
         const at::Tensor& bias = layers[i].bias->master;
         bias[expert] = bias.max() + moe.router().bias_update_rate();
       }

@@ -21,13 +21,14 @@ struct DeadExperts {
   int64_t step = 0;
 };
 
-// **Collective** over the mesh's expert group; all ranks pass the same. By moe.dead_expert_action:
+// **Collective** over the mesh's expert group and its stages; all ranks pass the same. By
+// moe.dead_expert_action:
 //   REINITIALIZE  the expert's matrices and its rows of the router become those of the layer's
 //                 busiest expert, each plus dead_expert_noise * (its standard deviation) * N(0, 1),
 //                 keyed by (seed, step, parameter, element). Its optimizer moments stay: they have
 //                 decayed, and the first gradients replace them.
 //   RAISE_BIAS    its selection bias becomes the layer's greatest plus bias_update_rate.
-// Returns what was done, in order; the parameters' values follow their masters.
+// Returns what was done, on whichever stage, in order; the parameters' values follow their masters.
 std::vector<Revival> revive(ParameterTable& table, const config::Moe& moe, const DeadExperts& dead,
                             const parallel::Mesh& mesh);
 
