@@ -64,8 +64,9 @@ at::Tensor own_rows(const at::Tensor& rows, const Communicator& group) {
 
 at::Tensor gather_rows(const at::Tensor& share, int64_t rows, Communicator& group) {
   if (group.size() == 1) return share;
-  const auto backward = [&group](const at::Tensor& d_rows, const std::vector<bool>&) {
-    return std::vector{share_of_sum(d_rows, group, "gather backward")};
+  const auto backward = [&group, own = share.size(0)](const at::Tensor& d_rows,
+                                                      const std::vector<bool>&) {
+    return std::vector{share_of_sum(d_rows, group, "gather backward").narrow(0, 0, own)};
   };
   return differentiable("gather_rows", {share}, all_rows(share.detach(), rows, group, "gather"),
                         backward);

@@ -24,9 +24,10 @@ Slice share_of_rows(int64_t count, const Communicator& group);
 // rows get no gradient here.
 at::Tensor own_rows(const at::Tensor& rows, const Communicator& group);
 
-// **Collective, differentiable.** The rows [T, ...] of which this rank has its share. `rows` says
-// how many there are. Every rank then computes something else from them, so that the gradient is
-// the sum over ranks; it is summed in float32 (float64).
+// **Collective, differentiable.** The rows [T, ...] of which this rank has its share, or the first
+// rows of it: what is missing is zero. `rows` says how many there are. Every rank then computes
+// something else from them, so that the gradient is the sum over ranks; it is summed in float32
+// (float64).
 at::Tensor gather_rows(const at::Tensor& share, int64_t rows, Communicator& group);
 
 // **Collective, differentiable.** The same where every rank computes the same from the rows: each

@@ -1,6 +1,8 @@
 #include "parallel/exchange.h"
 
+#include <algorithm>
 #include <chrono>
+#include <numeric>
 
 #include "core/base/errors.h"
 #include "core/base/seconds.h"
@@ -8,6 +10,7 @@
 #include "core/tensor/device_ops.h"
 #include "core/tensor/differentiable.h"
 #include "core/tensor/profiled_part.h"
+#include "parallel/collectives.h"
 
 namespace switchyard::parallel {
 namespace {
@@ -18,7 +21,7 @@ at::Tensor new_rows(int64_t rows, const at::Tensor& like) {
   return at::empty({rows, like.size(1)}, like.options());
 }
 
-// Rows in sending order -> rows in arrival order (source rank, then expert), or back.
+// Rows in sending order -> rows in the order received (source rank, then expert), or back.
 at::Tensor travel(const at::Tensor& rows, const ExchangePlan& plan, bool homeward,
                   const char* what) {
   if (plan.group->size() == 1) return rows;  // both orders are the expert order
@@ -38,32 +41,53 @@ at::Tensor gather(const at::Tensor& rows, const at::Tensor& index) {
 }
 
 at::Tensor outward(const at::Tensor& sent, const ExchangePlan& plan, const char* what) {
-  return gather(travel(sent, plan, false, what), plan.arrival_of_row);
+  at::Tensor arrivals = travel(sent, plan, false, what);
+  if (plan.sharers) arrivals = gather_rows(arrivals, plan.row_of_arrival.size(0), *plan.sharers);
+  return gather(arrivals, plan.arrival_of_row);
 }
 
 at::Tensor homeward(const at::Tensor& rows, const ExchangePlan& plan, const char* what) {
-  return travel(gather(rows.contiguous(), plan.row_of_arrival), plan, true, what);
+  at::Tensor received = gather(rows.contiguous(), plan.row_of_arrival);
+  if (plan.sharers)
+    received = sum_to_shares(received, *plan.sharers).narrow(0, 0, plan.num_received());
+  return travel(received, plan, true, what);
 }
 
-// arrivals are ordered by source rank, then expert; rows by expert, then source rank.
-void order_rows(const std::vector<int64_t>& counts_Pe, int64_t num_ranks, int64_t num_local,
-                int64_t row_bucket, ExchangePlan& plan) {
+// What each sharer receives for each local expert, from each rank of its group: [sharers, P, e].
+std::vector<int64_t> counts_of_sharers(const std::vector<int64_t>& counts_Pe,
+                                       Communicator* sharers) {
+  if (!sharers) return counts_Pe;
+  std::vector<int64_t> counts_SPe(sharers->size() * counts_Pe.size());
+  sharers->all_gather(counts_Pe.data(), counts_SPe.data(),
+                      std::ssize(counts_Pe) * int64_t{sizeof(int64_t)}, "dispatch counts");
+  return counts_SPe;
+}
+
+// Received rows are ordered by source rank, then expert; those of experts by expert, then sharer
+// and source rank.
+void order_rows(const std::vector<int64_t>& counts_SPe, int64_t num_local, int64_t row_bucket,
+                ExchangePlan& plan) {
+  const int64_t num_sharers = plan.sharers ? plan.sharers->size() : 1;
+  const int64_t counts_each = std::ssize(counts_SPe) / num_sharers;
   plan.load.assign(num_local, 0);
-  for (int64_t i = 0; i < num_ranks * num_local; ++i) plan.load[i % num_local] += counts_Pe[i];
-  plan.offsets.assign(1, 0);
-  int64_t received = 0;
-  for (const int64_t rows : plan.load) {
-    plan.offsets.push_back(plan.offsets.back() + (rows + row_bucket - 1) / row_bucket * row_bucket);
-    received += rows;
+  std::vector<int64_t> received(num_sharers);
+  for (int64_t i = 0; i < std::ssize(counts_SPe); ++i) {
+    plan.load[i % num_local] += counts_SPe[i];
+    received[i / counts_each] += counts_SPe[i];
   }
+  plan.most_received = std::ranges::max(received);
+  plan.offsets.assign(1, 0);
+  for (const int64_t rows : plan.load)
+    plan.offsets.push_back(plan.offsets.back() + (rows + row_bucket - 1) / row_bucket * row_bucket);
   plan.arrival_of_row = at::full({plan.num_rows()}, -1, at::kLong);
-  plan.row_of_arrival = at::empty({received}, at::kLong);
+  plan.row_of_arrival = at::full({num_sharers * plan.most_received}, -1, at::kLong);
   auto* arrival_of_row = plan.arrival_of_row.mutable_data_ptr<int64_t>();
   auto* row_of_arrival = plan.row_of_arrival.mutable_data_ptr<int64_t>();
   std::vector<int64_t> next(plan.offsets.begin(), plan.offsets.end() - 1);
   int64_t arrival = 0;
-  for (int64_t i = 0; i < num_ranks * num_local; ++i) {
-    for (int64_t n = 0; n < counts_Pe[i]; ++n, ++arrival) {
+  for (int64_t i = 0; i < std::ssize(counts_SPe); ++i) {
+    if (i % counts_each == 0) arrival = i / counts_each * plan.most_received;
+    for (int64_t n = 0; n < counts_SPe[i]; ++n, ++arrival) {
       const int64_t row = next[i % num_local]++;
       arrival_of_row[row] = arrival;
       row_of_arrival[arrival] = row;
@@ -80,6 +104,10 @@ void index_slots(const SlotOrder& order, ExchangePlan& plan) {
 
 }  // namespace
 
+int64_t ExchangePlan::num_received() const {
+  return std::reduce(counts.receive.begin(), counts.receive.end());
+}
+
 SlotOrder slots_of(const Slice& tokens, const SlotOrder& order) {
   const int64_t first = tokens.begin * order.top_k, end = tokens.end * order.top_k;
   const at::Tensor is_own_N = order.slot_N.ge(first).logical_and(order.slot_N.lt(end));
@@ -90,7 +118,8 @@ SlotOrder slots_of(const Slice& tokens, const SlotOrder& order) {
           at::bincount(expert_N, {}, order.count_E.numel()), tokens.size(), order.top_k};
 }
 
-PlanPtr make_plan(const SlotOrder& order, Communicator& group, int64_t row_bucket) {
+PlanPtr make_plan(const SlotOrder& order, Communicator& group, int64_t row_bucket,
+                  Communicator* sharers) {
   const int64_t num_ranks = group.size(), num_experts = order.count_E.numel();
   SY_CHECK(num_experts % num_ranks == 0, "{} experts over {} ranks", num_experts, num_ranks);
   const int64_t num_local = num_experts / num_ranks;
@@ -103,13 +132,14 @@ PlanPtr make_plan(const SlotOrder& order, Communicator& group, int64_t row_bucke
 
   auto plan = std::make_shared<ExchangePlan>();
   plan->group = &group;
+  plan->sharers = sharers && sharers->size() > 1 ? sharers : nullptr;
   plan->counts.send.assign(num_ranks, 0);
   plan->counts.receive.assign(num_ranks, 0);
   for (int64_t i = 0; i < num_experts; ++i) {
     plan->counts.send[i / num_local] += count[i];
     plan->counts.receive[i / num_local] += counts_Pe[i];
   }
-  order_rows(counts_Pe, num_ranks, num_local, row_bucket, *plan);
+  order_rows(counts_of_sharers(counts_Pe, plan->sharers), num_local, row_bucket, *plan);
   index_slots(order, *plan);
   return plan;
 }

@@ -29,8 +29,10 @@ class Mesh {
   Communicator& data() const { return along(Axis::kData); }
   // Ranks that see the same tokens; what a layer's matrices make together is summed over it.
   Communicator& tensor() const { return along(Axis::kTensor); }
-  // Ranks that together hold all experts; tokens are exchanged over it.
+  // Ranks that together hold all experts, or their part of each; tokens are exchanged over it.
   Communicator& expert() const { return along(Axis::kExpert); }
+  // Ranks that together hold each of their experts; what these make of a row is summed over it.
+  Communicator& expert_tensor() const { return along(Axis::kExpertTensor); }
   // Ranks that hold the same experts; expert gradients are summed over it.
   Communicator& expert_data() const { return along(Axis::kExpertData); }
 

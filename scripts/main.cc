@@ -253,6 +253,8 @@ void add_selfcheck(CLI::App& app, Command& command) {
       ->capture_default_str();
   sub.add_flag("--shrink", options->shrink,
                "The model in miniature, on generated text: same kinds of layers, same choices");
+  sub.add_flag("--quick", options->quick,
+               "Few meshes: each axis, and each pair of axes, has several ranks in one of them");
   sub.add_option("--inject", options->inject,
                  "Makes a mistake that must be found; a wrong name lists all");
   sub.add_flag("--json", options->json, "For programs");

@@ -17,6 +17,7 @@ int num_experts(const Model& model) { return model.has_moe() ? model.moe().num_e
 
 // The degrees that an unset field leaves at 1.
 int tensor_degree(const Mesh& asked) { return asked.has_tensor() ? asked.tensor() : 1; }
+int expert_degree(const Mesh& asked) { return asked.has_expert() ? asked.expert() : 1; }
 int pipeline_degree(const Mesh& asked) { return asked.has_pipeline() ? asked.pipeline() : 1; }
 int expert_tensor_degree(const Mesh& asked) {
   return asked.has_expert_tensor() ? asked.expert_tensor() : 1;
@@ -74,24 +75,53 @@ void check_dense_degrees(const Mesh& asked, int ranks, Findings& findings) {
         data, ranks / others.value, ranks, others.name, others.value);
 }
 
-void check_expert_degree(int expert, const Model& model, Findings& findings) {
-  if (expert < 1)
-    check_at_least_one("expert", expert, findings);
-  else if (!model.has_moe() && expert > 1)
-    findings.add(
-        "mesh.expert ({}) must be 1 or unset, as the model has no experts; remove it or "
-        "set model.moe",
-        expert);
-  else if (num_experts(model) % expert != 0)
-    findings.add("mesh.expert ({}) must divide model.moe.num_experts ({}); choose a divisor",
-                 expert, num_experts(model));
-}
-
-// What a model's tensor ranks deal evenly among them.
+// What ranks deal evenly among them.
 struct Dealt {
   const char* name;
   int64_t count;
 };
+
+void check_dealt(const char* field, int degree, const std::vector<Dealt>& dealt,
+                 Findings& findings) {
+  for (const auto& [name, count] : dealt) {
+    if (count % degree != 0)
+      findings.add("mesh.{} ({}) must divide {} ({}); choose a divisor", field, degree, name,
+                   count);
+  }
+}
+
+void check_has_experts(const char* field, int degree, const Model& model, Findings& findings) {
+  if (!model.has_moe() && degree > 1)
+    findings.add(
+        "mesh.{} ({}) must be 1 or unset, as the model has no experts; remove it or set model.moe",
+        field, degree);
+}
+
+void check_expert_degree(int expert, const Model& model, Findings& findings) {
+  if (expert < 1) return check_at_least_one("expert", expert, findings);
+  check_has_experts("expert", expert, model, findings);
+  check_dealt("expert", expert, {{"model.moe.num_experts", num_experts(model)}}, findings);
+}
+
+std::vector<Dealt> dealt_over_expert_tensor(const Model& model) {
+  std::vector<Dealt> dealt = {{"model.moe.d_ff", model.moe().d_ff()}};
+  if (model.attention().switch_projections())
+    dealt.push_back({"model.d_model, the width that attention's experts read,", model.d_model()});
+  return dealt;
+}
+
+void check_expert_tensor_degree(int degree, const Model& model, Findings& findings) {
+  if (degree <= 1) return;
+  check_has_experts("expert_tensor", degree, model, findings);
+  if (!model.has_moe()) return;
+  if (!has_attention(model))
+    findings.add(
+        "mesh.expert_tensor ({}) must be 1 or unset with model.architecture {}; use "
+        "mesh.expert and mesh.data",
+        degree, Architecture_Name(model.architecture()));
+  else
+    check_dealt("expert_tensor", degree, dealt_over_expert_tensor(model), findings);
+}
 
 std::vector<Dealt> dealt_over_tensor(const Model& model) {
   std::vector<Dealt> dealt = {{"model.attention.num_heads", model.attention().num_heads()},
@@ -120,11 +150,7 @@ void check_tensor_degree(int tensor, const Model& model, Findings& findings) {
   for (const std::string& field : against_tensor(model))
     findings.add("mesh.tensor ({}) must be 1 or unset with {}; use mesh.expert and mesh.data",
                  tensor, field);
-  if (!has_attention(model)) return;
-  for (const auto& [name, count] : dealt_over_tensor(model)) {
-    if (count % tensor != 0)
-      findings.add("mesh.tensor ({}) must divide {} ({}); choose a divisor", tensor, name, count);
-  }
+  if (has_attention(model)) check_dealt("tensor", tensor, dealt_over_tensor(model), findings);
 }
 
 // Fields that ask for what the stages of a pipeline cannot do together, and what to do instead.
@@ -155,7 +181,7 @@ void check_pipeline_degree(int pipeline, const Model& model, Findings& findings)
 void check_folding(const Mesh& asked, int ranks, Findings& findings) {
   const int pipeline = pipeline_degree(asked);
   const Product holders = product(
-      {{"mesh.expert", asked.expert()}, {"mesh.expert_tensor", expert_tensor_degree(asked)}});
+      {{"mesh.expert", expert_degree(asked)}, {"mesh.expert_tensor", expert_tensor_degree(asked)}});
   const Product stage =
       product({{"mesh.data", asked.data()}, {"mesh.tensor", tensor_degree(asked)}});
   if (holders.value < 1 || pipeline < 1) return;
@@ -179,6 +205,7 @@ std::vector<std::string> mesh_problems(const Mesh& asked, const Model& model, in
   check_dense_degrees(asked, ranks, findings);
   check_tensor_degree(tensor_degree(asked), model, findings);
   check_pipeline_degree(pipeline_degree(asked), model, findings);
+  check_expert_tensor_degree(expert_tensor_degree(asked), model, findings);
   return findings.lines;
 }
 

@@ -221,8 +221,8 @@ class Scope {
   Scope training_only() const { return with(&Parameter::training_only, true); }
   // Shapes get a first dimension of so many experts, which are dealt over the expert axis.
   Scope of_experts(int64_t num_experts) const;
-  // The parts of dimension `dim` of the shapes are dealt over the ranks of the axis, where there is
-  // more than one. Not for scopes of experts, whose one cut is over the expert axis.
+  // The parts of dimension `dim` of the shapes, in a scope of experts of each expert's, are dealt
+  // over the ranks of the axis, where there is more than one.
   Scope cut(Axis axis, int dim) const;
 
   // Each registers <scope>.<name> with what holds here. The rows of a matrix may be parts.

@@ -26,10 +26,9 @@ Scope Scope::of_experts(int64_t num_experts) const {
 }
 
 Scope Scope::cut(Axis axis, int dim) const {
-  SY_CHECK(num_experts_ == 0, "experts are cut over the expert axis alone");
   Scope same = *this;
   if (layout()[axis].size == 1) return same;
-  same.pattern_.cuts.push_back({axis, dim});
+  same.pattern_.cuts.push_back({axis, num_experts_ > 0 ? dim + 1 : dim});
   same.pattern_.summed.erase(axis);
   return same;
 }

@@ -42,6 +42,7 @@ struct Load {
   double sequences, length, target;  // target: tokens of the decoder's side, or 0
   double held_experts;               // of a layer, on this rank
   double tensor;                     // ranks that see these tokens and share the matrices
+  double expert_tensor;              // ranks that share each expert, and the rows of all of them
 
   double tokens() const { return sequences * length; }
   // This rank's share of the tokens' rows between the parts of a layer.
@@ -59,7 +60,8 @@ Load load_of(const config::RunConfig& config, const MeshShape& mesh) {
           static_cast<double>(lengths.sequence),
           static_cast<double>(lengths.target),
           double{1} * model.moe().num_experts() / mesh.size(Axis::kExpert),
-          static_cast<double>(mesh.size(Axis::kTensor))};
+          static_cast<double>(mesh.size(Axis::kTensor)),
+          static_cast<double>(mesh.size(Axis::kExpertTensor))};
 }
 
 // What the first product of an FFN leaves for backward.
@@ -128,17 +130,17 @@ double mask_bytes(const Load& load) {
 
 // The rows of all experts of a rank; each expert's are padded to a multiple of 32.
 double expert_rows(const Load& load) {
-  return load.model.moe().top_k() * load.rows() + 16 * load.held_experts;
+  return load.model.moe().top_k() * load.rows() * load.expert_tensor + 16 * load.held_experts;
 }
 
-// What a MoE layer keeps: dispatched rows, the hidden layer's first product, rows to come home, the
+// What a MoE layer keeps: dispatched rows, the hidden layer's first product, rows come home, the
 // router's float32 input and its probabilities, the shared expert.
 double moe_bytes(const Load& load) {
   const config::Moe& moe = load.model.moe();
   const double d = load.model.d_model();
   const double hidden = double{1} * moe.d_ff() * moe.hidden_layers();
   const double shared = double{1} * moe.shared_expert().count() * moe.shared_expert().d_ff();
-  const double per_row = 2 * d + saved_width(moe.ffn(), hidden);
+  const double per_row = d + (saved_width(moe.ffn(), hidden) + d) / load.expert_tensor;
   const double per_token =
       d + (shared > 0 ? d + saved_width(moe.shared_expert().ffn(), shared) : 0);
   constexpr double kRouter = 16;  // bytes of a token and expert: logits, probabilities, scores
@@ -247,7 +249,8 @@ double transient_of(const config::RunConfig& config, const Load& load, const Sta
   loss += load.element.plain * tokens * d;  // the hidden state's gradient
   if (narrow) loss += (converts ? 2 : 1) * wide * (tokens + vocabulary) * d;
   const double rows = model.has_moe() ? expert_rows(load) : load.tokens();
-  const double width = model.has_moe() ? model.moe().d_ff() : model.d_ff() / load.tensor;
+  const double width =
+      model.has_moe() ? model.moe().d_ff() / load.expert_tensor : model.d_ff() / load.tensor;
   const double ffn = load.element.plain * (2 * rows * d + 3 * load.tokens() * d +
                                            3 * rows * width / std::max(1.0, load.held_experts));
   // Gradients of the scores and of what they become.
@@ -272,7 +275,7 @@ double kernel_bytes(const config::RunConfig& config, const Load& load) {
   constexpr double kProducts = 6, kBucket = 32, kSpread = 0.75;  // kSpread: measured
   constexpr double kKernel = 0.6 * (1 << 20), kMost = 1024;
   const config::Moe& moe = load.model.moe();
-  const double rows = moe.top_k() * load.rows() / moe.num_experts();
+  const double rows = moe.top_k() * load.rows() * load.expert_tensor / moe.num_experts();
   return kKernel * std::min(kMost, kProducts * std::ceil(kSpread * rows / kBucket));
 }
 

@@ -9,6 +9,7 @@
 
 #include "core/config/run_config.pb.h"
 #include "core/tensor/parameter.h"
+#include "parallel/communicator.h"
 
 namespace switchyard::models {
 
@@ -26,8 +27,10 @@ class ExpertMatrices {
   // <scope>.layers.<i>.weight [E, out, in].
   ExpertMatrices(const Scope& scope, const config::Model& model);
 
-  // rows [R, d_model] expert-major; offsets [e + 1] -> [R, width or d_model].
-  at::Tensor forward(const at::Tensor& rows_RD, const std::vector<int64_t>& offsets) const;
+  // rows [R, d_model] expert-major; offsets [e + 1] -> this rank's terms [R, width or d_model]. The
+  // matrices are dealt over the `sharers` (null: there are none), where this is **collective**.
+  at::Tensor forward(const at::Tensor& rows_RD, const std::vector<int64_t>& offsets,
+                     parallel::Communicator* sharers = nullptr) const;
 
  private:
   std::vector<Parameter*> matrices_;  // [e, out, in], in the order of the products

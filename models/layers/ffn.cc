@@ -63,7 +63,9 @@ at::Tensor DenseFfn::forward(const at::Tensor& x_TD, const InnerDropout& dropout
 ExpertFfn::ExpertFfn(const Scope& scope, const config::Model& model)
     : activation_(activation_of(model.moe().ffn())) {
   const Scope experts = scope.of_experts(model.moe().num_experts());
-  weights_ = register_weights(experts, experts, model, activation_, model.moe().d_ff());
+  weights_ =
+      register_weights(experts.cut(Axis::kExpertTensor, 0), experts.cut(Axis::kExpertTensor, 1),
+                       model, activation_, model.moe().d_ff());
 }
 
 at::Tensor ExpertFfn::forward(const at::Tensor& rows_RD, const std::vector<int64_t>& offsets,

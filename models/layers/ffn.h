@@ -29,12 +29,13 @@ class DenseFfn {
   FfnWeights weights_;
 };
 
-// The FFNs of the model's routed experts, each as a DenseFfn; all shapes begin with their number.
+// The FFNs of the model's routed experts, each as a DenseFfn but that the hidden layer is dealt
+// over the expert-tensor ranks; all shapes begin with their number.
 class ExpertFfn {
  public:
   ExpertFfn(const Scope& scope, const config::Model& model);
-  // rows [R, d_model] expert-major; offsets [e + 1]; mask [R, F] (dropout) may be undefined -> [R,
-  // d_model].
+  // rows [R, d_model] expert-major; offsets [e + 1]; mask [R, F] (dropout) may be undefined, F is
+  // this rank's -> this rank's terms [R, d_model].
   at::Tensor forward(const at::Tensor& rows_RD, const std::vector<int64_t>& offsets,
                      const at::Tensor& mask_RF) const;
 

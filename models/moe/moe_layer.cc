@@ -8,7 +8,6 @@
 #include "models/moe/placement/capacity.h"
 #include "models/moe/placement/placement.h"
 #include "models/moe/router/draws.h"
-#include "models/moe/rules/expert_dropout.h"
 #include "models/moe/rules/token_groups.h"
 
 namespace switchyard::models {
@@ -42,7 +41,8 @@ MoeLayer::MoeLayer(const Scope& scope, const config::Model& model, const paralle
       num_routers_(config::num_routers(model)),
       router_(role_of(scope / "router", Role::kRouter, projection).of_router(moe_index), moe_,
               model.d_model(), layer),
-      held_(share_of(moe_.num_experts(), scope.layout()[Axis::kExpert])),
+      held_{share_of(moe_.num_experts(), scope.layout()[Axis::kExpert]),
+            share_of(moe_.d_ff(), scope.layout()[Axis::kExpertTensor])},
       experts_(
           make_experts(role_of(scope / "experts", Role::kExpert, projection).of_router(moe_index),
                        model, projection)) {
@@ -79,9 +79,9 @@ at::Tensor MoeLayer::run_experts(const at::Tensor& rows_RD, const StepContext& c
                                  const RoutingDecision& decision) const {
   const std::vector<int64_t>& offsets = decision.plan->offsets;
   if (const auto* matrices = std::get_if<ExpertMatrices>(&experts_)) {
-    return matrices->forward(rows_RD, offsets);
+    return matrices->forward(rows_RD, offsets, decision.plan->sharers);
   }
-  const at::Tensor mask_RF = expert_dropout_mask(moe_, context, layer_, decision.plan, held_.begin);
+  const at::Tensor mask_RF = expert_dropout_mask(moe_, context, layer_, decision.plan, held_);
   return std::get<ExpertFfn>(experts_).forward(rows_RD, offsets, mask_RF);
 }
 
@@ -103,7 +103,7 @@ void MoeLayer::decide(const Routing& routing, const Slice& own, const StepContex
   // No two ranks send the same row, though all that see a token know its slots.
   const parallel::SlotOrder& order = placement.assignment.order;
   decision.plan = parallel::make_plan(own.size() < tokens ? parallel::slots_of(own, order) : order,
-                                      mesh_->expert(), kRowBucket);
+                                      mesh_->expert(), kRowBucket, &mesh_->expert_tensor());
   if (context.routing.sums) {
     (*context.routing.sums)[moe_index_] += sums_of(routing, placement, moe_, context);
   }

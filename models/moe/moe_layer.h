@@ -12,6 +12,7 @@
 #include "models/layers/expert_matrices.h"
 #include "models/layers/ffn.h"
 #include "models/moe/router/router.h"
+#include "models/moe/rules/expert_dropout.h"
 #include "models/moe/shared_expert.h"
 #include "models/pass/context.h"
 #include "models/pass/routing.h"
@@ -28,9 +29,9 @@ class MoeLayer {
   // This rank's share of the rows, x [rows, d_model] -> [rows, d_model or the projection's width];
   // a token whose slots are all dropped gets zero (plus the shared expert). Tensor ranks decide
   // alike about all tokens that they see, and each sends its share.
-  // **Collective** over the mesh's expert and tensor groups, and over the data group for global
-  // statistics; zero tokens are legal. A made `decision` is obeyed, an empty one is filled. In
-  // training the auxiliary losses are attached.
+  // **Collective** over the mesh's groups of experts and its tensor group, and over the data group
+  // for global statistics; zero tokens are legal. A made `decision` is obeyed, an empty one is
+  // filled. In training the auxiliary losses are attached.
   at::Tensor forward(const at::Tensor& x_TD, const StepContext& context,
                      RoutingDecision& decision) const;
 
@@ -53,7 +54,7 @@ class MoeLayer {
   uint32_t layer_;
   int64_t moe_index_, num_routers_;
   Router router_;
-  Slice held_;  // experts of this rank
+  HeldExperts held_;  // by this rank
   std::variant<ExpertFfn, ExpertMatrices> experts_;
   std::optional<SharedExpert> shared_expert_;
 };

@@ -85,7 +85,7 @@ struct SelfcheckCommand {
   int ranks = 0;         // 0: the job's, or 4
   int64_t steps = 3;
   std::string compute = "FP64";
-  bool shrink = false;
+  bool shrink = false, quick = false;
   std::string inject;  // a mistake to be found; see trainer/selfcheck/mistakes.h
   bool json = false;
 };

@@ -63,8 +63,13 @@ ExitCode selfcheck(const SelfcheckCommand& options) {
     if (prints && !options.json) info("selfcheck: {}", trainer::describe_sizes(config));
     Display display(prints && !options.json);
     const auto report =
-        trainer::selfcheck(config, {ranks, options.steps, options.inject, world.local_size}, job,
-                           [&](const std::string& run, int64_t done, int64_t total) {
+        trainer::selfcheck(config,
+                           {.ranks = ranks,
+                            .steps = options.steps,
+                            .inject = options.inject,
+                            .local_ranks = world.local_size,
+                            .quick = options.quick},
+                           job, [&](const std::string& run, int64_t done, int64_t total) {
                              display.show(run, done, total);
                            });
     display.clear();

@@ -78,7 +78,7 @@ TEST(Dropout, OfHiddenLayersKeepsTheMeanInBFloat16) {
   const auto plan = parallel::make_plan(order, *world, 1);
   for (const at::Tensor& mask :
        {inner_dropout(kRate, training_from(0), 2).hidden_factors(x.size(0), x.size(1)),
-        expert_dropout_mask(moe, training_from(0), 2, plan, 0)}) {
+        expert_dropout_mask(moe, training_from(0), 2, plan, {{0, 1}, {0, 256}})}) {
     x.mutable_grad() = at::Tensor();
     Identity identity(256);
     const at::Tensor y = identity.run(x, mask);

@@ -137,15 +137,18 @@ TEST(ExpertDropout, DropsItsShareInTrainingAndNothingInEvaluation) {
   const auto world = parallel::make_single();
   const parallel::SlotOrder order{at::arange(5, at::kLong), at::tensor({2, 3}, at::kLong), 5, 1};
   const auto plan = parallel::make_plan(order, *world, 1);
+  const HeldExperts held{{0, 2}, {0, 500}};
   StepContext context;
-  EXPECT_FALSE(expert_dropout_mask(moe, context, 0, plan, 0).defined());
+  EXPECT_FALSE(expert_dropout_mask(moe, context, 0, plan, held).defined());
   context.training = true;
-  const at::Tensor mask = expert_dropout_mask(moe, context, 0, plan, 0);
+  const at::Tensor mask = expert_dropout_mask(moe, context, 0, plan, held);
   EXPECT_EQ(mask.sizes(), at::IntArrayRef({5, 500}));
   EXPECT_NEAR(mask.eq(0).to(at::kDouble).mean().item<double>(), 0.25, 0.03);
   EXPECT_EQ(mask.max().item<float>(), static_cast<float>(4.0 / 3));
+  const at::Tensor some = expert_dropout_mask(moe, context, 0, plan, {{0, 2}, {100, 300}});
+  EXPECT_TRUE(at::equal(some, mask.slice(1, 100, 300)));
   context.key.step = 1;
-  EXPECT_FALSE(at::equal(expert_dropout_mask(moe, context, 0, plan, 0), mask));
+  EXPECT_FALSE(at::equal(expert_dropout_mask(moe, context, 0, plan, held), mask));
 }
 
 TEST(Stacking, AddsADenseSubLayerBesideEachMoeSubLayerOnly) {

@@ -146,18 +146,29 @@ at::Tensor dense_reference(const Case& c, int rank, const at::Tensor& x, const a
   return y.empty() ? at::zeros({0, kWidth}, at::kDouble) : at::stack(y);
 }
 
-at::Tensor run_experts(const at::Tensor& rows, const ExchangePlan& plan, int rank) {
+// The columns of a matrix that this rank holds, which are every so many of them; zeros elsewhere.
+at::Tensor own_columns(const at::Tensor& matrix, const Communicator* sharers) {
+  if (!sharers) return matrix;
+  const at::Tensor column = at::arange(matrix.size(1), at::kLong);
+  return matrix * column.remainder(sharers->size()).eq(sharers->rank());
+}
+
+at::Tensor run_experts(const at::Tensor& rows, const ExchangePlan& plan) {
   std::vector<at::Tensor> out;
   const auto local = static_cast<int64_t>(plan.load.size());
   for (int64_t e = 0; e < local; ++e) {
-    const at::Tensor matrix = pseudo_random({kWidth, kWidth}, static_cast<int>(rank * local + e));
+    const auto expert = static_cast<int>(plan.group->rank() * local + e);
+    const at::Tensor matrix = own_columns(pseudo_random({kWidth, kWidth}, expert), plan.sharers);
     out.push_back(at::mm(rows.slice(0, plan.offsets[e], plan.offsets[e + 1]), matrix.t()));
   }
   return at::concat(out);
 }
 
-void expect_gradients_of_reference(const Case& c, Communicator& world) {
+// Every expert lies on so many ranks, a part on each.
+void expect_gradients_of_reference(const Case& c, Communicator& world, int num_sharers) {
   const int rank = world.rank();
+  const auto group = world.split(rank % num_sharers, "experts");
+  const auto sharers = world.split(rank / num_sharers, "sharers");
   const auto leaf = [&](at::IntArrayRef shape, int seed) {
     return pseudo_random(shape, seed + rank).requires_grad_();
   };
@@ -165,8 +176,8 @@ void expect_gradients_of_reference(const Case& c, Communicator& world) {
   at::Tensor weight = leaf({c.tokens, c.top_k}, 2), weight_ref = leaf({c.tokens, c.top_k}, 2);
   const at::Tensor probe = pseudo_random({c.tokens, kWidth}, 3 + rank);
 
-  const auto plan = make_plan(order_of(c, rank), world, c.row_bucket);
-  const at::Tensor y = combine(run_experts(dispatch(x, plan), *plan, rank), weight, plan);
+  const auto plan = make_plan(order_of(c, rank), *group, c.row_bucket, sharers.get());
+  const at::Tensor y = combine(run_experts(dispatch(x, plan), *plan), weight, plan);
   const at::Tensor y_ref = dense_reference(c, rank, x_ref, weight_ref);
   EXPECT_TRUE(is_near(y, y_ref));
   (y * probe).sum().backward();
@@ -177,13 +188,14 @@ void expect_gradients_of_reference(const Case& c, Communicator& world) {
 }
 
 void has_the_gradients_of_a_dense_reference(Communicator& world) {
-  for (const Routing routing : kRoutings) {
-    for (const int64_t bucket : {1, 32}) {
-      expect_gradients_of_reference({routing, kTokens, 3, bucket}, world);
+  for (int num_sharers = 1; num_sharers <= world.size(); num_sharers *= 2) {
+    for (const Routing routing : kRoutings) {
+      for (const int64_t bucket : {1, 32})
+        expect_gradients_of_reference({routing, kTokens, 3, bucket}, world, num_sharers);
     }
+    const int64_t tokens = world.rank() == 0 ? 0 : kTokens;
+    expect_gradients_of_reference({uniform, tokens, 2, 1}, world, num_sharers);
   }
-  const int64_t tokens = world.rank() == 0 ? 0 : kTokens;
-  expect_gradients_of_reference({uniform, tokens, 2, 1}, world);
 }
 
 // Whatever weight a dropped slot has, even NaN, nothing of it is seen.

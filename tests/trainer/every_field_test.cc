@@ -161,6 +161,8 @@ const std::map<std::string, std::string> kElsewhere = {
     {"mesh.data", "the layout of ranks: training_test"},
     {"mesh.expert", "the layout of ranks: training_test"},
     {"mesh.tensor", "the layout of ranks: training_test"},
+    {"mesh.expert_tensor", "the layout of ranks: training_test"},
+    {"mesh.context", "is 1: mesh_shape_test"},
     {"eval.every", "when to evaluate: run_resume_test"},
     {"checkpoint.every", "when to save: run_resume_test"},
     {"checkpoint.every_minutes", "when to save: run_resume_test"},

@@ -2,6 +2,7 @@
 // nothing but speed. Ranks are threads here; training_dist_test.cc does the same with MPI
 // processes.
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "tests/testing/tiny_model.h"
@@ -27,13 +28,14 @@ void drop_with_jitter(config::Moe& moe) {
 }
 
 struct Layout {
-  int ranks, expert, tensor = 1;
+  int ranks, expert, tensor = 1, expert_tensor = 1;
 };
 
 struct LayoutInvariance : ::testing::TestWithParam<Layout> {
   config::RunConfig on_mesh(config::RunConfig config) const {
     config.mutable_mesh()->set_expert(GetParam().expert);
     config.mutable_mesh()->set_tensor(GetParam().tensor);
+    config.mutable_mesh()->set_expert_tensor(GetParam().expert_tensor);
     return config;
   }
 };
@@ -87,16 +89,19 @@ TEST_P(LayoutInvariance, MultiTokenPredictionAndAttentionsExpertsInFloat64) {
   expect_same_training(on_ranks(on_mesh(config), GetParam().ranks), expected, 1e-10);
 }
 
+std::string name_of(const ::testing::TestParamInfo<Layout>& layout) {
+  const auto& [ranks, expert, tensor, expert_tensor] = layout.param;
+  return fmt::format("{}ranks{}expert{}tensor{}expert_tensor", ranks, expert, tensor,
+                     expert_tensor);
+}
+
 INSTANTIATE_TEST_SUITE_P(Meshes, LayoutInvariance,
                          ::testing::Values(Layout{2, 1}, Layout{2, 2}, Layout{4, 1}, Layout{4, 2},
                                            Layout{4, 4}, Layout{8, 4}, Layout{2, 1, 2},
                                            Layout{2, 2, 2}, Layout{4, 2, 2}, Layout{4, 4, 2},
-                                           Layout{4, 1, 2}),
-                         [](const auto& layout) {
-                           return std::to_string(layout.param.ranks) + "ranks" +
-                                  std::to_string(layout.param.expert) + "expert" +
-                                  std::to_string(layout.param.tensor) + "tensor";
-                         });
+                                           Layout{4, 1, 2}, Layout{2, 1, 1, 2}, Layout{4, 2, 2, 2},
+                                           Layout{8, 2, 2, 2}),
+                         name_of);
 
 TEST(Recompute, ChangesNeitherRoutingNorAnyNumber) {
   auto config = tiny_config();

@@ -1,7 +1,8 @@
-// Ranks that see the same tokens and share the matrices: training, evaluation, generation and
-// checkpoints are those of one rank.
+// Ranks that share the matrices of layers, and those that share each expert: training, evaluation,
+// generation and checkpoints are those of one rank.
 
 #include <mutex>
+#include <span>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -22,22 +23,28 @@ namespace {
 constexpr int kSteps = 4;
 
 struct Deal {
-  int ranks, tensor, expert;
+  int ranks, tensor, expert, expert_tensor = 1;
 };
 // Experts within a tensor group, across them, and across two such groups.
 constexpr Deal kDeals[] = {{2, 2, 2}, {4, 2, 2}, {4, 2, 4}, {2, 2, 1}};
+// Each expert on two ranks that see other tokens, on two that see the same, and on four of both
+// kinds.
+constexpr Deal kSharedExperts[] = {{4, 1, 2, 2}, {4, 2, 2, 2}, {4, 2, 1, 4}};
 
 config::RunConfig dealt(config::RunConfig config, const Deal& deal) {
   config.mutable_mesh()->set_tensor(deal.tensor);
-  if (config.model().has_moe()) config.mutable_mesh()->set_expert(deal.expert);
+  if (!config.model().has_moe()) return config;
+  config.mutable_mesh()->set_expert(deal.expert);
+  config.mutable_mesh()->set_expert_tensor(deal.expert_tensor);
   return config;
 }
 
-void expect_trains_alike(const config::RunConfig& config, const std::vector<Deal>& deals) {
+void expect_trains_alike(const config::RunConfig& config, std::span<const Deal> deals) {
   const TrainingTrace expected = train_alone(config, kSteps);
   for (const Deal& deal : deals) {
     SCOPED_TRACE(::testing::Message()
-                 << deal.ranks << " ranks, tensor " << deal.tensor << ", expert " << deal.expert);
+                 << deal.ranks << " ranks, tensor " << deal.tensor << ", expert " << deal.expert
+                 << ", expert_tensor " << deal.expert_tensor);
     expect_same_training(train_on_threads(dealt(config, deal), deal.ranks, kSteps), expected,
                          1e-10);
   }
@@ -47,7 +54,7 @@ struct TensorRouting : ::testing::TestWithParam<RouterCase> {};
 
 TEST_P(TensorRouting, IsDecidedAlikeOnEveryRank) {
   const config::RunConfig config = config_of(GetParam());
-  expect_trains_alike(config, {kDeals[0], kDeals[1]});
+  expect_trains_alike(config, std::vector{kDeals[0], kDeals[1], kSharedExperts[1]});
 }
 
 INSTANTIATE_TEST_SUITE_P(Routers, TensorRouting, ::testing::ValuesIn(kRouterCases),
@@ -121,18 +128,36 @@ config::RunConfig with_token_groups(config::GroupRule rule, int num_experts) {
 }
 
 TEST(TensorParallel, TrainsAlikeInGroupsOfTokens) {
-  expect_trains_alike(with_token_groups(config::MESH_TENSORFLOW, 4), {kDeals[0]});
-  expect_trains_alike(with_token_groups(config::FLAXFORMER, 5), {{2, 2, 1}});
-  expect_trains_alike(with_token_groups(config::FLAXFORMER, 10), {{2, 2, 2}});
+  expect_trains_alike(with_token_groups(config::MESH_TENSORFLOW, 4), std::vector{kDeals[0]});
+  expect_trains_alike(with_token_groups(config::FLAXFORMER, 5), std::vector<Deal>{{2, 2, 1}});
+  expect_trains_alike(with_token_groups(config::FLAXFORMER, 10), std::vector<Deal>{{2, 2, 2}});
 }
 
 TEST(TensorParallel, TrainsEveryKindOfLayerAlike) {
-  const std::vector<Deal> deals(std::begin(kDeals), std::end(kDeals));
-  expect_trains_alike(with_latent_attention(), deals);
-  expect_trains_alike(with_shared_expert_and_dense_layer(), deals);
-  expect_trains_alike(with_learned_positions(), {kDeals[0]});
-  expect_trains_alike(with_relative_bias(), {kDeals[0]});
-  expect_trains_alike(tiny_encoder_decoder(), deals);
+  expect_trains_alike(with_latent_attention(), kDeals);
+  expect_trains_alike(with_shared_expert_and_dense_layer(), kDeals);
+  expect_trains_alike(with_learned_positions(), std::vector{kDeals[0]});
+  expect_trains_alike(with_relative_bias(), std::vector{kDeals[0]});
+  expect_trains_alike(tiny_encoder_decoder(), kDeals);
+}
+
+config::RunConfig with_attentions_experts() {
+  config::RunConfig config = tiny_config();
+  config.mutable_model()->mutable_attention()->set_switch_projections(true);
+  return config;
+}
+
+// Gated experts with a bias and dropout, ungated ones with factors, matrices of attention, stacks
+// of matrices with two hidden layers between them; an encoder's and a decoder's.
+TEST(ExpertTensorParallel, TrainsEveryKindOfExpertAlike) {
+  expect_trains_alike(with_shared_expert_and_dense_layer(), kSharedExperts);
+  expect_trains_alike(tiny_expert_forms(config::DENSE_AFTER), kSharedExperts);
+  expect_trains_alike(with_attentions_experts(), kSharedExperts);
+  config::RunConfig deep = tiny_config();
+  deep.mutable_model()->mutable_moe()->set_hidden_layers(3);
+  deep.mutable_model()->mutable_moe()->set_ffn(config::RELU);
+  expect_trains_alike(deep, kSharedExperts);
+  expect_trains_alike(tiny_encoder_decoder(), std::vector{kSharedExperts[1]});
 }
 
 config::RunConfig with_factored_moments() {
@@ -155,20 +180,26 @@ config::RunConfig with_factored_moments() {
 
 // Rows and columns of a factored matrix lie on several ranks.
 TEST(TensorParallel, TrainsAlikeWithFactoredMoments) {
-  expect_trains_alike(with_factored_moments(), {kDeals[0], kDeals[1]});
+  config::RunConfig config = with_factored_moments();
+  expect_trains_alike(config, std::vector{kDeals[0], kDeals[1], kSharedExperts[1]});
+  config = with_shared_expert_and_dense_layer();
+  config.mutable_optimizer()->set_kind(config::ADAM_FACTORED_EXPERTS);
+  expect_trains_alike(config, kSharedExperts);
 }
 
 TEST(TensorParallel, TrainsAlikeWithRecompute) {
-  config::RunConfig config = with_shared_expert_and_dense_layer();
-  const TrainingTrace plain = train_on_threads(dealt(config, kDeals[1]), 4, kSteps);
-  config.mutable_train()->set_recompute(config::RECOMPUTE_LAYER);
-  expect_same_training(train_on_threads(dealt(config, kDeals[1]), 4, kSteps), plain, 0);
+  for (const Deal& deal : {kDeals[1], kSharedExperts[1]}) {
+    config::RunConfig config = dealt(with_shared_expert_and_dense_layer(), deal);
+    const TrainingTrace plain = train_on_threads(config, 4, kSteps);
+    config.mutable_train()->set_recompute(config::RECOMPUTE_LAYER);
+    expect_same_training(train_on_threads(config, 4, kSteps), plain, 0);
+  }
 }
 
 TEST(TensorParallel, TrainsAlikeOnFourRanksThatShareEverything) {
   config::RunConfig config = tiny_config();
   config.mutable_model()->mutable_attention()->set_num_kv_heads(4);
-  expect_trains_alike(config, {{4, 4, 4}, {4, 4, 1}});
+  expect_trains_alike(config, std::vector<Deal>{{4, 4, 4}, {4, 4, 1}, {4, 4, 1, 4}});
 }
 
 using Weights = std::map<std::string, at::Tensor>;
@@ -220,7 +251,9 @@ TEST(TensorParallel, SavesWhatAnyMeshGoesOnFrom) {
     const Weights expected = train_alone(config, kSteps).weights;
     for (const auto& [writer, reader] :
          {std::pair(Deal{1, 1, 1}, Deal{4, 2, 4}), std::pair(Deal{2, 2, 2}, Deal{1, 1, 1}),
-          std::pair(Deal{2, 2, 2}, Deal{4, 2, 2}), std::pair(Deal{2, 2, 1}, Deal{2, 1, 2})}) {
+          std::pair(Deal{2, 2, 2}, Deal{4, 2, 2}), std::pair(Deal{2, 2, 1}, Deal{2, 1, 2}),
+          std::pair(kSharedExperts[0], Deal{1, 1, 1}), std::pair(Deal{2, 2, 2}, kSharedExperts[1]),
+          std::pair(kSharedExperts[2], kSharedExperts[0])}) {
       const TempFolder folder;
       const Weights written = train_and_save(config, writer, folder.path(), 2);
       const Weights read = train_and_save(config, reader, folder.path(), 2);
@@ -261,12 +294,14 @@ TEST(TensorParallel, EvaluatesAndWritesAlike) {
   for (const config::RunConfig& config : {tiny_config(), with_latent_attention()}) {
     const auto one = parallel::make_single();
     const std::vector<at::Tensor> expected = evaluate_and_write(config, *one);
-    parallel::ThreadGroup(2).run([&](parallel::Communicator& world) {
-      at::set_num_threads(1);
-      const auto actual = evaluate_and_write(dealt(config, {2, 2, 2}), world);
-      for (size_t i = 0; i < expected.size(); ++i)
-        EXPECT_TRUE(is_near(actual[i], expected[i], 1e-10)) << i;
-    });
+    for (const Deal& deal : {Deal{2, 2, 2}, Deal{2, 2, 1, 2}}) {
+      parallel::ThreadGroup(2).run([&](parallel::Communicator& world) {
+        at::set_num_threads(1);
+        const auto actual = evaluate_and_write(dealt(config, deal), world);
+        for (size_t i = 0; i < expected.size(); ++i)
+          EXPECT_TRUE(is_near(actual[i], expected[i], 1e-10)) << i;
+      });
+    }
   }
 }
 

@@ -32,8 +32,8 @@ struct Draft {
   int keep = 0;
   bool is_first = false;  // this is rank 0, which commits
   std::vector<ShardDraft> shards;
-  std::string config;                 // as text
-  Manifest manifest;                  // without an inventory
+  std::string config;  // as text
+  Manifest manifest;   // without an inventory
   // What the first rank of a stage, all of whose ranks hold the same tensors, names of them without
   // pieces, so that it shows if no rank writes one.
   std::map<std::string, TensorRecord> named;

@@ -1,5 +1,10 @@
 #include "trainer/selfcheck/meshes.h"
 
+#include <algorithm>
+#include <functional>
+#include <set>
+#include <utility>
+
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -54,6 +59,28 @@ std::vector<config::Mesh> legal_meshes(const config::RunConfig& config, int rank
   *on_mesh.mutable_mesh() = fixed;
   throw ConfigError(fmt::format("no mesh of {} rank(s) goes with this config:\n{}", ranks,
                                 fmt::join(config::problems(on_mesh, ranks), "\n")));
+}
+
+std::vector<config::Mesh> covering(std::vector<config::Mesh> meshes, const config::Model& model,
+                                   int ranks) {
+  const auto pairs = [&](const config::Mesh& mesh) {
+    std::set<std::pair<Axis, Axis>> all;
+    const AxisSet axes = axes_of(mesh, model, ranks);
+    for (const Axis a : kAllAxes) {
+      for (const Axis b : kAllAxes)
+        if (axes.contains(a) && axes.contains(b)) all.emplace(a, b);
+    }
+    return all;
+  };
+  std::ranges::stable_sort(meshes, std::greater(),
+                           [&](const config::Mesh& mesh) { return pairs(mesh).size(); });
+  std::set<std::pair<Axis, Axis>> covered;
+  std::erase_if(meshes, [&](const config::Mesh& mesh) {
+    const size_t before = covered.size();
+    covered.merge(pairs(mesh));
+    return covered.size() == before;
+  });
+  return meshes;
 }
 
 std::string name_of(const config::Mesh& mesh) {

@@ -14,6 +14,11 @@ namespace switchyard::trainer {
 std::vector<config::Mesh> legal_meshes(const config::RunConfig& config, int ranks,
                                        const config::Mesh& fixed = {});
 
+// Of the meshes as few as need be: each axis that has several ranks in one of them has in one of
+// these, and so has each pair of axes.
+std::vector<config::Mesh> covering(std::vector<config::Mesh> meshes, const config::Model& model,
+                                   int ranks);
+
 // "data 4, expert 2": the degrees above 1; "one rank" if none is.
 std::string name_of(const config::Mesh& mesh);
 

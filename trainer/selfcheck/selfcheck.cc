@@ -38,6 +38,12 @@ config::RunConfig comparable(config::RunConfig config, int64_t steps,
   return config;
 }
 
+std::vector<config::Mesh> meshes_of(const config::RunConfig& config,
+                                    const SelfcheckOptions& options) {
+  const std::vector<config::Mesh> legal = legal_meshes(config, options.ranks);
+  return options.quick ? covering(legal, config.model(), options.ranks) : legal;
+}
+
 config::RunConfig on(const config::Mesh& mesh, config::RunConfig config) {
   *config.mutable_mesh() = mesh;
   return config;
@@ -164,7 +170,7 @@ SelfcheckReport selfcheck(const config::RunConfig& config, const SelfcheckOption
   report.config = comparable(
       parallel::make_on_all(world, "open token files", [&] { return with_tokenizer(config); }),
       options.steps, report.changes);
-  for (const config::Mesh& mesh : legal_meshes(report.config, options.ranks))
+  for (const config::Mesh& mesh : meshes_of(report.config, options))
     report.meshes.push_back({mesh, axes_of(mesh, report.config.model(), options.ranks), {}});
   check_mistake(report);
   std::vector<config::Mesh> meshes;

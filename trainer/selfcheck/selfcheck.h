@@ -20,6 +20,7 @@ struct SelfcheckOptions {
   int64_t steps = 3;
   std::string inject = {};  // a Mistake's name; empty: none
   int local_ranks = 1;      // of the job on this machine; each runs the config on one rank too
+  bool quick = false;       // on few meshes, in which every axis and pair of axes occurs
 };
 
 // How far one quantity of one mesh is from that of one rank.

@@ -22,20 +22,21 @@ at::Tensor token_of_row(const StepContext& context,
 
 at::Tensor expert_dropout_mask(const config::Moe& moe, const StepContext& context, uint32_t layer,
                                const std::shared_ptr<const parallel::ExchangePlan>& plan,
-                               int64_t first_expert) {
+                               const HeldExperts& held) {
   const double rate = moe.expert_dropout();
   if (!context.training || rate == 0) return {};
   const int64_t width = moe.d_ff(), num_experts = moe.num_experts();
-  std::vector<int64_t> index(plan->num_rows());  // of the first draw of each row
+  std::vector<int64_t> index(plan->num_rows());  // of the draw of each row's first feature
   const at::Tensor tokens = on_host(token_of_row(context, plan));
   const int64_t* token = tokens.const_data_ptr<int64_t>();
   for (int64_t i = 0; i + 1 < std::ssize(plan->offsets); ++i) {
     for (int64_t row = plan->offsets[i]; row < plan->offsets[i + 1]; ++row)
-      index[row] = (token[row] * num_experts + first_expert + i) * width;
+      index[row] = (token[row] * num_experts + held.experts.begin + i) * width;
   }
   const Random random = context.key.random(Stream::kExpertDropout, layer);
-  return fill_rows(plan->num_rows(), width, at::kFloat, [&](int64_t row, int64_t f) {
-    return random.uniform(index[row] + f) < rate ? 0 : 1 / (1 - rate);
+  const auto& [first, end] = held.features;
+  return fill_rows(plan->num_rows(), end - first, at::kFloat, [&](int64_t row, int64_t f) {
+    return random.uniform(index[row] + first + f) < rate ? 0 : 1 / (1 - rate);
   });
 }
 

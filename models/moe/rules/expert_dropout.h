@@ -7,19 +7,26 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "core/base/layout.h"
 #include "core/config/run_config.pb.h"
 #include "models/pass/context.h"
 #include "parallel/exchange.h"
 
 namespace switchyard::models {
 
-// Factors of the dispatched rows' hidden layer, [R, d_ff] float32: 0 with the experts' dropout
-// rate, else 1 / (1 - rate); padding rows get some of them too. Drawn by global token, expert and
-// feature, so that they are the same on any layout. Undefined when there is nothing to drop: no
-// training, or rate 0. first_expert: the first that this rank holds.
-// **Collective** over the plan's group unless the result is undefined.
+// What this rank holds of a layer's experts: which of them, and which features of their hidden
+// layers.
+struct HeldExperts {
+  Slice experts, features;
+};
+
+// Factors of the dispatched rows' hidden layer, [R, features held] float32: 0 with the experts'
+// dropout rate, else 1 / (1 - rate); padding rows get some of them too. Drawn by global token,
+// expert and feature, so that they are the same on any layout. Undefined when there is nothing to
+// drop: no training, or rate 0.
+// **Collective** over the plan's groups unless the result is undefined.
 at::Tensor expert_dropout_mask(const config::Moe& moe, const StepContext& context, uint32_t layer,
                                const std::shared_ptr<const parallel::ExchangePlan>& plan,
-                               int64_t first_expert);
+                               const HeldExperts& held);
 
 }  // namespace switchyard::models

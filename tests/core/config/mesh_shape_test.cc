@@ -106,6 +106,54 @@ TEST(MeshShape, SharesTheRanksOutOverTensorAndData) {
               ElementsAre(HasSubstr("mesh.tensor (0) must be at least 1")));
 }
 
+Mesh expert_tensor(int degree) {
+  Mesh mesh;
+  mesh.set_expert_tensor(degree);
+  return mesh;
+}
+
+Model with_expert_width(int d_ff) {
+  Model model = with_experts(8);
+  model.mutable_moe()->set_d_ff(d_ff);
+  return model;
+}
+
+TEST(MeshShape, SharesTheRanksOutOverExpertsAndTheirParts) {
+  const MeshShape shape = mesh_shape(expert_tensor(2), with_expert_width(24), 8);
+  EXPECT_EQ(shape.size(Axis::kExpert), 4);
+  EXPECT_EQ(shape.size(Axis::kExpertTensor), 2);
+  EXPECT_EQ(shape.size(Axis::kExpertData), 1);
+}
+
+TEST(MeshShape, RefusesToCutExpertsWhereThatCannotBe) {
+  const auto problems = [](int degree, const Model& model, int ranks) {
+    return mesh_problems(expert_tensor(degree), model, ranks);
+  };
+  EXPECT_THAT(problems(2, with_experts(0), 4),
+              ElementsAre(HasSubstr("expert_tensor (2) must be 1 or unset, as the model has no")));
+  EXPECT_THAT(problems(4, with_expert_width(6), 4),
+              ElementsAre(HasSubstr("mesh.expert_tensor (4) must divide model.moe.d_ff (6)")));
+  EXPECT_THAT(problems(4, with_expert_width(8), 6),
+              ElementsAre(HasSubstr("mesh.expert_tensor (4) must divide the number of ranks (6)")));
+  EXPECT_THAT(problems(0, with_expert_width(8), 4), ElementsAre(HasSubstr("at least 1")));
+  Model other = with_expert_width(8);
+  other.set_d_model(6);
+  EXPECT_THAT(problems(4, other, 4), ElementsAre());
+  other.mutable_attention()->set_switch_projections(true);
+  EXPECT_THAT(problems(4, other, 4), ElementsAre(HasSubstr("must divide model.d_model")));
+  other.set_architecture(LSTM_LM);
+  EXPECT_THAT(problems(4, other, 4), ElementsAre(HasSubstr("model.architecture LSTM_LM")));
+}
+
+TEST(MeshShape, HasNoContextAxis) {
+  Mesh asked;
+  asked.set_context(2);
+  EXPECT_THAT(mesh_problems(asked, with_experts(8), 4),
+              ElementsAre(HasSubstr("mesh.context (2) must be 1 or unset")));
+  asked.set_context(1);
+  EXPECT_THAT(mesh_problems(asked, with_experts(8), 4), ElementsAre());
+}
+
 // Eight ranks, two to a tensor group and four to an expert group, which cover each other's.
 TEST(MeshShape, FoldsTwoViewsOverTheSameRanks) {
   const MeshShape shape({.data = 4, .tensor = 2, .expert = 4});

@@ -48,7 +48,7 @@ TEST_F(Resolved, LeavesNothingUnsetButWhatIsUnsetOnPurpose) {
               UnorderedElementsAre(
                   "model_preset", "data_preset", "recipe_preset", "init_from",
                   "model.attention.relative_bias", "model.mtp", "model.ffn_dropout", "mesh.data",
-                  "mesh.tensor", "mesh.expert",
+                  "mesh.tensor", "mesh.expert", "mesh.expert_tensor", "mesh.context",
                   // groups and fields of other architectures and objectives
                   "model.lstm", "model.local_experts", "data.table", "data.spans",
                   "data.synthetic.num_domains", "data.target_length",
