@@ -100,6 +100,7 @@ class Communicator {
   [[noreturn]] virtual void abort(int exit_code, const std::string& message) = 0;
 
   Traffic& traffic() { return traffic_; }
+  const Traffic& traffic() const { return traffic_; }
 
   // ---- Built on the above, the same for every backend ----
 

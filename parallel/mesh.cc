@@ -34,6 +34,10 @@ Mesh::Mesh(Communicator& world, const MeshShape& shape) : control_(&world), shap
   pipeline_.emplace(along(Axis::kPipeline));
 }
 
+int64_t Mesh::bytes_sent(Axis axis) const {
+  return axis == Axis::kPipeline ? pipeline_->bytes_sent() : along(axis).traffic().bytes_sent;
+}
+
 std::string Mesh::describe() const {
   std::vector<std::string> degrees;
   std::string groups;

@@ -43,6 +43,9 @@ class Mesh {
   // This rank's place on each axis.
   Layout layout() const { return shape_.layout(control_->rank()); }
 
+  // By this rank to others of the axis, so far.
+  int64_t bytes_sent(Axis axis) const;
+
   // A few lines: degrees, and which ranks form each group.
   std::string describe() const;
 

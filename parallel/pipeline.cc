@@ -40,4 +40,11 @@ void Pipeline::connect(int parity) {
   if (has_partner) (is_upper ? before_ : behind_) = std::move(links);
 }
 
+int64_t Pipeline::bytes_sent() const {
+  int64_t bytes = stages_->traffic().bytes_sent;
+  if (behind_) bytes += behind_->rows->bytes_sent();
+  if (before_) bytes += before_->gradients->bytes_sent();
+  return ends_ ? bytes + ends_->traffic().bytes_sent : bytes;
+}
+
 }  // namespace switchyard::parallel

@@ -22,6 +22,7 @@ class Link {
   std::unique_ptr<Work> start_send(const void* data, int64_t bytes, const char* what);
   // The receiver's, which waits. `bytes` must be as many as were sent.
   void receive(void* data, int64_t bytes, const char* what);
+  int64_t bytes_sent() const { return pair_->traffic().bytes_sent; }
 
  private:
   std::unique_ptr<Communicator> pair_;
@@ -46,6 +47,8 @@ class Pipeline {
 
   // The ranks of the first stage and of the last. Requires: this rank is one of them.
   Communicator& ends() const { return ends_ ? *ends_ : *stages_; }
+  // By this rank to other stages, so far.
+  int64_t bytes_sent() const;
 
  private:
   struct Links {

@@ -46,8 +46,7 @@ std::map<std::string, double> profile(Training& training, int steps) {
 // Bytes that this rank has sent so far, by axis.
 std::map<Axis, double> bytes_sent(const parallel::Mesh& mesh) {
   std::map<Axis, double> bytes;
-  for (const Axis axis : kAllAxes)
-    bytes[axis] = static_cast<double>(mesh.along(axis).traffic().bytes_sent);
+  for (const Axis axis : kAllAxes) bytes[axis] = static_cast<double>(mesh.bytes_sent(axis));
   return bytes;
 }
 

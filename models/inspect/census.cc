@@ -30,6 +30,11 @@ ParameterTable parameters_of(const config::Model& model, const Slice& held,
   return table;
 }
 
+// That of the stage's first rank.
+Layout layout_of(int stage, const MeshShape& mesh) {
+  return mesh.layout(stage * mesh.ranks() / mesh.size(Axis::kPipeline));
+}
+
 int64_t count_of(const Parameter& parameter) {
   constexpr int64_t kMost = int64_t{1} << 43;  // sums over a model, in bytes, stay below 2^63
   int64_t count = 1;
@@ -118,8 +123,7 @@ Memory memory_per_rank(const config::RunConfig& config, const MeshShape& mesh, i
                        const Slice& held) {
   const config::ComputeType compute = config.runtime().compute();
   int64_t parameters = 0, trained = 0, moments = 0;
-  const ParameterTable table = parameters_of(
-      config.model(), held, mesh.layout(stage * mesh.ranks() / mesh.size(Axis::kPipeline)));
+  const ParameterTable table = parameters_of(config.model(), held, layout_of(stage, mesh));
   for (const Parameter& parameter : table.parameters()) {
     const int64_t local = parameter.local_count();
     parameters += local;
@@ -133,9 +137,10 @@ Memory memory_per_rank(const config::RunConfig& config, const MeshShape& mesh, i
   return {parameters, parameters * value, parameters * master, trained * wide, moments * wide};
 }
 
-std::map<AxisSet, int64_t> summed_gradients(const config::Model& model, const MeshShape& mesh) {
+std::map<AxisSet, int64_t> summed_gradients(const config::Model& model, const MeshShape& mesh,
+                                            int stage, const Slice& held) {
   std::map<AxisSet, int64_t> counts;
-  const ParameterTable table = parameters_of(model, mesh.layout(0));
+  const ParameterTable table = parameters_of(model, held, layout_of(stage, mesh));
   for (const Parameter& parameter : table.parameters())
     if (parameter.trains) counts[parameter.summed] += parameter.local_count();
   return counts;

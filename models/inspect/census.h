@@ -56,7 +56,9 @@ inline Memory memory_per_rank(const config::RunConfig& config, const MeshShape& 
   return memory_per_rank(config, mesh, 0, {0, config.model().num_layers()});
 }
 
-// How many numbers that train rank 0 holds, by the axes over which their gradients are summed.
-std::map<AxisSet, int64_t> summed_gradients(const config::Model& model, const MeshShape& mesh);
+// How many numbers that train a rank of the stage holds, which holds the layers `held`, by the axes
+// over which their gradients are summed.
+std::map<AxisSet, int64_t> summed_gradients(const config::Model& model, const MeshShape& mesh,
+                                            int stage, const Slice& held);
 
 }  // namespace switchyard::models

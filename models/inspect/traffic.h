@@ -18,9 +18,9 @@ struct TrafficTerm {
   double messages = 0;  // to single ranks
 };
 
-// Those of the mesh's axes that have more than one rank. Rows go to experts at even load and none
-// is dropped, so that the share that stays on a rank is one over the size of its group. What ranks
-// agree on and log is left out: it is a few numbers.
+// Of a rank of the stage that sends most, over the axes that have more than one rank. Rows go to
+// experts at even load and none is dropped, so that the share that stays on a rank is one over the
+// size of its group. What ranks agree on and log is left out: it is a few numbers.
 std::vector<TrafficTerm> traffic_per_step(const config::RunConfig& config, const MeshShape& mesh);
 
 // The share of what rank 0 sends along the axis that goes to other nodes, if every node has
