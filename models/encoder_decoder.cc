@@ -101,7 +101,8 @@ at::Tensor EncoderDecoder::run_encoder(const at::Tensor& source_BM, const at::Te
       relative_buckets(config_.attention().relative_bias(), 0, length, length, true);
   if (!recompute) pass.bias_BHSS = position_bias(pass.attention, encoder_bias_);
   at::Tensor x_TD = embedding_->forward(pass.context, kSourceDropout);
-  for (const auto& layer : encoder_) x_TD = run_layer(*layer, x_TD, pass);
+  int64_t number = config_.num_layers();  // counted after the decoder's
+  for (const auto& layer : encoder_) x_TD = run_layer(*layer, number++, x_TD, pass);
   const auto [rate, stream] = final_dropout(false);
   return pass.context.rows.gather(dropout(encoder_norm_.forward(x_TD), rate, pass.context, stream));
 }

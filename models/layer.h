@@ -57,8 +57,9 @@ class Layer {
 using Layers = std::vector<std::unique_ptr<Layer>>;
 
 // The rows after a layer, which runs again in backward where the pass recomputes. **Collective** as
-// the layer is, each time. state: as in Layer::forward(); null where the pass recomputes.
-at::Tensor run_layer(const Layer& layer, const at::Tensor& x_TD, const Pass& pass,
+// the layer is, each time. number: the layer's in messages. state: as in Layer::forward(); null
+// where the pass recomputes.
+at::Tensor run_layer(const Layer& layer, int64_t number, const at::Tensor& x_TD, const Pass& pass,
                      LayerState* state = nullptr);
 
 }  // namespace switchyard::models

@@ -24,6 +24,7 @@ MultiTokenPrediction::MultiTokenPrediction(const Scope& scope, const config::Mod
       embedding_norm_(scope, "embedding_norm", model),
       projection_(scope, "projection", model.d_model(), int64_t{2} * model.d_model(),
                   normal_init(model)),
+      number_(model.num_layers()),
       layer_(scope / "layer", model, mesh, model.num_layers(), relative_bias),
       final_norm_(scope, "final_norm", model) {}
 
@@ -31,7 +32,7 @@ at::Tensor MultiTokenPrediction::forward(const at::Tensor& hidden_TD, const at::
                                          const Pass& pass) const {
   const at::Tensor joined_TD =
       at::concat({hidden_norm_.forward(hidden_TD), embedding_norm_.forward(next_TD)}, /*dim=*/1);
-  return run_layer(layer_, projection_.forward(joined_TD), pass);
+  return run_layer(layer_, number_, projection_.forward(joined_TD), pass);
 }
 
 }  // namespace switchyard::models

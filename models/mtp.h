@@ -43,6 +43,7 @@ class MultiTokenPrediction {
  private:
   Norm hidden_norm_, embedding_norm_;
   Dense projection_;
+  int64_t number_;  // of the layer, behind the model's own
   DecoderLayer layer_;
   Norm final_norm_;
 };

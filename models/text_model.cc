@@ -60,8 +60,11 @@ at::Tensor TextModel::embed(const Pass& pass) const {
 }
 
 at::Tensor TextModel::run(const Slice& layers, at::Tensor x_TD, const Pass& pass) const {
-  for (int64_t i = layers.begin - held_.begin; i < layers.end - held_.begin; ++i)
-    x_TD = run_layer(*layers_[i], x_TD, pass, pass.states.empty() ? nullptr : &pass.states[i]);
+  for (int64_t number = layers.begin; number < layers.end; ++number) {
+    const int64_t i = number - held_.begin;
+    LayerState* state = pass.states.empty() ? nullptr : &pass.states[i];
+    x_TD = run_layer(*layers_[i], number, x_TD, pass, state);
+  }
   return x_TD;
 }
 

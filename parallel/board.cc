@@ -5,9 +5,8 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
-
-#include <fmt/format.h>
 
 namespace switchyard::parallel {
 namespace {
@@ -18,12 +17,30 @@ uint64_t own_process_namespace() {
   return ::stat("/proc/self/ns/pid", &status) == 0 ? status.st_ino : 0;
 }
 
+// Known before any handler of a signal asks.
+const uint64_t process_namespace = own_process_namespace();
+
 }  // namespace
 
 const char* name_of(OperationKind kind) {
-  constexpr const char* kNames[] = {"nothing", "all_to_all_v", "all_gather", "broadcast",
-                                    "barrier"};
+  constexpr const char* kNames[] = {"nothing", "all_to_all_v",   "all_gather", "broadcast",
+                                    "barrier", "reduce_scatter", "all_reduce"};
   return kNames[static_cast<size_t>(kind)];
+}
+
+const char* name_of(Phase phase) {
+  constexpr const char* kNames[] = {"between steps", "forward",    "backward", "reduction",
+                                    "update",        "evaluation", "save"};
+  return kNames[static_cast<size_t>(phase)];
+}
+
+const char* name_of(Record::State state) {
+  constexpr const char* kNames[] = {"under way", "awaited", "finished", "failed"};
+  return kNames[static_cast<size_t>(state)];
+}
+
+int64_t now_ns() {
+  return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
 }
 
 ShortText cut(std::string_view text) {
@@ -72,40 +89,109 @@ Signature read_signature(const GroupBoard& board, uint64_t sequence) {
   return entry.sequence.load(std::memory_order_acquire) == sequence ? result : Signature{};
 }
 
-// Tells of the operation that the rank began last in any group. fmt::format_to_n neither allocates
-// nor locks for these arguments.
-void describe_activity(const RankBoard& board, std::span<char> out) {
-  const auto write = [&](auto format, const auto&... values) {
-    *fmt::format_to_n(out.data(), out.size() - 1, format, values...).out = '\0';
-  };
+void publish(PublishedPlace& shared, const Place& place) {
+  shared.step.store(place.step + 1, std::memory_order_relaxed);
+  shared.phase.store(static_cast<int32_t>(place.phase), std::memory_order_relaxed);
+  shared.micro_batch.store(place.micro_batch + 1, std::memory_order_relaxed);
+  shared.layer.store(place.layer + 1, std::memory_order_relaxed);
+}
+
+Place read(const PublishedPlace& shared) {
+  return {static_cast<Phase>(shared.phase.load(std::memory_order_relaxed)),
+          shared.step.load(std::memory_order_relaxed) - 1,
+          shared.micro_batch.load(std::memory_order_relaxed) - 1,
+          shared.layer.load(std::memory_order_relaxed) - 1};
+}
+
+uint64_t add_record(RankBoard& board, const Record& record) {
+  const uint64_t id = board.num_recorded.fetch_add(1, std::memory_order_relaxed) + 1;
+  PublishedRecord& entry = board.recorded[id % RankBoard::kRecords];
+  entry.id.store(0, std::memory_order_relaxed);
+  entry.sequence.store(record.sequence, std::memory_order_release);
+  entry.kind.store(static_cast<uint32_t>(record.kind), std::memory_order_release);
+  entry.state.store(static_cast<uint32_t>(record.state), std::memory_order_release);
+  entry.root.store(record.root, std::memory_order_release);
+  entry.bytes_out.store(record.bytes_out, std::memory_order_release);
+  entry.bytes_in.store(record.bytes_in, std::memory_order_release);
+  entry.start.store(record.start, std::memory_order_release);
+  entry.end.store(record.end, std::memory_order_release);
+  publish(entry.place, record.place);
+  publish(entry.what, record.what);
+  publish(entry.group, record.group);
+  entry.id.store(id, std::memory_order_release);
+  return id;
+}
+
+void set_state(RankBoard& board, uint64_t id, Record::State state) {
+  PublishedRecord& entry = board.recorded[id % RankBoard::kRecords];
+  if (entry.id.load(std::memory_order_acquire) != id) return;
+  if (state >= Record::State::kFinished) entry.end.store(now_ns(), std::memory_order_release);
+  entry.state.store(static_cast<uint32_t>(state), std::memory_order_release);
+}
+
+bool read_record(const RankBoard& board, uint64_t id, Record& record) {
+  const PublishedRecord& entry = board.recorded[id % RankBoard::kRecords];
+  if (entry.id.load(std::memory_order_acquire) != id) return false;
+  record = {.kind = static_cast<OperationKind>(entry.kind.load(std::memory_order_acquire)),
+            .state = static_cast<Record::State>(entry.state.load(std::memory_order_acquire)),
+            .sequence = entry.sequence.load(std::memory_order_acquire),
+            .bytes_out = entry.bytes_out.load(std::memory_order_acquire),
+            .bytes_in = entry.bytes_in.load(std::memory_order_acquire),
+            .root = entry.root.load(std::memory_order_acquire),
+            .place = read(entry.place),
+            .what = read(entry.what),
+            .group = read(entry.group),
+            .start = entry.start.load(std::memory_order_acquire),
+            .end = entry.end.load(std::memory_order_acquire)};
+  return entry.id.load(std::memory_order_acquire) == id;
+}
+
+namespace {
+
+void add_place(const Place& place, FixedText<kActivityBytes>& text) {
+  if (place.step < 0) return;
+  text.add(FMT_STRING("; step {}, {}"), place.step, name_of(place.phase));
+  if (place.micro_batch >= 0) text.add(FMT_STRING(", micro-batch {}"), place.micro_batch);
+  if (place.layer >= 0) text.add(FMT_STRING(", layer {}"), place.layer);
+}
+
+// Tells of the operation that the rank began last in any group.
+void add_operation(const RankBoard& board, FixedText<kActivityBytes>& text) {
   const uint32_t latest = board.latest.load(std::memory_order_acquire);
-  if (latest >= RankBoard::kGroups) return write(FMT_STRING("unknown"));
+  if (latest >= RankBoard::kGroups) return text.add(FMT_STRING("unknown"));
   const GroupBoard& group = board.groups[latest];
   const uint64_t started = group.started.load(std::memory_order_acquire);
-  const ShortText working_on = read(board.working_on);
-  const bool works = working_on[0] != '\0';
   if ((started & kSequenceMask) == 0)
-    return write(FMT_STRING("outside any collective, has begun none yet"));
+    return text.add(FMT_STRING("outside any collective, has begun none yet"));
   const Signature last = read_signature(group, started);
   if (last.sequence == 0)
-    return write(FMT_STRING("outside any collective, has left the group of its last one"));
+    return text.add(FMT_STRING("outside any collective, has left the group of its last one"));
   const bool is_inside = group.finished.load(std::memory_order_acquire) < started;
-  write(FMT_STRING("{} {} #{} '{}' of {}{}{}"),
-        is_inside ? "in" : "outside any collective, the last was", name_of(last.kind),
-        started & kSequenceMask, last.what.data(), read(group.name).data(),
-        works ? "; at work: " : "", working_on.data());
+  text.add(FMT_STRING("{} {} #{} '{}' of {}"),
+           is_inside ? "in" : "outside any collective, the last was", name_of(last.kind),
+           started & kSequenceMask, last.what.data(), read(group.name).data());
+}
+
+}  // namespace
+
+FixedText<kActivityBytes> describe_activity(const RankBoard& board) {
+  FixedText<kActivityBytes> text;
+  const ShortText working_on = read(board.working_on);
+  add_operation(board, text);
+  if (working_on[0] != '\0') text.add(FMT_STRING("; at work: {}"), working_on.data());
+  add_place(read(board.place), text);
+  return text;
 }
 
 void publish_process(RankBoard& board) {
-  board.process_namespace.store(own_process_namespace(), std::memory_order_release);
+  board.process_namespace.store(process_namespace, std::memory_order_release);
   board.process.store(::getpid(), std::memory_order_release);
 }
 
 bool is_gone(const RankBoard& board) {
-  static const uint64_t here = own_process_namespace();
   const int32_t process = board.process.load(std::memory_order_acquire);
-  if (process == 0 || here == 0 || board.process_namespace.load(std::memory_order_acquire) != here)
-    return false;
+  const uint64_t there = board.process_namespace.load(std::memory_order_acquire);
+  if (process == 0 || there == 0 || there != process_namespace) return false;
   return ::kill(process, 0) != 0 && errno == ESRCH;
 }
 

@@ -8,12 +8,22 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <span>
 #include <string_view>
+
+#include "parallel/fixed_text.h"
 
 namespace switchyard::parallel {
 
-enum class OperationKind : uint32_t { kNone, kAllToAllV, kAllGather, kBroadcast, kBarrier };
+// The last two are made of the others (parallel/host_reductions.h).
+enum class OperationKind : uint32_t {
+  kNone,
+  kAllToAllV,
+  kAllGather,
+  kBroadcast,
+  kBarrier,
+  kReduceScatter,
+  kAllReduce
+};
 
 // One collective as a rank calls it.
 struct Operation {
@@ -24,7 +34,34 @@ struct Operation {
   int root = -1;  // broadcast only
 };
 
+// What a rank is at in training.
+enum class Phase : int32_t {
+  kBetweenSteps,
+  kForward,
+  kBackward,
+  kReduction,
+  kUpdate,
+  kEvaluation,
+  kSave
+};
+constexpr int kNumPhases = 7;
+const char* name_of(Phase phase);  // "forward", ...
+
+// What an operation is for: -1 where a phase has no such thing.
+struct Place {
+  Phase phase = Phase::kBetweenSteps;
+  int64_t step = -1;  // counted from 1
+  int32_t micro_batch = -1;
+  int32_t layer = -1;
+};
+
 using SharedText = std::array<std::atomic<uint64_t>, 6>;  // 47 bytes and a terminator
+
+// A Place with every number one greater, so that a zeroed one is of nothing.
+struct PublishedPlace {
+  std::atomic<int64_t> step;
+  std::atomic<int32_t> phase, micro_batch, layer;
+};
 
 // Sequence numbers on a board are `base + number`: a place on the board serves one group after
 // another, each with a base of its own, so that a late reader does not take one group's operation
@@ -40,8 +77,21 @@ struct PublishedOperation {
   SharedText what;
 };
 
+// One operation of the flight recorder.
+struct PublishedRecord {
+  std::atomic<uint64_t> id;  // counted from 1 over all groups; 0: empty, or being written
+  std::atomic<uint64_t> sequence;
+  std::atomic<uint32_t> kind, state;
+  std::atomic<int32_t> root;
+  std::atomic<int64_t> bytes_out, bytes_in;
+  std::atomic<int64_t> start, end;  // nanoseconds of the steady clock; end 0: not over
+  PublishedPlace place;
+  SharedText what, group;
+};
+
 struct GroupBoard {
   static constexpr int kRecent = 8;
+  std::atomic<int32_t> size;       // members; 0: no group has this place
   std::atomic<uint64_t> started;   // sequence number of the operation begun last
   std::atomic<uint64_t> finished;  // grows by one with every operation completed
   SharedText name;
@@ -50,6 +100,7 @@ struct GroupBoard {
 
 struct RankBoard {
   static constexpr int kGroups = 64;
+  static constexpr int kRecords = 256;
   std::atomic<uint32_t> latest;  // the group of the operation begun last
   std::array<GroupBoard, kGroups> groups;
   // Process id, which means something in its namespace alone (an inode number). 0: not known.
@@ -59,6 +110,13 @@ struct RankBoard {
   // done.
   std::atomic<uint64_t> beats;
   SharedText working_on;  // empty: nothing of the kind
+  PublishedPlace place;
+  // The flight recorder: the last operations over all groups, at id % kRecords.
+  std::atomic<uint64_t> num_recorded;
+  std::array<PublishedRecord, kRecords> recorded;
+  // When a file of this board was written last, nanoseconds of the steady clock. Set by whoever of
+  // the node writes it, so that it is written once.
+  std::atomic<int64_t> filed;
 };
 
 // A text that fits into SharedText: cut when longer, zero-terminated.
@@ -83,9 +141,39 @@ void publish(GroupBoard& board, uint64_t sequence, const Operation& operation);
 // Sequence 0 when the entry has been overwritten or is being written.
 Signature read_signature(const GroupBoard& board, uint64_t sequence);
 
-// Writes what the rank is doing, zero-terminated, cut if `out` is shorter:
-// "in all_gather #17 'eval' of world".
-void describe_activity(const RankBoard& board, std::span<char> out);
+// An operation in the flight recorder.
+struct Record {
+  enum class State : uint32_t { kStarted, kAwaited, kFinished, kFailed };
+  OperationKind kind = OperationKind::kNone;
+  State state = State::kStarted;
+  uint64_t sequence = 0;  // without its base
+  int64_t bytes_out = 0;
+  int64_t bytes_in = 0;
+  int root = -1;
+  Place place = {};
+  ShortText what = {};
+  ShortText group = {};
+  int64_t start = 0, end = 0;  // as in PublishedRecord
+};
+const char* name_of(Record::State state);  // "under way", ...
+
+int64_t now_ns();  // of the steady clock, which all processes of a machine share
+
+// The flight recorder may be added to by several threads: groups may be used by different ones.
+// Returns the record's id.
+uint64_t add_record(RankBoard& board, const Record& record);
+// Does nothing where the record has been overwritten. The last two states end the operation.
+void set_state(RankBoard& board, uint64_t id, Record::State state);
+// False where the record has been overwritten or is being written.
+bool read_record(const RankBoard& board, uint64_t id, Record& record);
+
+void publish(PublishedPlace& shared, const Place& place);
+Place read(const PublishedPlace& shared);
+
+// What the rank is doing, cut where it is longer:
+// "in all_gather #17 'eval' of world; step 3, forward, micro-batch 0, layer 5".
+constexpr size_t kActivityBytes = 384;
+FixedText<kActivityBytes> describe_activity(const RankBoard& board);
 
 // Notes this process on its board, before others look.
 void publish_process(RankBoard& board);

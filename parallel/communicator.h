@@ -15,6 +15,8 @@
 
 namespace switchyard::parallel {
 
+class Activity;
+
 enum class ReduceOp { kSum, kMax, kMin };
 
 // A collective under way. The buffers given to it belong to it until wait() has returned. It must
@@ -94,6 +96,9 @@ class Communicator {
   // of it) and that it gets on, so that the deadlines of those on this node who wait for it begin
   // anew.
   virtual void beat(std::string_view working_on) {}
+
+  // What this rank is at, and since when: one for all groups of the rank.
+  virtual Activity& activity() = 0;
 
   // Ends the whole job because of this rank's failure, so that nobody waits for it: `message`
   // reaches stderr once.

@@ -9,7 +9,8 @@
 #include <climits>
 #include <csignal>
 
-#include <fmt/format.h>
+#include "parallel/fixed_text.h"
+#include "parallel/flight_report.h"
 
 namespace switchyard::parallel {
 namespace {
@@ -43,17 +44,16 @@ void write_report(int file, int signal) {
   for (const auto& fatal : kFatalSignals) {
     if (fatal.number == signal) name = fatal.name;
   }
-  std::array<char, 320> activity{"without collectives"};
-  if (const RankBoard* board = facts.board.load()) describe_activity(*board, activity);
-  std::array<char, 512> text;
-  // Neither allocates nor locks for these arguments, as backtrace_symbols_fd does not.
-  const auto end = fmt::format_to_n(
-      text.data(), text.size(),
-      FMT_STRING(
-          "*** rank {} (process {}) died of {} at step {}; {}\n"
-          "backtrace (`addr2line -Cfe PROGRAM 0xOFFSET` names the line of PROGRAM(+0xOFFSET)):\n"),
-      facts.rank.load(), ::getpid(), name, facts.step.load(), activity.data());
-  [[maybe_unused]] ssize_t ignored = ::write(file, text.data(), end.out - text.data());
+  FixedText<640> text;
+  text.add(FMT_STRING("*** rank {} (process {}) died of {} at step {}; "), facts.rank.load(),
+           ::getpid(), name, facts.step.load());
+  if (const RankBoard* board = facts.board.load())
+    text.add(FMT_STRING("{}"), describe_activity(*board).view());
+  else
+    text.add(FMT_STRING("without collectives"));
+  text.add(FMT_STRING(
+      "\nbacktrace (`addr2line -Cfe PROGRAM 0xOFFSET` names the line of PROGRAM(+0xOFFSET)):\n"));
+  [[maybe_unused]] ssize_t ignored = ::write(file, text.view().data(), text.view().size());
   void* frames[kMaxFrames];
   ::backtrace_symbols_fd(frames, ::backtrace(frames, kMaxFrames), file);
 }
@@ -66,6 +66,7 @@ extern "C" void on_fatal_signal(int signal) {
     write_report(
         ::open(facts.file.data(), O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK, 0644),
         signal);
+  write_flight_records(FlightReport::kBegin);
   ::raise(signal);  // with the default handler back in place; takes effect on return
 }
 

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "core/base/errors.h"
+#include "parallel/call_check.h"
 
 namespace switchyard::parallel {
 namespace {
@@ -136,11 +137,14 @@ class HostReductions::Job : public Work {
 
   // Begins the next movement; what the one before has brought is there. Null: the result is.
   virtual std::unique_ptr<Work> next() = 0;
+  // next(), after the check's movement in a checked group.
+  std::unique_ptr<Work> go_on();
 
   HostReductions& group;
   const std::string what;
-  std::unique_ptr<Work> moving;  // null before the first movement and after the last
-  bool has_begun_last = false;   // and has thereby left the queue
+  std::unique_ptr<Work> moving;      // null before the first movement and after the last
+  std::unique_ptr<CallCheck> check;  // null: there is none, or it has passed
+  bool has_begun_last = false;       // and has thereby left the queue
   bool is_done = false;
 };
 
@@ -151,6 +155,18 @@ HostReductions::Job::~Job() {
   moving.reset();
   group.given_up_ = fmt::format("'{}' of {}: this rank gave it up half-way", what, group.name());
   group.give_up(what);
+}
+
+std::unique_ptr<Work> HostReductions::Job::go_on() {
+  if (check == nullptr) return next();
+  if (moving == nullptr) {
+    const std::vector<int64_t> one_row(group.size(), 1);
+    return group.move(exchange(check->send(), check->receive(),
+                               {one_row, one_row, CallCheck::row_bytes()}, what));
+  }
+  check->compare();
+  check.reset();
+  return next();
 }
 
 // One movement that waits for its turn.
@@ -179,6 +195,10 @@ class HostReductions::Reduction : public Job {
     DType dtype;
     ReduceOp op;
     const char* what;
+
+    Call call(OperationKind operation, int64_t count) const {
+      return {{operation, what, count * static_cast<int64_t>(size_of(dtype))}, nullptr, dtype, op};
+    }
   };
 
   Reduction(HostReductions& in, const Kind& kind)
@@ -304,7 +324,8 @@ bool HostReductions::must_queue() const {
   return !queue_.empty();
 }
 
-std::unique_ptr<Work> HostReductions::enqueue(std::unique_ptr<Job> job) {
+std::unique_ptr<Work> HostReductions::enqueue(std::unique_ptr<Job> job, const Call& call) {
+  if (checks()) job->check = std::make_unique<CallCheck>(call, *this);
   queue_.push_back(job.get());
   begin_queued();
   return job;
@@ -313,7 +334,7 @@ std::unique_ptr<Work> HostReductions::enqueue(std::unique_ptr<Job> job) {
 void HostReductions::begin_queued() {
   while (must_queue()) {
     Job& first = *queue_.front();
-    if (!first.moving) first.moving = first.next();
+    if (!first.moving) first.moving = first.go_on();
     if (!first.has_begun_last) return;
     queue_.pop_front();
   }
@@ -325,7 +346,7 @@ bool HostReductions::drive(Job& job, bool blocks) {
     Job& active = job.has_begun_last ? job : *queue_.front();
     if (!blocks && !active.moving->test()) return false;
     active.moving->wait();
-    active.moving = active.next();
+    active.moving = active.go_on();
     active.is_done = active.moving == nullptr;
   }
   return true;
@@ -337,8 +358,10 @@ std::unique_ptr<Work> HostReductions::begin_movement(const Movement& movement) {
 }
 
 std::unique_ptr<Work> HostReductions::start(const Movement& movement) {
-  if (!must_queue()) return begin_movement(movement);
-  return enqueue(std::make_unique<Queued>(*this, movement));
+  if (!must_queue() && !checks()) return begin_movement(movement);
+  const bool is_exchange = movement.operation.kind == OperationKind::kAllToAllV;
+  return enqueue(std::make_unique<Queued>(*this, movement),
+                 {movement.operation, is_exchange ? &movement.counts : nullptr});
 }
 
 std::unique_ptr<Work> HostReductions::start_all_to_all_v(const void* send, void* receive,
@@ -362,15 +385,17 @@ std::unique_ptr<Work> HostReductions::start_all_gather(const void* send, void* r
 std::unique_ptr<Work> HostReductions::start_reduce_scatter(const void* send, void* receive,
                                                            int64_t count, DType dtype, ReduceOp op,
                                                            const char* what) {
-  return enqueue(std::make_unique<ReduceScatter>(*this, send, receive, count,
-                                                 Reduction::Kind{dtype, op, what}));
+  const Reduction::Kind kind{dtype, op, what};
+  return enqueue(std::make_unique<ReduceScatter>(*this, send, receive, count, kind),
+                 kind.call(OperationKind::kReduceScatter, count));
 }
 
 std::unique_ptr<Work> HostReductions::start_all_reduce(void* data, int64_t count, DType dtype,
                                                        ReduceOp op, const char* what) {
-  auto job = std::make_unique<AllReduce>(*this, data, count, Reduction::Kind{dtype, op, what});
+  const Reduction::Kind kind{dtype, op, what};
+  auto job = std::make_unique<AllReduce>(*this, data, count, kind);
   if (size() == 1 || count == 0) return completed_work();
-  return enqueue(std::move(job));
+  return enqueue(std::move(job), kind.call(OperationKind::kAllReduce, count));
 }
 
 void HostReductions::broadcast(void* data, int64_t bytes, int root, const char* what) {

@@ -13,6 +13,8 @@
 
 namespace switchyard::parallel {
 
+struct Call;
+
 // Bytes that change hands among the members of a group.
 struct Movement {
   Operation operation;         // its `what` is valid until the movement has begun
@@ -31,8 +33,13 @@ struct Movement {
 // operation begins its first movement only after those started earlier have begun their last: the
 // order of movements follows from the order of starts alone. Until then it waits in a queue, which
 // every wait() and test() drives.
+//
+// A checked group first exchanges what its members are about to do, in a movement before each
+// operation: none begins that is not the same on all.
 class HostReductions : public Communicator {
  public:
+  explicit HostReductions(bool is_checked) : is_checked_(is_checked) {}
+
   std::unique_ptr<Work> start_all_to_all_v(const void* send, void* receive,
                                            const ExchangeCounts& counts, const char* what) final;
   std::unique_ptr<Work> start_all_gather(const void* send, void* receive, int64_t bytes,
@@ -45,6 +52,7 @@ class HostReductions : public Communicator {
   void barrier(const char* what) final;
 
  protected:
+  bool is_checked() const { return is_checked_; }
   // Begins a movement.
   virtual std::unique_ptr<Work> move(const Movement& movement) = 0;
   // This rank will not begin the rest of `what`: tells the peers, where the backend can.
@@ -57,19 +65,22 @@ class HostReductions : public Communicator {
   class ReduceScatter;
   class AllReduce;
 
+  bool checks() const { return is_checked_ && size() > 1; }
   // Whether a new operation must wait for its turn. Throws CommError after one has been given up.
   bool must_queue() const;
   // Begins the movement and counts what it sends.
   std::unique_ptr<Work> begin_movement(const Movement& movement);
   // Begins the movement, now or in its turn.
   std::unique_ptr<Work> start(const Movement& movement);
-  std::unique_ptr<Work> enqueue(std::unique_ptr<Job> job);
+  // call: what members of a checked group compare.
+  std::unique_ptr<Work> enqueue(std::unique_ptr<Job> job, const Call& call);
   // Begins what may begin now.
   void begin_queued();
   // Gets on with `job` and with what stands before it until `job` is complete. Returns false where
   // that would block and `blocks` is false.
   bool drive(Job& job, bool blocks);
 
+  bool is_checked_;
   std::deque<Job*> queue_;  // those with movements still to begin, in the order of their starts
   // Scratch of reductions to come: as many as were ever under way at once, each as large as needed.
   std::vector<std::vector<std::byte>> unused_;

@@ -33,7 +33,8 @@ struct GroupState {
 
 // Shared by all threads; everything but the boards under `mutex`.
 struct Shared {
-  explicit Shared(int size) : boards(size) {}
+  Shared(int size, bool checked) : is_checked(checked), boards(size) {}
+  const bool is_checked;
   std::mutex mutex;
   std::condition_variable changed;
   std::optional<std::string> failure;  // "rank 2 failed: ..."; ends every wait
@@ -130,13 +131,14 @@ class ThreadWork final : public Work {
 
   void wait() override {
     std::unique_lock lock(shared_.mutex);
-    Wait wait = watch_.begin_wait();
+    Wait wait = watch_.begin_wait(ticket_);
     while (!shared_.changed.wait_until(lock, wait.deadline, [&] { return is_over(); })) {
       watch_.check(ticket_, wait);
     }
     if (!meeting_->is_done) watch_.give_up(ticket_, *shared_.failure);
     if (!meeting_->error.empty()) watch_.fail(ticket_, meeting_->error);
     watch_.finish(ticket_);
+    watch_.end_wait(wait);
   }
 
   bool test() override {
@@ -157,7 +159,10 @@ class ThreadCommunicator final : public HostReductions {
  public:
   ThreadCommunicator(Shared& shared, std::shared_ptr<GroupState> state,
                      std::unique_ptr<GroupWatch> watch)
-      : shared_(shared), state_(std::move(state)), watch_(std::move(watch)) {}
+      : HostReductions(shared.is_checked),
+        shared_(shared),
+        state_(std::move(state)),
+        watch_(std::move(watch)) {}
 
   int rank() const override { return watch_->rank(); }
   int size() const override { return watch_->size(); }
@@ -165,6 +170,7 @@ class ThreadCommunicator final : public HostReductions {
 
   std::unique_ptr<Communicator> split(int color, const std::string& name) override;
   void beat(std::string_view working_on) override { watch_->beat(working_on); }
+  Activity& activity() override { return watch_->rank_watch()->activity(); }
   [[noreturn]] void abort(int exit_code, const std::string& message) override {
     throw Error(static_cast<ExitCode>(exit_code), message);  // ThreadGroup::run does the rest
   }
@@ -236,13 +242,13 @@ void run_rank(int rank, Shared& shared, std::shared_ptr<GroupState> state, doubl
 
 }  // namespace
 
-ThreadGroup::ThreadGroup(int size, double timeout_seconds)
-    : size_(size), timeout_seconds_(timeout_seconds) {
+ThreadGroup::ThreadGroup(int size, double timeout_seconds, bool is_checked)
+    : size_(size), timeout_seconds_(timeout_seconds), is_checked_(is_checked) {
   SY_CHECK(size > 0, "a group of {} ranks", size);
 }
 
 void ThreadGroup::run(const std::function<void(Communicator& world)>& rank_main) const {
-  Shared shared(size_);
+  Shared shared(size_, is_checked_);
   const auto state = std::make_shared<GroupState>();
   std::vector<std::thread> threads;
   for (int rank = 0; rank < size_; ++rank) {

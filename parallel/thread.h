@@ -10,8 +10,9 @@ namespace switchyard::parallel {
 
 class ThreadGroup {
  public:
-  // timeout_seconds: the deadline of every operation.
-  explicit ThreadGroup(int size, double timeout_seconds = 60);
+  // timeout_seconds: the deadline of every operation. is_checked: ranks compare what they are about
+  // to do; see call_check.h.
+  explicit ThreadGroup(int size, double timeout_seconds = 60, bool is_checked = false);
 
   // Runs `rank_main` once per rank, each on its own thread and with its own world, and returns when
   // all have ended. The first exception to be thrown is rethrown; it also ends the others' waits
@@ -21,6 +22,7 @@ class ThreadGroup {
  private:
   int size_;
   double timeout_seconds_;
+  bool is_checked_;
 };
 
 }  // namespace switchyard::parallel

@@ -7,6 +7,7 @@
 
 #include "core/base/errors.h"
 #include "core/base/seconds.h"
+#include "parallel/flight_report.h"
 
 namespace switchyard::parallel {
 namespace {
@@ -14,12 +15,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 // Lines of the flight recorder in a failure's message.
-constexpr size_t kLinesInMessage = 16;
-
-const char* name_of(Record::State state) {
-  constexpr const char* kNames[] = {"under way", "finished", "failed"};
-  return kNames[static_cast<size_t>(state)];
-}
+constexpr uint64_t kLinesInMessage = 16;
 
 bool agree(const Signature& theirs, const Record& ours) {
   if (theirs.kind != ours.kind || theirs.root != ours.root) return false;
@@ -31,35 +27,32 @@ bool has_left(uint64_t started, const Member& member) {
   return started > (member.base | kSequenceMask);
 }
 
-}  // namespace
-
-uint64_t FlightRecorder::add(const Record& record) {
-  const std::lock_guard lock(mutex_);
-  ring_[added_ % kRecords] = record;
-  return added_++;
-}
-
-void FlightRecorder::set_state(uint64_t id, Record::State state) {
-  const std::lock_guard lock(mutex_);
-  if (added_ - id <= kRecords) ring_[id % kRecords].state = state;
-}
-
-std::string FlightRecorder::describe(size_t count) const {
-  const std::lock_guard lock(mutex_);
+// One line for each of the latest `count` operations, oldest first.
+std::string describe_latest(const RankBoard& board, uint64_t count) {
   std::string text;
-  for (uint64_t id = added_ - std::min<uint64_t>({count, added_, kRecords}); id < added_; ++id) {
-    const Record& record = ring_[id % kRecords];
+  const uint64_t last = board.num_recorded.load(std::memory_order_acquire);
+  Record record;
+  for (uint64_t id = last - std::min(last, count) + 1; id <= last; ++id) {
+    if (!read_record(board, id, record)) continue;
     text += fmt::format("  {:9.3f} s ago  {} #{} '{}' of {}, {} B out, {} B in: {}\n",
-                        seconds_since(record.start), name_of(record.kind), record.sequence,
-                        record.what.data(), record.group.data(), record.bytes_out, record.bytes_in,
-                        name_of(record.state));
+                        static_cast<double>(now_ns() - record.start) * 1e-9, name_of(record.kind),
+                        record.sequence, record.what.data(), record.group.data(), record.bytes_out,
+                        record.bytes_in, name_of(record.state));
   }
   return text;
 }
 
+RankBoard& required(RankBoard* board, int rank) {
+  SY_CHECK(board != nullptr, "rank {} has no board of its own", rank);
+  return *board;
+}
+
+}  // namespace
+
 RankWatch::RankWatch(int world_rank, std::vector<RankBoard*> boards)
-    : world_rank_(world_rank), boards_(std::move(boards)) {
-  SY_CHECK(boards_.at(world_rank) != nullptr, "rank {} has no board of its own", world_rank);
+    : world_rank_(world_rank),
+      boards_(std::move(boards)),
+      activity_(required(boards_.at(world_rank), world_rank).place) {
   publish_process(own());
 }
 
@@ -82,6 +75,7 @@ int RankWatch::take_slot(std::string_view group_name) {
 
 void RankWatch::release_slot(int slot) {
   const std::lock_guard lock(mutex_);
+  own().groups[slot].size = 0;
   own().groups[slot].started += kSequenceMask + 1;  // the next group's base
   used_[slot] = false;
 }
@@ -101,6 +95,7 @@ GroupWatch::GroupWatch(BoardSlot slot, std::string name, std::vector<Member> mem
       rank_(0),
       timeout_(timeout_seconds) {
   while (members_.at(rank_).world_rank != slot_.watch().world_rank()) ++rank_;
+  slot_.board().size = size();
 }
 
 Ticket GroupWatch::start(const Operation& operation) {
@@ -112,14 +107,15 @@ Ticket GroupWatch::start(const Operation& operation) {
                 .bytes_out = operation.bytes_out,
                 .bytes_in = operation.bytes_in,
                 .root = operation.root,
+                .place = read(slot_.watch().own().place),
                 .what = cut(operation.what),
                 .group = cut(name_),
-                .start = Clock::now()};
+                .start = now_ns()};
   publish(board, sequence, operation);
   RankBoard& own = slot_.watch().own();
   own.latest.store(slot_.member().slot, std::memory_order_release);
   own.working_on[0].store(0, std::memory_order_release);
-  return Ticket{record, slot_.watch().recorder().add(record)};
+  return Ticket{record, add_record(own, record)};
 }
 
 void GroupWatch::finish(const Ticket& ticket) {
@@ -128,7 +124,7 @@ void GroupWatch::finish(const Ticket& ticket) {
     fail(ticket, fmt::format("ranks call different operations: {}", disagreement));
   }
   slot_.board().finished.fetch_add(1, std::memory_order_release);
-  slot_.watch().recorder().set_state(ticket.id, Record::State::kFinished);
+  set_state(slot_.watch().own(), ticket.id, Record::State::kFinished);
 }
 
 void GroupWatch::beat(std::string_view working_on) {
@@ -137,9 +133,14 @@ void GroupWatch::beat(std::string_view working_on) {
   own.beats.fetch_add(1, std::memory_order_release);
 }
 
-Wait GroupWatch::begin_wait() const {
+Wait GroupWatch::begin_wait(const Ticket& ticket) {
+  set_state(slot_.watch().own(), ticket.id, Record::State::kAwaited);
   const auto now = Clock::now();
   return {now, now + std::chrono::duration_cast<Clock::duration>(timeout()), num_beats()};
+}
+
+void GroupWatch::end_wait(const Wait& wait) {
+  slot_.watch().activity().add_wait(seconds_since(wait.start));
 }
 
 void GroupWatch::check(const Ticket& ticket, Wait& wait) {
@@ -172,14 +173,16 @@ void GroupWatch::give_up(const Ticket& ticket, std::string_view reason) {
 
 void GroupWatch::fail(const Ticket& ticket, std::string_view reason) {
   has_failed_ = true;
-  FlightRecorder& recorder = slot_.watch().recorder();
-  recorder.set_state(ticket.id, Record::State::kFailed);
+  // While this rank still is in the operation, for those who read.
+  write_flight_records(FlightReport::kBegin);
+  RankBoard& own = slot_.watch().own();
+  set_state(own, ticket.id, Record::State::kFailed);
   const Record& record = ticket.record;
   throw CommError(fmt::format(
       "{} #{} '{}' of {}, {} B out, {} B in: {}\nranks of {}:\n{}last operations of rank {}:\n{}",
       name_of(record.kind), record.sequence, record.what.data(), name_, record.bytes_out,
       record.bytes_in, reason, name_, describe_ranks(), slot_.watch().world_rank(),
-      recorder.describe(kLinesInMessage)));
+      describe_latest(own, kLinesInMessage)));
 }
 
 const GroupBoard* GroupWatch::board_of(const Member& member) const {
@@ -236,10 +239,13 @@ std::string GroupWatch::describe_ranks() const {
   std::string text;
   for (const Member& member : members_) {
     const RankBoard* board = slot_.watch().board(member.world_rank);
-    std::array<char, 320> activity{"on another node"};
-    if (board != nullptr) describe_activity(*board, activity);
-    text += fmt::format("  rank {}: {}{}\n", member.world_rank,
-                        board != nullptr && is_gone(*board) ? "dead; was " : "", activity.data());
+    text += fmt::format("  rank {}: ", member.world_rank);
+    if (board == nullptr) {
+      text += "on another node\n";
+    } else {
+      text += fmt::format("{}{}\n", is_gone(*board) ? "dead; was " : "",
+                          describe_activity(*board).view());
+    }
   }
   return text;
 }
@@ -254,7 +260,7 @@ std::unique_ptr<GroupWatch> split_watch(Communicator& parent, const GroupWatch& 
   BoardSlot slot(parent_watch.rank_watch(), name);
   const Choice own{color, slot.member()};
   std::vector<Choice> choices(parent.size());
-  parent.all_gather(&own, choices.data(), sizeof own, fmt::format("split {}", name).c_str());
+  parent.all_gather(&own, choices.data(), sizeof own, "split");  // `name` is not the same for all
   std::vector<Member> members;
   for (const Choice& choice : choices) {
     if (choice.color == color) members.push_back(choice.member);

@@ -1,7 +1,7 @@
 #pragma once
 // Deadlines and diagnosis. Each rank publishes what it does on a board that its neighbours can read
 // although it is stuck (memory of the process for the thread backend, a shared window per node for
-// MPI), and keeps a flight recorder of its last operations. When a wait expires, the waiting rank
+// MPI), with a flight recorder of its last operations. When a wait expires, the waiting rank
 // reads the boards and says who is missing: the stuck rank needs to do nothing for that.
 
 #include <array>
@@ -13,39 +13,11 @@
 #include <string_view>
 #include <vector>
 
+#include "parallel/activity.h"
 #include "parallel/board.h"
 #include "parallel/communicator.h"
 
 namespace switchyard::parallel {
-
-struct Record {
-  enum class State { kStarted, kFinished, kFailed };
-  OperationKind kind = OperationKind::kNone;
-  State state = State::kStarted;
-  uint64_t sequence = 0;
-  int64_t bytes_out = 0;
-  int64_t bytes_in = 0;
-  int root = -1;
-  ShortText what = {};
-  ShortText group = {};
-  std::chrono::steady_clock::time_point start = {};
-};
-
-// The last operations of this rank, over all groups. Thread-safe: groups may be used by different
-// threads.
-class FlightRecorder {
- public:
-  static constexpr size_t kRecords = 256;
-  uint64_t add(const Record& record);  // returns the record's id
-  void set_state(uint64_t id, Record::State state);
-  // One line for each of the latest `count`, oldest first.
-  std::string describe(size_t count) const;
-
- private:
-  mutable std::mutex mutex_;
-  std::array<Record, kRecords> ring_;
-  uint64_t added_ = 0;
-};
 
 // One per rank, shared by its groups.
 class RankWatch {
@@ -56,7 +28,8 @@ class RankWatch {
   int world_rank() const { return world_rank_; }
   RankBoard& own() { return *boards_[world_rank_]; }
   const RankBoard* board(int world_rank) const { return boards_[world_rank]; }
-  FlightRecorder& recorder() { return recorder_; }
+  const std::vector<RankBoard*>& boards() const { return boards_; }
+  Activity& activity() { return activity_; }
 
   // Throws CommError when all slots are in use.
   int take_slot(std::string_view group_name);
@@ -65,7 +38,7 @@ class RankWatch {
  private:
   int world_rank_;
   std::vector<RankBoard*> boards_;
-  FlightRecorder recorder_;
+  Activity activity_;
   std::mutex mutex_;
   std::array<bool, RankBoard::kGroups> used_{};
 };
@@ -129,7 +102,9 @@ class GroupWatch {
   void beat(std::string_view working_on);
 
   // The deadline counts from when the rank began to wait: between start and wait it may compute.
-  Wait begin_wait() const;
+  Wait begin_wait(const Ticket& ticket);
+  // The wait was not in vain; its time counts as such.
+  void end_wait(const Wait& wait);
   // To be called now and then during a wait. Throws CommError if a member on this node has died, or
   // if the deadline has passed without a beat of any; a beat moves the deadline.
   void check(const Ticket& ticket, Wait& wait);

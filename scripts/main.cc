@@ -14,6 +14,7 @@
 #include "core/base/process.h"
 #include "core/base/version.h"
 #include "parallel/crash_report.h"
+#include "parallel/flight_report.h"
 #include "scripts/commands/commands.h"
 
 namespace {
@@ -201,15 +202,19 @@ void add_inspect(CLI::App& app, Command& command) {
   const auto options = std::make_shared<commands::InspectOptions>();
   sub.require_subcommand(0, 1);
   add_inspect_routing(sub, command);
-  sub.add_option("config", options->config.path,
-                 "A run's config, or the name of a model, such as mixtral_8x7b");
+  sub.add_option(
+      "config", options->config.path,
+      "A run's config, or the name of a model, such as mixtral_8x7b; with --hang a run's folder");
   add_overrides(sub, options->config.overrides);
   sub.add_flag("--list", options->list,
                "Shows all models with their sizes and sources, and all recipes");
   sub.add_option("-n,--ranks", options->ranks, "Ranks that mesh, memory and time are shown for")
       ->check(CLI::PositiveNumber);
   add_machine(sub, *options);
-  sub.add_flag("--json", options->json, "For programs");
+  CLI::Option* json = sub.add_flag("--json", options->json, "For programs");
+  sub.add_flag("--hang", options->hang,
+               "Of a run's folder: which rank the run hung on, from the records of all")
+      ->excludes(json);
   sub.callback([&command, &sub, options] {
     if (!sub.get_subcommands().empty()) return;
     if (options->config.path.empty() && !options->list) throw CLI::RequiredError("config");
@@ -310,6 +315,7 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   prepare_process();
   parallel::install_crash_report();
+  parallel::install_flight_report();
   try {
     return run(argc, argv);
   } catch (const Error& error) {

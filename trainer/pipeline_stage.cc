@@ -39,6 +39,7 @@ void PipelineStage::carry_out(const Action& action) {
       pass.entered_TD = passes_.empty_rows();
       return receive(pass.entered_TD, pipeline_.rows_in(), "rows");
     case Action::Kind::kForward:
+      activity_.begin(parallel::Phase::kForward, action.micro_batch);
       if (pass.entered_TD.defined()) pass.entered_TD.set_requires_grad(true);
       pass.left = passes_.forward(action.micro_batch, pass.entered_TD);
       return;
@@ -48,6 +49,7 @@ void PipelineStage::carry_out(const Action& action) {
       pass.gradient_TD = at::empty_like(pass.left, at::MemoryFormat::Contiguous);
       return receive(pass.gradient_TD, pipeline_.gradients_in(), "gradient of rows");
     case Action::Kind::kBackward:
+      activity_.begin(parallel::Phase::kBackward, action.micro_batch);
       pass.left.backward(pass.gradient_TD);
       pass = {pass.entered_TD, {}, {}};
       return;

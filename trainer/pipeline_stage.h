@@ -9,6 +9,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "parallel/activity.h"
 #include "parallel/pipeline.h"
 #include "trainer/pipeline_order.h"
 
@@ -22,8 +23,9 @@ class PipelineStage {
     // The rows that leave the layers, or in the last stage the loss. Called in order.
     std::function<at::Tensor(int64_t micro_batch, const at::Tensor& x_TD)> forward;
   };
-  PipelineStage(const parallel::Pipeline& pipeline, Passes passes)
-      : pipeline_(pipeline), passes_(std::move(passes)) {}
+  // activity: this rank's, which is told what it is at.
+  PipelineStage(const parallel::Pipeline& pipeline, parallel::Activity& activity, Passes passes)
+      : pipeline_(pipeline), activity_(activity), passes_(std::move(passes)) {}
 
   // **Collective** over the mesh. Forward and backward of all micro-batches.
   void run(int64_t micro_batches);
@@ -46,6 +48,7 @@ class PipelineStage {
   void carry_out(const Action& action);
 
   const parallel::Pipeline& pipeline_;
+  parallel::Activity& activity_;
   Passes passes_;
   std::vector<InFlight> in_flight_;  // by micro-batch; empty where nothing is kept
   Parcel rows_, gradient_;           // the last one sent

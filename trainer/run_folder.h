@@ -22,6 +22,8 @@ struct RunFolder {
   std::string checkpoints() const { return path + "/checkpoints"; }
   std::string tokenizer() const { return path + "/tokenizer.model"; }
   std::string crash(int rank) const { return path + "/crash-rank" + std::to_string(rank) + ".txt"; }
+  // Of the flight records of one start of the run, "20261126T181530Z".
+  std::string hang(const std::string& start) const { return path + "/hang/" + start; }
 };
 
 }  // namespace switchyard::trainer

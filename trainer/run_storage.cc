@@ -1,7 +1,9 @@
 #include "trainer/run_storage.h"
 
+#include <ctime>
 #include <limits>
 
+#include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -9,6 +11,7 @@
 #include "core/base/seconds.h"
 #include "parallel/agreement.h"
 #include "parallel/crash_report.h"
+#include "parallel/flight_report.h"
 #include "trainer/checkpoint/folder.h"
 #include "trainer/start_checks.h"
 
@@ -29,14 +32,16 @@ FileSystem watched_files(parallel::Communicator& world, FileStepHook fault) {
 
 RunStorage::RunStorage(const config::RunConfig& config, parallel::Communicator& world)
     : world_(world), folder_(config) {
-  parallel::do_on_all(world_, "open run folder", [&] {
-    if (world_.rank() > 0) return;
+  const std::vector<std::string> texts = parallel::agree(world_, "open run folder", [&] {
+    if (world_.rank() > 0) return std::string();
     FileSystem().create_directory(folder_.checkpoints());
     lock_ = std::make_unique<RunLock>(folder_.path);
     require_regular_or_absent(folder_.log());
     start_log(0, world_.size(), folder_.log());
+    return fmt::format("{:%Y%m%dT%H%M%SZ}", fmt::gmtime(std::time(nullptr)));
   });
   parallel::set_crash_file(folder_.crash(world_.rank()));
+  parallel::set_flight_folder(folder_.hang(/*start=*/texts[0]));
   try_storage(FileSystem(), folder_.checkpoints(), world_);
 }
 

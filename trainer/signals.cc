@@ -2,6 +2,8 @@
 
 #include <csignal>
 
+#include "parallel/flight_report.h"
+
 namespace switchyard::trainer {
 namespace {
 
@@ -12,6 +14,7 @@ volatile std::sig_atomic_t stop_requested = 0;
 volatile std::sig_atomic_t next_one_ends = 0;
 
 extern "C" void on_stop_signal(int signal) {
+  parallel::write_flight_records(parallel::FlightReport::kJoin);
   if (next_one_ends) {
     std::signal(signal, SIG_DFL);
     std::raise(signal);

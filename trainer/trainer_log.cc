@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "models/pass/stats.h"
+#include "parallel/activity.h"
 #include "trainer/checkpoint/folder.h"
 #include "trainer/evaluate.h"
 #include "trainer/expert_health.h"
@@ -51,12 +52,14 @@ void Trainer::evaluate_now(bool prints_tables) {
   const RunData& data = training_.data;
   if (data.validation.empty() || last_evaluated_ == step()) return;
   last_evaluated_ = step();
+  world_.activity().begin(parallel::Phase::kEvaluation);
   const auto results =
       evaluate(config_, training_.instance, data, data.tokenizer.get(), config_.eval().sequences());
   if (metrics_) {
     metrics_->log_evaluation(step(), results, loss_suffix(config_.data()));
     if (prints_tables) metrics_->say(loss_table(results) + expert_table(results));
   }
+  world_.activity().begin(parallel::Phase::kBetweenSteps);
   speed_.restart();
 }
 
@@ -72,10 +75,12 @@ void Trainer::save() {
   if (storage_.has(step())) return;
   ModelInstance& instance = training_.instance;
   TrainingState& state = training_.state;
+  world_.activity().begin(parallel::Phase::kSave);
   agree_on_activity(state.last_active, instance.mesh.data());
   state.optimizer_steps = training_.optimizer->num_steps();
   storage_.save({config_, instance.parameters, *training_.optimizer, state}, instance.mesh,
                 faults_.during_save(step()));
+  world_.activity().begin(parallel::Phase::kBetweenSteps);
   say_what_is_saved();
   speed_.restart();
 }

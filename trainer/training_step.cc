@@ -13,6 +13,7 @@
 #include "models/pass/routing.h"
 #include "models/pass/stats.h"
 #include "optim/schedule.h"
+#include "parallel/activity.h"
 #include "parallel/gradients.h"
 #include "trainer/pipeline_stage.h"
 
@@ -83,6 +84,7 @@ void forward_backward(ModelInstance& instance, const StepInput& input, const Ste
   const auto num_routers = static_cast<size_t>(config::num_routers(input.config.model()));
   std::vector<models::RoutingSums> routing_sums(num_routers);
   std::vector<models::LoadTotals> load_totals(num_routers);
+  parallel::Activity& activity = instance.mesh.control().activity();
   const parallel::Pipeline& pipeline = instance.mesh.pipeline();
   std::vector<at::Tensor> losses;
   const auto forward = [&](int64_t i, const at::Tensor& x_TD) {
@@ -91,6 +93,7 @@ void forward_backward(ModelInstance& instance, const StepInput& input, const Ste
     context.routing.sums = &routing_sums;
     context.routing.slots = input.slots;
     context.routing.load_totals = &load_totals;
+    context.activity = &activity;
     if (batch.source_length > 0) set_real_tokens(tokens, i, context);
     const at::Tensor left =
         instance.model.forward(x_TD, to_tensors(batch), context, scale, recompute);
@@ -101,7 +104,7 @@ void forward_backward(ModelInstance& instance, const StepInput& input, const Ste
   const auto empty_rows = [&] {
     return instance.model.text().empty_rows(std::ssize(input.batches.front().tokens));
   };
-  PipelineStage(pipeline, {empty_rows, forward}).run(std::ssize(input.batches));
+  PipelineStage(pipeline, activity, {empty_rows, forward}).run(std::ssize(input.batches));
   for (const at::Tensor& loss : losses) outcome.sums["loss"] += {loss.item<double>()};
   outcome.stats = models::numbers_of(routing_sums);
 }
@@ -118,10 +121,14 @@ StepOutcome compute_step(ModelInstance& instance, const StepInput& input) {
   StepOutcome outcome;
   outcome.learning_rate =
       optim::learning_rate(input.config.optimizer(), input.step, input.config.train().steps());
+  parallel::Activity& activity = mesh.control().activity();
+  activity.begin_step(input.step + 1);
+  activity.begin(parallel::Phase::kForward);
   instance.parameters.zero_gradients();
   forward_backward(instance, input, count_tokens(input.batches, mesh.data()), outcome);
   {
     const ProfiledPart part("sy::reduction and wait");
+    activity.begin(parallel::Phase::kReduction);
     const auto groups = instance.parameters.trained_groups();
     parallel::reduce_gradients(groups, mesh);
     outcome.gradient_norm = without_sign_of_nan(parallel::gradient_norm(groups, mesh));
@@ -137,10 +144,13 @@ StepOutcome compute_step(ModelInstance& instance, const StepInput& input) {
 void update_weights(ModelInstance& instance, optim::Optimizer& optimizer,
                     const config::RunConfig& config, const StepOutcome& outcome) {
   const ProfiledPart part("sy::optimizer");
+  parallel::Activity& activity = instance.mesh.control().activity();
+  activity.begin(parallel::Phase::kUpdate);
   models::update_selection_bias(instance.parameters, config.model().moe(), outcome.stats,
                                 instance.mesh.data());
   optimizer.set_weight_decay(config.optimizer().weight_decay());
   optimizer.step(outcome.learning_rate, outcome.gradient_norm);
+  activity.begin(parallel::Phase::kBetweenSteps);
 }
 
 }  // namespace switchyard::trainer

@@ -389,6 +389,7 @@ void apply_defaults(RunConfig& config) {
   SY_DEFAULT(*config.mutable_runtime(), threads, 0);
   SY_DEFAULT(*config.mutable_runtime(), timeout_seconds, 600);
   SY_DEFAULT(*config.mutable_runtime(), check_memory, true);
+  SY_DEFAULT(*config.mutable_runtime(), checked_collectives, false);
   default_schedules(*config.mutable_schedule());
   clear_unused_fields(given, config);
 }

@@ -14,6 +14,10 @@
 #include "models/pass/rows.h"
 #include "parallel/named_sums.h"
 
+namespace switchyard::parallel {
+class Activity;
+}
+
 namespace switchyard::models {
 
 struct LoadTotals;
@@ -92,6 +96,8 @@ struct StepContext {
   RoutingSinks routing;
   // What the model reports beside its loss, added to; null: not wanted.
   parallel::NamedSums* sums = nullptr;
+  // Is told which layer runs; null: nobody wants to know.
+  parallel::Activity* activity = nullptr;
 };
 
 // The coefficients of a router's losses in this step.

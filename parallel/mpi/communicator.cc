@@ -74,12 +74,13 @@ class MpiWork final : public Work {
   }
 
   void wait() override {
-    Wait wait = watch_.begin_wait();
+    Wait wait = watch_.begin_wait(ticket_);
     for (int polls = 1; !test(); ++polls) {
       if (polls % kPollsBetweenChecks == 0) watch_.check(ticket_, wait);
       pause_between_polls(polls, wait.start);
     }
     watch_.finish(ticket_);
+    watch_.end_wait(wait);
   }
 
   bool test() override {
@@ -172,15 +173,19 @@ CommHandle::~CommHandle() {
 }
 
 MpiCommunicator::MpiCommunicator(CommHandle comm, std::unique_ptr<GroupWatch> watch,
-                                 int64_t max_count)
-    : comm_(std::move(comm)), watch_(std::move(watch)), max_count_(max_count) {}
+                                 int64_t max_count, bool is_checked)
+    : HostReductions(is_checked),
+      comm_(std::move(comm)),
+      watch_(std::move(watch)),
+      max_count_(max_count) {}
 
 std::unique_ptr<Communicator> MpiCommunicator::split(int color, const std::string& name) {
   // Also makes sure, with a deadline, that all ranks are here: MPI_Comm_split has none.
   auto watch = split_watch(*this, *watch_, color, name);
   MPI_Comm comm;
   SY_MPI(MPI_Comm_split(comm_.get(), color, rank(), &comm));
-  return std::make_unique<MpiCommunicator>(CommHandle(comm), std::move(watch), max_count_);
+  return std::make_unique<MpiCommunicator>(CommHandle(comm), std::move(watch), max_count_,
+                                           is_checked());
 }
 
 std::unique_ptr<Work> MpiCommunicator::move(const Movement& movement) {

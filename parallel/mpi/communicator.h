@@ -34,7 +34,8 @@ class CommHandle {
 
 class MpiCommunicator final : public HostReductions {
  public:
-  MpiCommunicator(CommHandle comm, std::unique_ptr<GroupWatch> watch, int64_t max_count);
+  MpiCommunicator(CommHandle comm, std::unique_ptr<GroupWatch> watch, int64_t max_count,
+                  bool is_checked);
 
   int rank() const override { return watch_->rank(); }
   int size() const override { return watch_->size(); }
@@ -42,6 +43,7 @@ class MpiCommunicator final : public HostReductions {
 
   std::unique_ptr<Communicator> split(int color, const std::string& name) override;
   void beat(std::string_view working_on) override { watch_->beat(working_on); }
+  Activity& activity() override { return watch_->rank_watch()->activity(); }
   [[noreturn]] void abort(int exit_code, const std::string& message) override;
 
  private:

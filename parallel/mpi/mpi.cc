@@ -10,6 +10,7 @@
 
 #include "core/base/errors.h"
 #include "parallel/crash_report.h"
+#include "parallel/flight_report.h"
 #include "parallel/mpi/communicator.h"
 #include "parallel/watchdog.h"
 
@@ -105,6 +106,7 @@ MpiSession::MpiSession() {
   }
   state_ = std::make_unique<State>();
   set_crash_rank(rank(), &state_->watch->own());
+  set_flight_boards(state_->watch->boards());
 }
 
 MpiSession::~MpiSession() {
@@ -113,6 +115,7 @@ MpiSession::~MpiSession() {
     MPI_Abort(state_->world.get(), static_cast<int>(ExitCode::kBug));
   }
   set_crash_rank(rank(), nullptr);
+  set_flight_boards({});
   state_.reset();
   MPI_Finalize();
 }
@@ -130,7 +133,8 @@ std::unique_ptr<Communicator> MpiSession::make_world(const MpiOptions& options) 
       MPI_Allgather(&own, sizeof own, MPI_BYTE, members.data(), sizeof own, MPI_BYTE, comm.get()));
   auto watch = std::make_unique<GroupWatch>(std::move(slot), "world", std::move(members),
                                             options.timeout_seconds);
-  return std::make_unique<MpiCommunicator>(std::move(comm), std::move(watch), options.max_count);
+  return std::make_unique<MpiCommunicator>(std::move(comm), std::move(watch), options.max_count,
+                                           options.is_checked);
 }
 
 }  // namespace switchyard::parallel

@@ -13,6 +13,7 @@ namespace switchyard::parallel {
 
 struct MpiOptions {
   double timeout_seconds = 600;  // the deadline of every operation
+  bool is_checked = false;       // members compare what they are about to do; see call_check.h
   int64_t max_count = INT_MAX;   // MPI's counts are int; lower in tests
 };
 

@@ -19,6 +19,7 @@ ExitCode bench_step(const BenchOptions& options) {
   return run_job(kTimeoutSeconds, [&](parallel::World& world) {
     config::RunConfig config = load_for_all(*world.communicator, options.config);
     start_runtime(world, {}, config);
+    make_world_anew(config.runtime(), world);
     const auto bench = trainer::bench_step(config, *world.communicator, options.steps);
     if (world.communicator->rank() == 0) print(trainer::render(bench, options.json));
     return ExitCode::kDone;

@@ -57,6 +57,7 @@ struct TokenizeCommand {
 struct InspectOptions {
   ConfigOptions config;  // a run's config, or the name of a model preset
   bool list = false;     // show the model presets instead
+  bool hang = false;     // show which rank the run in this folder hung on
   int ranks = 1;
   bool compares_meshes = false;  // all that the config allows on so many ranks
   models::AssumedMachine machine;

@@ -107,6 +107,13 @@ void start_runtime(const parallel::World& world, const config::Runtime& kept,
         asked, world.local_size, fair);
 }
 
+void make_world_anew(const config::Runtime& runtime, parallel::World& world) {
+  if (!world.session) return;
+  world.communicator =
+      world.session->make_world({.timeout_seconds = static_cast<double>(runtime.timeout_seconds()),
+                                 .is_checked = runtime.checked_collectives()});
+}
+
 std::string find_checkpoint(const std::string& path) {
   namespace fs = std::filesystem;
   std::error_code unknown;  // left to whoever opens it

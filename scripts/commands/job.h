@@ -33,6 +33,10 @@ config::RunConfig load_run_or_model(const ConfigOptions& options, int ranks);
 void start_runtime(const parallel::World& world, const config::Runtime& kept,
                    config::RunConfig& config);
 
+// **Collective.** From here on all ranks wait and check as the config says, which came by their
+// first collectives. The communicator before is gone.
+void make_world_anew(const config::Runtime& runtime, parallel::World& world);
+
 // The newest checkpoint of a run's folder, or the folder itself if it is a checkpoint.
 // CheckpointError if neither.
 std::string find_checkpoint(const std::string& path);

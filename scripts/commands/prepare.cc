@@ -16,6 +16,7 @@
 #include "scripts/commands/commands.h"
 #include "scripts/commands/job.h"
 #include "scripts/commands/output.h"
+#include "trainer/log/hang_report.h"
 #include "trainer/log/progress.h"
 #include "trainer/log/report.h"
 #include "trainer/log/step_record.h"
@@ -99,6 +100,10 @@ ExitCode inspect(const InspectOptions& options) {
   if (options.list) {
     print(
         models::catalog_text(models::catalog("configs"), models::recipes("configs"), options.json));
+    return ExitCode::kDone;
+  }
+  if (options.hang) {
+    print(trainer::hang_report(trainer::read_hang_records(options.config.path)));
     return ExitCode::kDone;
   }
   config::RunConfig config =

@@ -71,10 +71,7 @@ ExitCode train(const TrainOptions& asked) {
           "--init-from starts a new run and --resume PATH goes on with an old one; choose one");
     start_runtime(world, rank == 0 ? trainer::products_of_run(config, resume) : config::Runtime(),
                   config);
-    if (world.session) {  // now that the deadline is known
-      world.communicator =
-          world.session->make_world({static_cast<double>(config.runtime().timeout_seconds())});
-    }
+    make_world_anew(config.runtime(), world);
     trainer::check_memory(config, *world.communicator, world.local_size);
     trainer::Trainer trainer(config, *world.communicator, resume, faults);
     return trainer.run();

@@ -1,5 +1,6 @@
 // A program with a fault, for tests of what the other ranks make of it:
-//   faulty_program none|hang|throw|kill|leave|mismatch|escape|stage_hang|stage_kill
+//   faulty_program
+//   none|hang|throw|kill|leave|mismatch|escape|exchange|reduce|barrier|stage_hang|stage_kill
 // The fault is in rank 1. main is as every program's should be: catch, say which rank, abort.
 
 #include <csignal>
@@ -17,10 +18,24 @@
 namespace switchyard::parallel {
 namespace {
 
+// Dies with an operation under way whose data the others need.
+void die_within(const std::string& fault, Communicator& world) {
+  constexpr int64_t kElements = 4 << 20;  // more than a transport takes without the receiver
+  std::vector<float> from(kElements * world.size()), to(from.size());
+  const std::vector<int64_t> one_row(world.size(), 1);
+  const auto work = fault == "exchange"
+                        ? world.start_all_to_all_v(from.data(), to.data(),
+                                                   {one_row, one_row, kElements * 4}, "dispatch")
+                        : world.start_reduce_scatter(from.data(), to.data(), kElements,
+                                                     DType::kFloat32, ReduceOp::kSum, "gradients");
+  if (world.rank() == 1) std::raise(SIGKILL);
+  work->wait();
+}
+
 void show_fault(const std::string& fault, Communicator& world) {
   if (fault.ends_with("hang")) std::this_thread::sleep_for(std::chrono::hours(1));
   if (fault == "throw") throw DataError("tokens are missing");
-  if (fault.ends_with("kill")) std::raise(SIGKILL);
+  if (fault.ends_with("kill") || fault == "barrier") std::raise(SIGKILL);
   if (fault == "leave") std::_Exit(0);
   if (fault == "mismatch") world.barrier("end of step");
 }
@@ -38,7 +53,9 @@ void run(const std::string& fault, Communicator& world) {
   if (fault.starts_with("stage_")) return pass_rows(fault, world);
   const auto pair = world.split(world.rank() / 2, fmt::format("expert[{}]", world.rank() / 2));
   pair->barrier("start");
+  if (fault == "exchange" || fault == "reduce") die_within(fault, world);
   if (world.rank() == 1) show_fault(fault, world);
+  if (fault == "barrier") world.barrier("end of step");
   const int64_t value = world.rank();
   std::vector<int64_t> all(world.size());
   world.all_gather(&value, all.data(), sizeof value, "layer 3 counts");

@@ -40,6 +40,16 @@ INSTANTIATE_TEST_SUITE_P(Suite, MpiWithLowCountLimitConforms,
                          ::testing::ValuesIn(suite::behaviours()),
                          [](const auto& test) { return test.param.name; });
 
+class CheckedMpiConforms : public MpiConforms {};
+
+TEST_P(CheckedMpiConforms, ToTheSuite) {
+  const auto checked = session().make_world({.timeout_seconds = 60, .is_checked = true});
+  GetParam().check(*checked);
+}
+
+INSTANTIATE_TEST_SUITE_P(Suite, CheckedMpiConforms, ::testing::ValuesIn(suite::behaviours()),
+                         [](const auto& test) { return test.param.name; });
+
 TEST(Mpi, RefusesMoreRowsThanMpiCounts) {
   const auto limited = session().make_world({.timeout_seconds = 60, .max_count = 10});
   const int n = world().size();

@@ -17,19 +17,20 @@ namespace {
 using testing::AllOf;
 using testing::HasSubstr;
 
-class ThreadConforms : public testing::TestWithParam<std::tuple<suite::Behaviour, int>> {};
+class ThreadConforms : public testing::TestWithParam<std::tuple<suite::Behaviour, int, bool>> {};
 
 TEST_P(ThreadConforms, ToTheSuite) {
-  const auto& [behaviour, size] = GetParam();
-  ThreadGroup(size).run([&](Communicator& world) { behaviour.check(world); });
+  const auto& [behaviour, size, is_checked] = GetParam();
+  ThreadGroup(size, 60, is_checked).run([&](Communicator& world) { behaviour.check(world); });
 }
 
 INSTANTIATE_TEST_SUITE_P(Suite, ThreadConforms,
                          testing::Combine(testing::ValuesIn(suite::behaviours()),
-                                          testing::Values(1, 2, 3, 4)),
+                                          testing::Values(1, 2, 3, 4), testing::Bool()),
                          [](const auto& test) {
-                           return fmt::format("{}_{}ranks", std::get<0>(test.param).name,
-                                              std::get<1>(test.param));
+                           return fmt::format("{}_{}ranks{}", std::get<0>(test.param).name,
+                                              std::get<1>(test.param),
+                                              std::get<2>(test.param) ? "_checked" : "");
                          });
 
 // Runs, and returns what each rank's CommError said; empty for a rank without one.
@@ -164,6 +165,55 @@ TEST(ThreadGroup, RefusesSizesThatRanksDoNotAgreeOn) {
     world.all_to_all_v(send, receive, {{1, 2}, {1, 1}, 8}, "rows");
   });
   EXPECT_THAT(exchange[1], HasSubstr("sends 16 B to rank 1, which expects 8 B"));
+}
+
+// Most of these would move data, hang, or come to a wrong sum.
+TEST(CheckedThreadGroup, NamesBothCallsThatDifferBeforeDataMoves) {
+  struct Case {
+    std::function<void(Communicator&, double*)> calls[2];  // of rank 0 and of rank 1
+    std::string first, second;
+  };
+  const auto sum = [](int64_t count, DType dtype, ReduceOp op) {
+    return [=](Communicator& world, double* values) {
+      world.all_reduce(values, count, dtype, op, "loss");
+    };
+  };
+  const auto gather = [](int64_t bytes, const char* what) {
+    return [=](Communicator& world, double* values) {
+      world.all_gather(values + 64, values, bytes, what);
+    };
+  };
+  const auto exchange = [](int64_t to_other, int64_t from_other) {
+    return [=](Communicator& world, double* values) {
+      const auto counts = [&](int64_t other) {
+        return world.rank() == 0 ? std::vector<int64_t>{1, other} : std::vector<int64_t>{other, 1};
+      };
+      world.all_to_all_v(values + 64, values, {counts(to_other), counts(from_other), 8}, "rows");
+    };
+  };
+  const auto barrier = [](Communicator& world, double*) { world.barrier("end"); };
+  const Case cases[] = {
+      {{barrier, gather(8, "eval")}, "barrier 'end' of 0 B", "all_gather 'eval' of 8 B"},
+      {{gather(8, "eval"), gather(16, "eval")}, "'eval' of 8 B", "'eval' of 16 B"},
+      {{gather(8, "eval"), gather(8, "loss")}, "'eval' of 8 B", "'loss' of 8 B"},
+      {{sum(2, DType::kFloat64, ReduceOp::kSum), sum(2, DType::kFloat64, ReduceOp::kMax)},
+       "all_reduce 'loss' of 16 B, sum in F64",
+       "all_reduce 'loss' of 16 B, max in F64"},
+      {{sum(2, DType::kFloat64, ReduceOp::kSum), sum(4, DType::kFloat32, ReduceOp::kSum)},
+       "sum in F64",
+       "sum in F32"},
+      {{exchange(1, 2), exchange(1, 1)},
+       "all_to_all_v 'rows' with 8 B to the other, 16 B from it",
+       "all_to_all_v 'rows' with 8 B to the other, 8 B from it"},
+  };
+  for (const Case& c : cases) {
+    const auto errors = errors_of(ThreadGroup(2, 20, true), 2, [&](Communicator& world) {
+      std::vector<double> values(128, 1.0);
+      c.calls[world.rank()](world, values.data());
+    });
+    EXPECT_THAT(errors[0], AllOf(HasSubstr("rank 0 of the group calls"), HasSubstr(c.first),
+                                 HasSubstr("rank 1 of it calls"), HasSubstr(c.second)));
+  }
 }
 
 TEST(ThreadGroup, ReleasesPeersWhenAWorkIsDroppedUnfinished) {

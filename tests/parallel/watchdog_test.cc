@@ -37,7 +37,7 @@ class Watch : public testing::Test {
 TEST_F(Watch, SaysWhichRanksItCannotSee) {
   auto world = group(BoardSlot(rank_watch(0), "world"), {{0, 0, 0}, {1, 0, 0}, {2, 0, 0}});
   const Ticket ticket = world.start(kGather);
-  Wait wait = world.begin_wait();
+  Wait wait = world.begin_wait(ticket);
   EXPECT_THAT([&] { world.check(ticket, wait); },
               ThrowsMessage<CommError>(AllOf(
                   HasSubstr("all_gather #1 'eval' of world"), HasSubstr("missing: rank 1 "),
@@ -63,7 +63,7 @@ TEST_F(Watch, SaysWhoHasDiedBeforeTheDeadline) {
   auto second = group(BoardSlot(rank_watch(1), "world"), {{0, 0, 0}, {1, 0, 0}});
   second.start({.kind = OperationKind::kBarrier, .what = "before"});
   const Ticket ticket = world.start(kGather);
-  Wait wait = world.begin_wait();
+  Wait wait = world.begin_wait(ticket);
   EXPECT_NO_THROW(world.check(ticket, wait));
 
   const pid_t child = ::fork();
@@ -81,7 +81,7 @@ TEST_F(Watch, WaitsOnForARankThatGetsOn) {
   auto second = group(BoardSlot(rank_watch(1), "world"), {{0, 0, 0}, {1, 0, 0}});
   second.start(kGather);
   const Ticket ticket = first.start(kGather);
-  Wait wait = first.begin_wait();
+  Wait wait = first.begin_wait(ticket);
   second.beat("fsync weights-00001-of-00002.safetensors");
   EXPECT_NO_THROW(first.check(ticket, wait));
   EXPECT_THAT(
@@ -95,7 +95,7 @@ TEST_F(Watch, KnowsThatARankHasLeftTheGroup) {
   auto world = group(BoardSlot(rank_watch(0), "world"), {{0, 0, 0}, {1, 0, 0}});
   { const BoardSlot left(rank_watch(1), "world"); }
   const Ticket ticket = world.start(kGather);
-  Wait wait = world.begin_wait();
+  Wait wait = world.begin_wait(ticket);
   EXPECT_THAT([&] { world.check(ticket, wait); },
               ThrowsMessage<CommError>(
                   AllOf(HasSubstr("no longer in world: rank 1"), Not(HasSubstr("has begun it")))));
@@ -120,22 +120,6 @@ TEST_F(Watch, DoesNotMistakeANewGroupForTheOneBeforeInItsSlot) {
   const Member own_place = own.member();
   auto old = group(std::move(own), {own_place, old_place});
   EXPECT_NO_THROW(old.finish(old.start(kGather)));
-}
-
-TEST(FlightRecorder, KeepsTheLatestOperationsAndTheirStates) {
-  FlightRecorder recorder;
-  Record record{.kind = OperationKind::kBarrier};
-  uint64_t last = 0;
-  for (record.sequence = 1; record.sequence <= FlightRecorder::kRecords + 10; ++record.sequence) {
-    last = recorder.add(record);
-  }
-  recorder.set_state(last, Record::State::kFinished);
-  recorder.set_state(3, Record::State::kFailed);  // overwritten meanwhile: no effect
-  const std::string text = recorder.describe(1000);
-  EXPECT_THAT(text, AllOf(Not(HasSubstr("barrier #10 ")), HasSubstr("barrier #11 "),
-                          HasSubstr(fmt::format("barrier #{} '' of , 0 B out, 0 B in: finished",
-                                                FlightRecorder::kRecords + 10)),
-                          Not(HasSubstr("failed"))));
 }
 
 }  // namespace

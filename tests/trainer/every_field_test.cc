@@ -174,6 +174,7 @@ const std::map<std::string, std::string> kElsewhere = {
     {"runtime.threads", "speed: run_training_test"},
     {"runtime.check_memory", "whether a run may begin: run_memory_test"},
     {"runtime.timeout_seconds", "how long to wait for a rank: mpi_dist_test"},
+    {"runtime.checked_collectives", "what ranks compare: thread_test"},
     {"runtime.float32_products", "the last bits: run_products_test"},
     {"runtime.bfloat16_products", "the last bits: run_products_test"},
 };

@@ -164,6 +164,34 @@ TEST_F(Faults, ADeadRankIsNamedByThoseWhoMissIt) {
   EXPECT_THAT(outcome, EndsWithCode(128 + SIGKILL, "signal 9"));
   EXPECT_THAT(outcome.output, AllOf(HasSubstr("error[5]: "), HasSubstr(" has died (process "),
                                     HasSubstr(": dead; was ")));
+  EXPECT_THAT(call({"inspect", file("run"), "--hang"}),
+              EndsWithCode(0, fmt::format("process {}): dead; was ", ranks[1])));
+}
+
+TEST_F(Faults, AHangLeavesRecordsThatNameTheRank) {
+  EXPECT_THAT(train({.run = "run",
+                     .ranks = 2,
+                     .set = {"runtime.timeout_seconds=1"},
+                     .extra = {"--inject", "hang@3:1"}}),
+              EndsWithCode(5, "missing: rank 1"));
+  const Outcome report = call({"inspect", file("run"), "--hang"});
+  EXPECT_THAT(report, EndsWithCode(0, "first out of step: rank 1 (host "));
+  EXPECT_THAT(report.output,
+              AllOf(HasSubstr("'stop or save' of world"), HasSubstr("step 2, between"),
+                    HasSubstr(" s for rank 1 in all_gather #"),
+                    HasSubstr("'number of tokens' of data[0]; step 3, forward")));
+}
+
+TEST_F(Faults, ARunThatIsAskedWritesItsRecordsAndGoesOn) {
+  const auto job = start_training({.run = "run", .ranks = 2, .set = {kEndless}});
+  ASSERT_TRUE(job->wait_until([&] { return has_step("run", 2); }));
+  job->send(SIGUSR2);
+  ASSERT_TRUE(job->wait_until([&] { return fs::exists(file("run/hang")); }));
+  const int seen = static_cast<int>(metrics("run").size());
+  EXPECT_TRUE(job->wait_until([&] { return has_step("run", seen + 5); }));
+  job->send(SIGTERM);
+  EXPECT_THAT(job->finish(), EndsWithCode(kPreempted, "the run was saved"));
+  EXPECT_THAT(call({"inspect", file("run"), "--hang"}), EndsWithCode(0, ": 2 of 2 ranks, "));
 }
 
 TEST_F(Faults, ACrashLeavesItsReportInTheRunsFolder) {
