@@ -52,6 +52,7 @@ StepOutcome Trainer::compute() {
 void Trainer::update(const StepOutcome& outcome) {
   for (const std::string& line : training_.update(outcome)) say(line);
   speed_.count_step(training_.tokens_of_step());
+  for (const std::string& line : rank_times_.count_step()) say(line);
   if (outcome.is_finite()) return;
   say(fmt::format("step {} skipped: loss {}, gradient norm {}", step(), outcome.loss,
                   outcome.gradient_norm));

@@ -11,6 +11,7 @@
 #include "core/config/run_config.pb.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/inject.h"
+#include "trainer/log/rank_times.h"
 #include "trainer/log/speedometer.h"
 #include "trainer/metrics_log.h"
 #include "trainer/run_storage.h"
@@ -86,6 +87,7 @@ class Trainer {
   int64_t last_evaluated_ = -1;
   std::unique_ptr<MetricsLog> metrics_;  // rank 0
   Speedometer speed_;
+  RankTimes rank_times_;
   StopSignals signals_;
   FaultInjector faults_;
 };

@@ -27,6 +27,7 @@ void Trainer::log(const StepOutcome& outcome, std::optional<double> spike) {
   record.skipped_steps = training_.state.skipped_steps;
   record.layers = health_of_layers(outcome.stats);
   speed_.fill(record);
+  record.rank_times = rank_times_.per_step();
   if (metrics_) metrics_->log_step(record);
   speed_.restart();
 }

@@ -64,6 +64,7 @@ Trainer::Trainer(const config::RunConfig& config, parallel::Communicator& world,
       training_(config_, open_training_data(config_, world), world),
       storage_(config, world),
       speed_(config, training_.instance.mesh),
+      rank_times_(config_.log(), world),
       faults_(std::move(faults)) {
   TrainingState& state = training_.state;
   state.processor = processors_of(world);

@@ -368,6 +368,8 @@ void default_log(Log& log) {
   const int64_t every = std::max<int64_t>(1, log.every());
   SY_DEFAULT(log, load_every, ((kLoadSteps - 1) / every + 1) * every);
   SY_DEFAULT(log, spike_sigmas, 6.0);
+  SY_DEFAULT(log, straggler_factor, 2.0);
+  SY_DEFAULT(log, straggler_steps, 100);
 }
 
 }  // namespace

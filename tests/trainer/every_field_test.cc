@@ -171,6 +171,8 @@ const std::map<std::string, std::string> kElsewhere = {
     {"log.every", "when to print: run_training_test"},
     {"log.load_every", "when to record loads: run_metrics_test"},
     {"log.spike_sigmas", "when to speak of a spike: run_metrics_test"},
+    {"log.straggler_factor", "when to name a slow rank: rank_times_test"},
+    {"log.straggler_steps", "when to name a slow rank: rank_times_test"},
     {"runtime.threads", "speed: run_training_test"},
     {"runtime.check_memory", "whether a run may begin: run_memory_test"},
     {"runtime.timeout_seconds", "how long to wait for a rank: mpi_dist_test"},

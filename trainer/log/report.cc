@@ -34,9 +34,10 @@ int router_of(const std::string& key, const std::string& name) {
 }
 
 bool is_load(const std::string& key) { return router_of(key, "expert_load") >= 0; }
+bool is_list(const std::string& key) { return is_load(key) || key.starts_with("ranks/"); }
 
 // What the run writes: a step from 0, and by name a number, or a list of them for the load of
-// experts. Null stands for NaN and infinity.
+// experts and the times of ranks. Null stands for NaN and infinity.
 void check(const Json& record, const std::string& where) {
   const auto expect = [&](bool condition, const std::string& what) {
     if (!condition)
@@ -47,7 +48,7 @@ void check(const Json& record, const std::string& where) {
   expect(step != record.end() && step->is_number_unsigned() && step->get<uint64_t>() <= INT64_MAX,
          "a JSON object with a \"step\", an integer from 0");
   for (const auto& [key, value] : record.items())
-    if (is_load(key))
+    if (is_list(key))
       expect(value.is_array() && std::all_of(value.begin(), value.end(), is_value),
              in_quotes(key) + " to be a list of numbers");
     else

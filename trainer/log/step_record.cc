@@ -124,12 +124,14 @@ JsonLinesRecord metrics_of(const StepRecord& r) {
 }
 
 JsonLinesRecord timing_of(const StepRecord& r) {
-  return {{"step", r.step},
-          {"seconds_per_step", r.seconds},
-          {"tokens_per_second", r.tokens_per_second},
-          {"mfu", r.mfu},
-          {"memory_bytes", r.memory_bytes},
-          {"exchange_share", r.exchange_share}};
+  JsonLinesRecord record{{"step", r.step},
+                         {"seconds_per_step", r.seconds},
+                         {"tokens_per_second", r.tokens_per_second},
+                         {"mfu", r.mfu},
+                         {"memory_bytes", r.memory_bytes},
+                         {"exchange_share", r.exchange_share}};
+  for (const RankTime& time : r.rank_times) record.emplace_back("ranks/" + time.name, time.seconds);
+  return record;
 }
 
 std::string format_duration(double seconds) {

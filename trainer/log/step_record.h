@@ -36,6 +36,12 @@ LayerHealth health_of(const models::RoutingStats& stats, const config::Moe& moe)
 // Share of a router's slots that each expert got; zeros without slots.
 std::vector<double> expert_shares(const models::RoutingStats& stats);
 
+// What one of the phases of a step took, mean over the steps since the last record.
+struct RankTime {
+  std::string name;             // "forward/work", "forward/wait", ...
+  std::vector<double> seconds;  // by rank
+};
+
 struct StepRecord {
   // These fields are alike in every run of the same config and layout.
   int64_t step = 0, num_steps = 0;
@@ -57,6 +63,7 @@ struct StepRecord {
   double memory_bytes = 0;    // peak resident set, this rank
   double exchange_share = 0;  // of the time, spent in token exchange, waiting included
   double eta_seconds = 0;
+  std::vector<RankTime> rank_times;
 };
 
 // All routers as one: the means of their values, but the largest of the load ratios and the number
