@@ -4,31 +4,31 @@
 
 namespace switchyard::parallel {
 
-Activity::Activity(PublishedPlace& shown) : shown_(shown), since_(now_ns()) {
-  publish(shown_, place_);
+Activity::Activity(PublishedMoment& shown) : shown_(shown), since_(now_ns()) {
+  publish(shown_, moment_);
 }
 
 void Activity::begin_step(int64_t step) {
   const std::lock_guard lock(mutex_);
-  place_.step = step;
+  moment_.step = step;
 }
 
 void Activity::begin(Phase phase, int64_t micro_batch) {
   const std::lock_guard lock(mutex_);
   count_time();
-  place_ = {phase, place_.step, static_cast<int32_t>(micro_batch), -1};
-  publish(shown_, place_);
+  moment_ = {phase, moment_.step, static_cast<int32_t>(micro_batch), -1};
+  publish(shown_, moment_);
 }
 
 void Activity::enter_layer(int64_t layer) {
   const std::lock_guard lock(mutex_);
-  place_.layer = static_cast<int32_t>(layer);
-  publish(shown_, place_);
+  moment_.layer = static_cast<int32_t>(layer);
+  publish(shown_, moment_);
 }
 
 void Activity::add_wait(double seconds) {
   const std::lock_guard lock(mutex_);
-  PhaseSeconds& times = times_[static_cast<size_t>(place_.phase)];
+  PhaseSeconds& times = times_[static_cast<size_t>(moment_.phase)];
   times.wait += seconds;
   times.work -= seconds;  // count_time() adds the whole
 }
@@ -41,7 +41,7 @@ PhaseTimes Activity::take_times() {
 
 void Activity::count_time() {
   const int64_t now = now_ns();
-  times_[static_cast<size_t>(place_.phase)].work += static_cast<double>(now - since_) * 1e-9;
+  times_[static_cast<size_t>(moment_.phase)].work += static_cast<double>(now - since_) * 1e-9;
   since_ = now;
 }
 

@@ -20,7 +20,7 @@ using PhaseTimes = std::array<PhaseSeconds, kNumPhases>;  // by phase
 class Activity {
  public:
   // `shown`, where neighbours look, must outlive this.
-  explicit Activity(PublishedPlace& shown);
+  explicit Activity(PublishedMoment& shown);
 
   // The step, counted from 1, that the phases from here on belong to.
   void begin_step(int64_t step);
@@ -36,9 +36,9 @@ class Activity {
  private:
   void count_time();
 
-  PublishedPlace& shown_;
+  PublishedMoment& shown_;
   std::mutex mutex_;
-  Place place_;
+  Moment moment_;
   int64_t since_;  // nanoseconds of the steady clock: what was before is in times_
   PhaseTimes times_{};
 };

@@ -89,14 +89,14 @@ Signature read_signature(const GroupBoard& board, uint64_t sequence) {
   return entry.sequence.load(std::memory_order_acquire) == sequence ? result : Signature{};
 }
 
-void publish(PublishedPlace& shared, const Place& place) {
-  shared.step.store(place.step + 1, std::memory_order_relaxed);
-  shared.phase.store(static_cast<int32_t>(place.phase), std::memory_order_relaxed);
-  shared.micro_batch.store(place.micro_batch + 1, std::memory_order_relaxed);
-  shared.layer.store(place.layer + 1, std::memory_order_relaxed);
+void publish(PublishedMoment& shared, const Moment& moment) {
+  shared.step.store(moment.step + 1, std::memory_order_relaxed);
+  shared.phase.store(static_cast<int32_t>(moment.phase), std::memory_order_relaxed);
+  shared.micro_batch.store(moment.micro_batch + 1, std::memory_order_relaxed);
+  shared.layer.store(moment.layer + 1, std::memory_order_relaxed);
 }
 
-Place read(const PublishedPlace& shared) {
+Moment read(const PublishedMoment& shared) {
   return {static_cast<Phase>(shared.phase.load(std::memory_order_relaxed)),
           shared.step.load(std::memory_order_relaxed) - 1,
           shared.micro_batch.load(std::memory_order_relaxed) - 1,
@@ -115,7 +115,7 @@ uint64_t add_record(RankBoard& board, const Record& record) {
   entry.bytes_in.store(record.bytes_in, std::memory_order_release);
   entry.start.store(record.start, std::memory_order_release);
   entry.end.store(record.end, std::memory_order_release);
-  publish(entry.place, record.place);
+  publish(entry.moment, record.moment);
   publish(entry.what, record.what);
   publish(entry.group, record.group);
   entry.id.store(id, std::memory_order_release);
@@ -138,7 +138,7 @@ bool read_record(const RankBoard& board, uint64_t id, Record& record) {
             .bytes_out = entry.bytes_out.load(std::memory_order_acquire),
             .bytes_in = entry.bytes_in.load(std::memory_order_acquire),
             .root = entry.root.load(std::memory_order_acquire),
-            .place = read(entry.place),
+            .moment = read(entry.moment),
             .what = read(entry.what),
             .group = read(entry.group),
             .start = entry.start.load(std::memory_order_acquire),
@@ -148,11 +148,11 @@ bool read_record(const RankBoard& board, uint64_t id, Record& record) {
 
 namespace {
 
-void add_place(const Place& place, FixedText<kActivityBytes>& text) {
-  if (place.step < 0) return;
-  text.add(FMT_STRING("; step {}, {}"), place.step, name_of(place.phase));
-  if (place.micro_batch >= 0) text.add(FMT_STRING(", micro-batch {}"), place.micro_batch);
-  if (place.layer >= 0) text.add(FMT_STRING(", layer {}"), place.layer);
+void add_moment(const Moment& moment, FixedText<kActivityBytes>& text) {
+  if (moment.step < 0) return;
+  text.add(FMT_STRING("; step {}, {}"), moment.step, name_of(moment.phase));
+  if (moment.micro_batch >= 0) text.add(FMT_STRING(", micro-batch {}"), moment.micro_batch);
+  if (moment.layer >= 0) text.add(FMT_STRING(", layer {}"), moment.layer);
 }
 
 // Tells of the operation that the rank began last in any group.
@@ -179,7 +179,7 @@ FixedText<kActivityBytes> describe_activity(const RankBoard& board) {
   const ShortText working_on = read(board.working_on);
   add_operation(board, text);
   if (working_on[0] != '\0') text.add(FMT_STRING("; at work: {}"), working_on.data());
-  add_place(read(board.place), text);
+  add_moment(read(board.moment), text);
   return text;
 }
 

@@ -13,8 +13,8 @@ namespace {
 
 // What the groups of the only rank share.
 struct OnlyRank {
-  PublishedPlace place{};
-  Activity activity{place};
+  PublishedMoment moment{};
+  Activity activity{moment};
 };
 
 class SingleCommunicator final : public HostReductions {

@@ -50,7 +50,7 @@ TEST(CheckpointMemory, OfLoadingIsLittleMoreThanWhatIsLoaded) {
   const int64_t before = status_bytes("VmRSS");
   checkpoint.verify();
   checkpoint.load_weights(instance.parameters);
-  checkpoint.load_optimizer(*optimizer);
+  checkpoint.load_optimizer(*optimizer, instance.parameters);
   const int64_t grown = status_bytes("VmHWM") - before;
   int64_t held = 0;
   for (const ParameterGroup& group : instance.parameters.groups())
