@@ -84,7 +84,7 @@ at::Tensor T5Layer::attend_to_itself(const at::Tensor& x_TD, const Pass& pass,
   const Rows& rows = pass.context.rows;
   const auto [query, key_value] = project(attention_norm_.forward(x_TD), pass.context, decision);
   const ProfiledPart part("sy::attention");
-  attention_.extend(key_value, pass.attention.sequences, cache);
+  attention_.extend(key_value, pass.attention.sequences, rows, cache);
   const at::Tensor y_TD =
       rows.sum(attention_.attend_to(cache, query, bias, drop_weights(pass.context, kSelf)));
   return x_TD + drop(y_TD, pass.context, kSelf);
@@ -95,7 +95,7 @@ at::Tensor T5Layer::attend_to_memory(const at::Tensor& x_TD, const Pass& pass,
   const Rows& rows = pass.context.rows;
   const at::Tensor query = cross_->query(rows.gather(cross_norm_->forward(x_TD)));
   if (cache.length() == 0)
-    cross_->extend(cross_->key_value(pass.memory_TD), pass.attention.sequences, cache);
+    cross_->extend(cross_->key_value(pass.memory_TD), pass.attention.sequences, rows, cache);
   const ProfiledPart part("sy::attention");
   const at::Tensor y_TD = rows.sum(
       cross_->attend_to(cache, query, pass.memory_mask_B11M, drop_weights(pass.context, kCross)));

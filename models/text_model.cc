@@ -47,6 +47,7 @@ Pass TextModel::pass_over(const at::Tensor& tokens_BS, const StepContext& contex
   pass.context.rows = Rows(*tensor_, tokens_BS.numel());
   pass.attention.sequences = tokens_BS.size(0);
   pass.attention.length = tokens_BS.size(1);
+  pass.attention.rows = pass.context.rows;
   pass.seen = seen;
   return pass;
 }

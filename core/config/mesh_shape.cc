@@ -97,6 +97,12 @@ void check_has_experts(const char* field, int degree, const Model& model, Findin
         field, degree);
 }
 
+void refuse_architecture(const char* field, int degree, const Model& model, Findings& findings) {
+  findings.add(
+      "mesh.{} ({}) must be 1 or unset with model.architecture {}; use mesh.expert and mesh.data",
+      field, degree, Architecture_Name(model.architecture()));
+}
+
 void check_expert_degree(int expert, const Model& model, Findings& findings) {
   if (expert < 1) return check_at_least_one("expert", expert, findings);
   check_has_experts("expert", expert, model, findings);
@@ -114,18 +120,12 @@ void check_expert_tensor_degree(int degree, const Model& model, Findings& findin
   if (degree <= 1) return;
   check_has_experts("expert_tensor", degree, model, findings);
   if (!model.has_moe()) return;
-  if (!has_attention(model))
-    findings.add(
-        "mesh.expert_tensor ({}) must be 1 or unset with model.architecture {}; use "
-        "mesh.expert and mesh.data",
-        degree, Architecture_Name(model.architecture()));
-  else
-    check_dealt("expert_tensor", degree, dealt_over_expert_tensor(model), findings);
+  if (!has_attention(model)) return refuse_architecture("expert_tensor", degree, model, findings);
+  check_dealt("expert_tensor", degree, dealt_over_expert_tensor(model), findings);
 }
 
 std::vector<Dealt> dealt_over_tensor(const Model& model) {
   std::vector<Dealt> dealt = {{"model.attention.num_heads", model.attention().num_heads()},
-                              {"model.attention.num_kv_heads", model.attention().num_kv_heads()},
                               {"model.vocab_size", model.vocab_size()}};
   if (has_dense_ffn(model)) dealt.push_back({"model.d_ff", model.d_ff()});
   const SharedExpert& shared = model.moe().shared_expert();
@@ -135,22 +135,27 @@ std::vector<Dealt> dealt_over_tensor(const Model& model) {
   return dealt;
 }
 
-// Fields that ask for what tensor ranks cannot do together.
-std::vector<std::string> against_tensor(const Model& model) {
-  std::vector<std::string> fields;
-  if (!has_attention(model))
-    fields.push_back("model.architecture " + Architecture_Name(model.architecture()));
-  if (model.attention().qk_norm() == FULL_WIDTH)
-    fields.emplace_back("model.attention.qk_norm FULL_WIDTH");
-  return fields;
+// Whole heads to each rank, or one head to several ranks, a part of its rows each.
+void check_kv_heads(int tensor, const Attention& attention, Findings& findings) {
+  const int heads = attention.num_kv_heads(), dim = attention.head_dim();
+  if (heads % tensor == 0) return;
+  if (tensor % heads != 0)
+    findings.add(
+        "mesh.tensor ({}) must divide model.attention.num_kv_heads ({}) or be a multiple of it; "
+        "choose another",
+        tensor, heads);
+  else if (dim % (tensor / heads) != 0)
+    findings.add(
+        "mesh.tensor ({}) divided by model.attention.num_kv_heads ({}) must divide "
+        "model.attention.head_dim ({}), since so many ranks share a head; choose another",
+        tensor, heads, dim);
 }
 
 void check_tensor_degree(int tensor, const Model& model, Findings& findings) {
   if (tensor <= 1) return;
-  for (const std::string& field : against_tensor(model))
-    findings.add("mesh.tensor ({}) must be 1 or unset with {}; use mesh.expert and mesh.data",
-                 tensor, field);
-  if (has_attention(model)) check_dealt("tensor", tensor, dealt_over_tensor(model), findings);
+  if (!has_attention(model)) return refuse_architecture("tensor", tensor, model, findings);
+  check_dealt("tensor", tensor, dealt_over_tensor(model), findings);
+  check_kv_heads(tensor, model.attention(), findings);
 }
 
 // Fields that ask for what the stages of a pipeline cannot do together, and what to do instead.

@@ -103,7 +103,7 @@ double score_copies(const config::Attention& attention) {
 double attention_bytes(const Load& load, double visible) {
   const config::Attention& attention = load.model.attention();
   const double heads = attention.num_heads() / load.tensor * attention.head_dim();
-  const double keys = attention.num_kv_heads() / load.tensor * attention.head_dim();
+  const double keys = std::max(1.0, attention.num_kv_heads() / load.tensor) * attention.head_dim();
   const double out = attention.num_heads() / load.tensor * config::value_width(attention);
   double plain = norm_bytes(load) / load.element.plain + heads + 2 * keys;
   if (attention.has_latent()) {

@@ -33,6 +33,23 @@ int64_t heads_here(const Scope& scope, int64_t heads) {
   return share_of(heads, scope.layout()[Axis::kTensor]).size();
 }
 
+int64_t kv_heads_here(const Scope& scope, int64_t heads) {
+  return heads < scope.layout()[Axis::kTensor].size ? 1 : heads_here(scope, heads);
+}
+
+at::Tensor whole_heads(const at::Tensor& key_value_TE, int64_t head_dim, const Rows& rows) {
+  const int64_t tokens = key_value_TE.size(0), part = key_value_TE.size(1) / 2;
+  if (part >= head_dim) return key_value_TE;
+  const auto [rank, ranks] = rows.place();
+  const int64_t neighbours = head_dim / part;
+  return rows.of(ranks * 2 * part)
+      .gather(key_value_TE.t())
+      .view({ranks, 2, part, tokens})
+      .narrow(0, rank / neighbours * neighbours, neighbours)
+      .permute({3, 1, 0, 2})
+      .reshape({tokens, 2 * head_dim});
+}
+
 void KvCache::append(at::Tensor& key, at::Tensor& value) {
   if (length() > 0) {
     key = at::concat({key_BHSd, key}, 2);
@@ -61,7 +78,7 @@ Attention::Attention(const Scope& scope, const config::Model& model, Parameter* 
                      bool projected)
     : options_(model.attention()),
       num_heads_(heads_here(scope, options_.num_heads())),
-      num_kv_heads_(heads_here(scope, options_.num_kv_heads())),
+      num_kv_heads_(kv_heads_here(scope, options_.num_kv_heads())),
       head_dim_(options_.head_dim()),
       qkv_(projected ? std::nullopt : std::optional(joint_projection(scope, model))),
       out_(scope.cut(Axis::kTensor, 1), "out", model.d_model(),
@@ -74,21 +91,27 @@ Attention::Attention(const Scope& scope, const config::Model& model, Parameter* 
   if (options_.qk_norm() != config::NO_QK_NORM) {
     const bool whole = options_.qk_norm() == config::FULL_WIDTH;
     const NormOptions norm = rms_norm_options(model);
-    q_norm_.emplace(scope, "q_norm", norm, whole ? num_heads_ * head_dim_ : head_dim_);
-    k_norm_.emplace(scope, "k_norm", norm, whole ? num_kv_heads_ * head_dim_ : head_dim_);
+    const Scope place = whole ? scope.cut(Axis::kTensor, 0) : scope;
+    q_norm_.emplace(place, "q_norm", norm, head_dim_ * (whole ? options_.num_heads() : 1));
+    k_norm_.emplace(place, "k_norm", norm, head_dim_ * (whole ? options_.num_kv_heads() : 1));
   }
   if (options_.position() == config::RELATIVE_BIAS && !relative_bias_)
     relative_bias_ = &register_relative_bias(scope, model);
 }
 
-at::Tensor Attention::refine(at::Tensor qkv) const {
+at::Tensor Attention::refine(at::Tensor qkv, const Rows& rows) const {
+  const int64_t queries = num_heads_ * head_dim_, keys = (qkv.size(1) - queries) / 2;
   if (qkv_bias_) qkv = qkv + use(*qkv_bias_, qkv.scalar_type());
   if (options_.qk_norm() == config::FULL_WIDTH) {
-    const int64_t keys = num_kv_heads_ * head_dim_;
-    const auto parts = qkv.split_with_sizes({num_heads_ * head_dim_, keys, keys}, 1);
-    qkv = at::concat({q_norm_->forward(parts[0]), k_norm_->forward(parts[1]), parts[2]}, 1);
+    const auto parts = qkv.split_with_sizes({queries, keys, keys}, 1);
+    qkv = at::concat(
+        {q_norm_->forward_dealt(parts[0], rows), k_norm_->forward_dealt(parts[1], rows), parts[2]},
+        1);
   }
-  return options_.qkv_clip() > 0 ? qkv.clamp(-options_.qkv_clip(), options_.qkv_clip()) : qkv;
+  if (options_.qkv_clip() > 0) qkv = qkv.clamp(-options_.qkv_clip(), options_.qkv_clip());
+  if (keys == num_kv_heads_ * head_dim_) return qkv;
+  const auto parts = qkv.split_with_sizes({queries, 2 * keys}, 1);
+  return at::concat({parts[0], whole_heads(parts[1], head_dim_, rows)}, 1);
 }
 
 at::Tensor Attention::place(const at::Tensor& qk_BSHd, const AttentionInput& input) const {
@@ -109,8 +132,9 @@ at::Tensor Attention::forward(const at::Tensor& x_TD, const AttentionInput& inpu
 
 at::Tensor Attention::forward_projected(const at::Tensor& qkv_TD, const AttentionInput& input,
                                         KvCache* cache, const InnerDropout& dropout) const {
-  const at::Tensor qkv = refine(qkv_TD).view(
-      {input.sequences, input.length, num_heads_ + 2 * num_kv_heads_, head_dim_});
+  const at::Tensor qkv =
+      refine(qkv_TD, input.rows)
+          .view({input.sequences, input.length, num_heads_ + 2 * num_kv_heads_, head_dim_});
   const auto parts = qkv.split_with_sizes({num_heads_ + num_kv_heads_, num_kv_heads_}, 2);
   // Queries and keys at once.
   const auto qk = place(parts[0], input).split_with_sizes({num_heads_, num_kv_heads_}, 2);

@@ -13,6 +13,7 @@
 #include "models/layers/dense.h"
 #include "models/layers/norm.h"
 #include "models/layers/position.h"
+#include "models/pass/rows.h"
 
 namespace switchyard::models {
 
@@ -33,6 +34,7 @@ struct AttentionInput {
   at::Tensor mask_B1SS;  // additive, compute type; undefined: every position is visible
   RotaryTables rotary;   // of the positions of this input; undefined without RoPE
   at::Tensor bucket_SS;  // [S, S'] int64, see relative_buckets(); undefined without relative bias
+  Rows rows;             // of all ranks over which the heads are dealt
 };
 
 // The bias of every head and distance, [num_buckets, num_heads]. Registers <scope>.relative_bias.
@@ -41,8 +43,16 @@ Parameter& register_relative_bias(const Scope& scope, const config::Model& model
 // the table.
 at::Tensor position_bias(const AttentionInput& input, Parameter& table);
 
-// The heads of this rank: they are dealt over the tensor ranks.
+// The heads of this rank: they are dealt over the tensor ranks. Of key/value heads that are fewer
+// than ranks it is one, which its neighbours have too.
 int64_t heads_here(const Scope& scope, int64_t heads);
+int64_t kv_heads_here(const Scope& scope, int64_t heads);
+
+// Keys and, beside them, values of this rank's heads, [T, 2 KV d], from the columns that its
+// matrix makes. Those are the same, but where there are fewer heads than ranks: then each rank
+// holds a part of a head's rows of the matrix, and gathers what its neighbours make with theirs,
+// **collective** over the ranks of `rows`.
+at::Tensor whole_heads(const at::Tensor& key_value_TE, int64_t head_dim, const Rows& rows);
 
 // Each tensor rank returns one summand of the output; the caller adds them up (Rows::sum).
 class Attention {
@@ -58,13 +68,14 @@ class Attention {
   at::Tensor forward(const at::Tensor& x_TD, const AttentionInput& input, KvCache* cache,
                      const InnerDropout& dropout = {}) const;
 
-  // forward() from given queries, keys and values of this rank, [B*S, (H + 2 KV) d].
+  // forward() from given queries, keys and values, [B*S, (H + 2 KV) d or a part of a head's]: what
+  // this rank's rows of the matrix would make.
   at::Tensor forward_projected(const at::Tensor& qkv_TD, const AttentionInput& input,
                                KvCache* cache, const InnerDropout& dropout = {}) const;
 
  private:
-  // Queries, keys and values with bias, norm and clip where the config asks.
-  at::Tensor refine(at::Tensor qkv) const;
+  // Queries, keys and values with bias, norm and clip where the config asks; then of whole heads.
+  at::Tensor refine(at::Tensor qkv, const Rows& rows) const;
   // Queries and keys [B, S, H + KV, d], normed by head and rotated where the config asks.
   at::Tensor place(const at::Tensor& qk_BSHd, const AttentionInput& input) const;
 

@@ -8,6 +8,7 @@
 
 #include "core/config/run_config.pb.h"
 #include "core/tensor/parameter.h"
+#include "models/pass/rows.h"
 
 namespace switchyard::models {
 
@@ -29,6 +30,9 @@ class Norm {
 
   // x [..., width] -> the same shape; statistics in float32 (float64 for float64).
   at::Tensor forward(const at::Tensor& x) const;
+  // RMSNorm over features that are dealt over the ranks of `rows`, as the weight is: x [T, width /
+  // ranks] -> the same shape. **Collective** over these ranks.
+  at::Tensor forward_dealt(const at::Tensor& x, const Rows& rows) const;
 
  private:
   NormOptions options_;

@@ -9,7 +9,6 @@ namespace switchyard::models {
 
 T5Attention::T5Attention(const Scope& scope, const config::Model& model, Kind kind)
     : num_heads_(heads_here(scope, model.attention().num_heads())),
-      num_kv_heads_(heads_here(scope, model.attention().num_kv_heads())),
       head_dim_(model.attention().head_dim()),
       scores_{model.attention().scale(), model.attention().logit_cap()},
       out_(scope.cut(Axis::kTensor, 1), "out", model.d_model(),
@@ -37,8 +36,9 @@ at::Tensor T5Attention::heads(const at::Tensor& flat, int64_t sequences) const {
   return flat.view({sequences, -1, flat.size(1) / head_dim_, head_dim_}).transpose(1, 2);
 }
 
-void T5Attention::extend(const at::Tensor& key_value_TE, int64_t sequences, KvCache& cache) const {
-  const auto parts = key_value_TE.chunk(2, -1);
+void T5Attention::extend(const at::Tensor& key_value_TE, int64_t sequences, const Rows& rows,
+                         KvCache& cache) const {
+  const auto parts = whole_heads(key_value_TE, head_dim_, rows).chunk(2, -1);
   at::Tensor key = heads(parts[0].contiguous(), sequences),
              value = heads(parts[1].contiguous(), sequences);
   cache.append(key, value);

@@ -179,7 +179,7 @@ config::Model model_with(const std::string& attention) {
 }
 
 AttentionInput input_of(const config::Model& model) {
-  AttentionInput input{1, kLength, {}, {}, {}};
+  AttentionInput input{.sequences = 1, .length = kLength};
   input.mask_B1SS = document_mask(at::zeros({1, kLength}, at::kInt),
                                   model.attention().sliding_window(), at::kDouble);
   if (model.attention().position() == config::ROPE)

@@ -202,6 +202,39 @@ TEST(TensorParallel, TrainsAlikeOnFourRanksThatShareEverything) {
   expect_trains_alike(config, std::vector<Deal>{{4, 4, 4}, {4, 4, 1}, {4, 4, 1, 4}});
 }
 
+// Queries of 4 heads, and fewer of keys and values than ranks: each head lies on two ranks, or one
+// on four.
+std::vector<config::RunConfig> with_few_kv_heads() {
+  config::RunConfig bare = tiny_config();
+  config::RunConfig rich = with_shared_expert_and_dense_layer(), experts = tiny_config();
+  rich.mutable_model()->mutable_attention()->set_qkv_clip(0.2);
+  experts.mutable_model()->mutable_attention()->set_switch_projections(true);
+  return {bare, rich, experts, with_relative_bias(), tiny_encoder_decoder()};
+}
+
+TEST(TensorParallel, TrainsAlikeWithFewerKeysAndValuesThanRanks) {
+  for (config::RunConfig config : with_few_kv_heads()) {
+    SCOPED_TRACE(config.ShortDebugString());
+    expect_trains_alike(config, std::vector<Deal>{{4, 4, 2}});
+    config.mutable_model()->mutable_attention()->set_num_kv_heads(1);
+    expect_trains_alike(config, std::vector<Deal>{{4, 4, 2}, {4, 2, 2}});
+  }
+}
+
+TEST(TensorParallel, TrainsAlikeWithNormsOverAllHeads) {
+  config::RunConfig config = tiny_config();
+  config::Attention& attention = *config.mutable_model()->mutable_attention();
+  attention.set_qk_norm(config::FULL_WIDTH);
+  attention.set_qkv_bias(true);
+  expect_trains_alike(config, std::vector<Deal>{{2, 2, 2}, {4, 4, 1}});
+  config.mutable_model()->set_norm_cast(config::CAST_THEN_SCALE);
+  config.mutable_runtime()->set_compute(config::FP32);
+  config.mutable_optimizer()->set_kind(config::SGD);
+  config.mutable_optimizer()->set_lr(1e-3);
+  expect_same_training(train_on_threads(dealt(config, {4, 4, 1}), 4, 1), train_alone(config, 1),
+                       1e-5);
+}
+
 using Weights = std::map<std::string, at::Tensor>;
 
 // Adds the pieces that a rank holds to whole tensors.
@@ -247,7 +280,9 @@ Weights train_and_save(const config::RunConfig& config, const Deal& deal, const 
 }
 
 TEST(TensorParallel, SavesWhatAnyMeshGoesOnFrom) {
-  for (const auto& config : {with_shared_expert_and_dense_layer(), with_factored_moments()}) {
+  config::RunConfig one_kv_head = with_factored_moments();
+  one_kv_head.mutable_model()->mutable_attention()->set_num_kv_heads(1);
+  for (const auto& config : {with_shared_expert_and_dense_layer(), one_kv_head}) {
     const Weights expected = train_alone(config, kSteps).weights;
     for (const auto& [writer, reader] :
          {std::pair(Deal{1, 1, 1}, Deal{4, 2, 4}), std::pair(Deal{2, 2, 2}, Deal{1, 1, 1}),
@@ -291,7 +326,9 @@ std::vector<at::Tensor> evaluate_and_write(const config::RunConfig& config,
 }
 
 TEST(TensorParallel, EvaluatesAndWritesAlike) {
-  for (const config::RunConfig& config : {tiny_config(), with_latent_attention()}) {
+  config::RunConfig one_kv_head = tiny_config();
+  one_kv_head.mutable_model()->mutable_attention()->set_num_kv_heads(1);
+  for (const config::RunConfig& config : {tiny_config(), with_latent_attention(), one_kv_head}) {
     const auto one = parallel::make_single();
     const std::vector<at::Tensor> expected = evaluate_and_write(config, *one);
     for (const Deal& deal : {Deal{2, 2, 2}, Deal{2, 2, 1, 2}}) {
@@ -310,10 +347,15 @@ TEST(TensorParallel, IsRefusedByNameForWhatDoesNotDivide) {
   config.mutable_mesh()->set_tensor(3);
   EXPECT_THAT(config::mesh_problems(config.mesh(), config.model(), 3),
               ::testing::ElementsAre(::testing::HasSubstr("model.attention.num_heads (4)"),
-                                     ::testing::HasSubstr("model.attention.num_kv_heads (2)"),
-                                     ::testing::HasSubstr("model.vocab_size (32)")));
+                                     ::testing::HasSubstr("model.vocab_size (32)"),
+                                     ::testing::HasSubstr("model.attention.num_kv_heads (2)")));
+  config.mutable_model()->mutable_attention()->set_num_kv_heads(1);
+  config.mutable_model()->mutable_attention()->set_head_dim(6);
+  config.mutable_mesh()->set_tensor(4);
+  EXPECT_THAT(config::mesh_problems(config.mesh(), config.model(), 4),
+              ::testing::ElementsAre(::testing::HasSubstr("model.attention.head_dim (6)")));
   for (const config::RunConfig& other : {tiny_lstm_lm(), tiny_local_experts()}) {
-    EXPECT_THAT(config::mesh_problems(config.mesh(), other.model(), 3),
+    EXPECT_THAT(config::mesh_problems(config.mesh(), other.model(), 4),
                 ::testing::ElementsAre(
                     ::testing::HasSubstr(config::Architecture_Name(other.model().architecture()))));
   }
