@@ -27,7 +27,7 @@ class Adafactor final : public Optimizer {
  public:
   Adafactor(const config::Optimizer& options, std::span<ParameterGroup> groups,
             const parallel::Mesh& mesh)
-      : Optimizer(options, groups), mesh_(&mesh) {
+      : Optimizer(options, groups, mesh) {
     for (const ParameterGroup& group : groups_) {
       for (const Parameter* parameter : group.parameters)
         moments_.emplace_back(*parameter, options.adafactor().least_factored_dim(), mesh);
@@ -60,10 +60,13 @@ class Adafactor final : public Optimizer {
     auto moment = moments_.begin();
     for (ParameterGroup& group : groups_) {
       for (Parameter* parameter : group.parameters) {
-        moment->accumulate(parameter->grad, decay, options.epsilon());
-        parameter->grad.div_((moment++)->root());
-        squares.push_back({parallel::sum_of_squares(parameter->grad.view(-1)),
-                           parallel::sum_of_squares(parameter->master.view(-1))});
+        FactoredMoment& own = *moment++;
+        Squares& sums = squares.emplace_back();
+        if (!parameter->master.defined()) continue;  // another rank's
+        own.accumulate(parameter->grad, decay, options.epsilon());
+        parameter->grad.div_(own.root());
+        sums = {parallel::sum_of_squares(parameter->grad.view(-1)),
+                parallel::sum_of_squares(parameter->master.view(-1))};
       }
     }
     return squares;
@@ -87,6 +90,7 @@ class Adafactor final : public Optimizer {
   }
 
   void apply(Parameter& parameter, bool decay, const Squares& squares, double learning_rate) const {
+    if (!parameter.master.defined()) return;  // another rank's
     const config::Adafactor& options = options_.adafactor();
     double count = 1;
     for (const int64_t size : parameter.shape) count *= static_cast<double>(size);
@@ -98,7 +102,6 @@ class Adafactor final : public Optimizer {
     parameter.master.sub_(parameter.grad, rate);
   }
 
-  const parallel::Mesh* mesh_;
   std::vector<FactoredMoment> moments_;  // one per parameter, group by group
 };
 

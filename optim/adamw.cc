@@ -1,4 +1,5 @@
-// AdamW (Loshchilov and Hutter, 2019) on the flat buffers of the parameter groups.
+// AdamW (Loshchilov and Hutter, 2019) on the flat buffers of the parameter groups, as far as this
+// rank owns them.
 //
 // ADAM_FACTORED_EXPERTS, for models whose experts hold nearly all parameters (Shazeer et al., 2017,
 // appendix D), treats experts in another way: they have no first moment (beta1 = 0) and a factored
@@ -14,9 +15,9 @@
 namespace switchyard::optim {
 namespace {
 
-// The moments of a group: two of them, flat and laid out as its master, or one per parameter.
+// The moments of a group: two of them beside its masters, or one per parameter.
 struct Moments {
-  at::Tensor first, second;
+  std::vector<Stretch> first, second;
   std::vector<FactoredMoment> factored;
 };
 
@@ -24,7 +25,7 @@ class AdamW final : public Optimizer {
  public:
   AdamW(const config::Optimizer& options, std::span<ParameterGroup> groups,
         const parallel::Mesh& mesh)
-      : Optimizer(options, groups) {
+      : Optimizer(options, groups, mesh) {
     constexpr int64_t kAlways = 1;  // factor a matrix of any size
     for (const ParameterGroup& group : groups_) {
       Moments& moments = moments_.emplace_back();
@@ -32,8 +33,8 @@ class AdamW final : public Optimizer {
         for (const Parameter* parameter : group.parameters)
           moments.factored.emplace_back(*parameter, kAlways, mesh);
       } else {
-        moments.first = at::zeros_like(group.master);
-        moments.second = at::zeros_like(group.master);
+        moments.first = zeros_beside(group);
+        moments.second = zeros_beside(group);
       }
     }
   }
@@ -42,7 +43,7 @@ class AdamW final : public Optimizer {
     std::vector<StateTensor> state;
     for (size_t i = 0; i < groups_.size(); ++i) {
       const auto& [first, second, factored] = moments_[i];
-      if (first.defined()) {
+      if (factored.empty()) {
         append_parts("first_moment", first, groups_[i], state);
         append_parts("second_moment", second, groups_[i], state);
       }
@@ -55,7 +56,7 @@ class AdamW final : public Optimizer {
   void update(double learning_rate) override {
     for (size_t i = 0; i < groups_.size(); ++i) {
       const double decay = groups_[i].decay ? options_.weight_decay() : 0.0;
-      if (moments_[i].first.defined()) {
+      if (moments_[i].factored.empty()) {
         update_flat(groups_[i], moments_[i], learning_rate, decay);
       } else {
         update_factored(groups_[i], moments_[i], learning_rate, decay);
@@ -66,9 +67,12 @@ class AdamW final : public Optimizer {
   void update_flat(ParameterGroup& group, Moments& moments, double learning_rate,
                    double decay) const {
     const at::Tensor step = at::full({}, static_cast<double>(num_steps()), at::kFloat);
-    at::_fused_adamw_(group.master, group.grad, moments.first, moments.second, {}, step,
-                      learning_rate, options_.beta1(), options_.beta2(), decay, options_.eps(),
-                      /*amsgrad=*/false, /*maximize=*/false);
+    for (size_t i = 0; i < group.owned.size(); ++i) {
+      at::_fused_adamw_(group.owned[i].values, group.gradient_of(group.owned[i]),
+                        moments.first[i].values, moments.second[i].values, {}, step, learning_rate,
+                        options_.beta1(), options_.beta2(), decay, options_.eps(),
+                        /*amsgrad=*/false, /*maximize=*/false);
+    }
   }
 
   // As Adam with beta1 = 0: the moment is corrected for its start at zero.
@@ -78,6 +82,7 @@ class AdamW final : public Optimizer {
         std::sqrt(1 - std::pow(options_.beta2(), static_cast<double>(num_steps())));
     for (size_t i = 0; i < group.parameters.size(); ++i) {
       Parameter& parameter = *group.parameters[i];
+      if (!parameter.master.defined()) continue;  // another rank's
       FactoredMoment& moment = moments.factored[i];
       moment.accumulate(parameter.grad, options_.beta2(), /*epsilon=*/0);
       parameter.grad.div_(moment.root().div_(correction).add_(options_.eps()));

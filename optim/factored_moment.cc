@@ -18,18 +18,25 @@ void move_toward(const at::Tensor& mean, const at::Tensor& value, double decay) 
   mean.mul_(decay).add_(value, 1 - decay);
 }
 
+// All of the tensor, unless this rank has none of it.
+std::vector<Stretch> whole_stretch(const at::Tensor& tensor) {
+  if (!tensor.defined()) return {};
+  return {{{0, tensor.numel()}, tensor.view(-1)}};
+}
+
 }  // namespace
 
 FactoredMoment::FactoredMoment(const Parameter& parameter, int64_t least_dim,
                                const parallel::Mesh& mesh)
     : parameter_(&parameter), mesh_(&mesh) {
+  const std::vector<int64_t>& whole = parameter.shape;
+  const size_t matrix_dims = whole.size() - (parameter.experts() ? 1 : 0);
+  is_factored_ =
+      matrix_dims == 2 && whole.back() >= least_dim && whole[whole.size() - 2] >= least_dim;
+  if (!parameter.master.defined()) return;
   const std::vector<int64_t> shape = parameter.local_shape();
   const auto options = parameter.master.options();
-  const size_t matrix_dims = shape.size() - (parameter.experts() ? 1 : 0);
-  const std::vector<int64_t>& whole = parameter.shape;
-  const bool is_large_matrix =
-      matrix_dims == 2 && whole.back() >= least_dim && whole[whole.size() - 2] >= least_dim;
-  if (is_large_matrix) {
+  if (is_factored_) {
     row_ = at::zeros(without(shape, -1), options);
     column_ = at::zeros(without(shape, -2), options);
   } else {
@@ -70,10 +77,10 @@ at::Tensor FactoredMoment::root() const {
 void FactoredMoment::append_state(std::vector<StateTensor>& state) const {
   const int dims = static_cast<int>(parameter_->shape.size());
   if (is_factored()) {
-    state.push_back({"row_moment", parameter_, row_, dims - 1});
-    state.push_back({"column_moment", parameter_, column_, dims - 2});
+    state.push_back({"row_moment", parameter_, whole_stretch(row_), dims - 1});
+    state.push_back({"column_moment", parameter_, whole_stretch(column_), dims - 2});
   } else {
-    state.push_back({"second_moment", parameter_, whole_});
+    state.push_back({"second_moment", parameter_, whole_stretch(whole_)});
   }
 }
 

@@ -15,7 +15,7 @@ namespace switchyard::optim {
 class FactoredMoment {
  public:
   // Starts at zero. A matrix both of whose sides are at least `least_dim` is factored; else (and
-  // for a vector) the whole moment is kept.
+  // for a vector) the whole moment is kept. It has numbers where this rank has the master.
   // The mesh must outlive it.
   FactoredMoment(const Parameter& parameter, int64_t least_dim, const parallel::Mesh& mesh);
 
@@ -25,7 +25,7 @@ class FactoredMoment {
   // sqrt(V), in the parameter's shape.
   at::Tensor root() const;
 
-  bool is_factored() const { return row_.defined(); }
+  bool is_factored() const { return is_factored_; }
   // Appends row_moment [E, n] and column_moment [E, m] of a stack [E, n, m], or second_moment.
   void append_state(std::vector<StateTensor>& state) const;
 
@@ -36,6 +36,7 @@ class FactoredMoment {
 
   const Parameter* parameter_;
   const parallel::Mesh* mesh_;
+  bool is_factored_;
   at::Tensor row_, column_;  // of a factored moment, with the expert dimension where there is one
   at::Tensor whole_;         // of any other
 };

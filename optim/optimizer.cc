@@ -1,11 +1,13 @@
 #include "optim/optimizer.h"
 
 #include "core/tensor/aten.h"
+#include "parallel/sharding.h"
 
 namespace switchyard::optim {
 
-Optimizer::Optimizer(const config::Optimizer& options, std::span<ParameterGroup> groups)
-    : options_(options), groups_(groups) {}
+Optimizer::Optimizer(const config::Optimizer& options, std::span<ParameterGroup> groups,
+                     const parallel::Mesh& mesh)
+    : options_(options), groups_(groups), mesh_(&mesh) {}
 
 double Optimizer::clip_factor(double gradient_norm) const {
   const double limit = options_.clip_norm();
@@ -16,10 +18,11 @@ void Optimizer::step(double learning_rate, double gradient_norm) {
   const at::NoGradGuard no_grad;
   ++num_steps_;
   if (const double factor = clip_factor(gradient_norm); factor != 1.0) {
-    for (ParameterGroup& group : groups_) group.grad.mul_(factor);
+    for (ParameterGroup& group : groups_)
+      for (const Stretch& stretch : group.owned) group.gradient_of(stretch).mul_(factor);
   }
   update(learning_rate);
-  for (ParameterGroup& group : groups_) group.refresh_value();
+  parallel::refresh_values(groups_, *mesh_);
 }
 
 std::unique_ptr<Optimizer> make_optimizer(const config::Optimizer& options,
@@ -29,20 +32,23 @@ std::unique_ptr<Optimizer> make_optimizer(const config::Optimizer& options,
     case config::ADAFACTOR:
       return make_adafactor(options, groups, mesh);
     case config::SGD:
-      return make_sgd(options, groups);
+      return make_sgd(options, groups, mesh);
     default:
       return make_adamw(options, groups, mesh);
   }
 }
 
-void append_parts(const char* kind, const at::Tensor& flat, const ParameterGroup& group,
+std::vector<Stretch> zeros_beside(const ParameterGroup& group) {
+  std::vector<Stretch> zeros;
+  for (const Stretch& stretch : group.owned)
+    zeros.push_back({stretch.range, at::zeros_like(stretch.values)});
+  return zeros;
+}
+
+void append_parts(const char* kind, std::span<const Stretch> owned, const ParameterGroup& group,
                   std::vector<StateTensor>& state) {
-  for (const Parameter* parameter : group.parameters) {
-    const int64_t offset = parameter->master.storage_offset() - group.master.storage_offset();
-    state.push_back(
-        {kind, parameter,
-         flat.narrow(0, offset, parameter->local_count()).view(parameter->local_shape())});
-  }
+  for (const Parameter* parameter : group.parameters)
+    state.push_back({kind, parameter, stretches_within(owned, parameter->range())});
 }
 
 void choose_weight_decay(const config::Optimizer& options, ParameterTable& table) {

@@ -9,10 +9,11 @@ namespace {
 
 class Sgd final : public Optimizer {
  public:
-  Sgd(const config::Optimizer& options, std::span<ParameterGroup> groups)
-      : Optimizer(options, groups) {
+  Sgd(const config::Optimizer& options, std::span<ParameterGroup> groups,
+      const parallel::Mesh& mesh)
+      : Optimizer(options, groups, mesh) {
     if (options.momentum() == 0) return;
-    for (const ParameterGroup& group : groups_) velocity_.push_back(at::zeros_like(group.master));
+    for (const ParameterGroup& group : groups_) velocity_.push_back(zeros_beside(group));
   }
 
   std::vector<StateTensor> state() override {
@@ -25,22 +26,29 @@ class Sgd final : public Optimizer {
  private:
   void update(double learning_rate) override {
     for (size_t i = 0; i < groups_.size(); ++i) {
-      ParameterGroup& group = groups_[i];
+      const ParameterGroup& group = groups_[i];
       const double decay = group.decay ? options_.weight_decay() : 0;
-      if (decay > 0) group.master.mul_(1 - learning_rate * decay);
-      if (!velocity_.empty()) velocity_[i].mul_(options_.momentum()).add_(group.grad);
-      group.master.sub_(velocity_.empty() ? group.grad : velocity_[i], learning_rate);
+      for (size_t j = 0; j < group.owned.size(); ++j) {
+        const at::Tensor& master = group.owned[j].values;
+        at::Tensor move = group.gradient_of(group.owned[j]);
+        if (!velocity_.empty()) {
+          const at::Tensor& velocity = velocity_[i][j].values;
+          move = velocity.mul_(options_.momentum()).add_(move);
+        }
+        if (decay > 0) master.mul_(1 - learning_rate * decay);
+        master.sub_(move, learning_rate);
+      }
     }
   }
 
-  std::vector<at::Tensor> velocity_;  // of each group, flat; empty without momentum
+  std::vector<std::vector<Stretch>> velocity_;  // of each group; empty without momentum
 };
 
 }  // namespace
 
 std::unique_ptr<Optimizer> make_sgd(const config::Optimizer& options,
-                                    std::span<ParameterGroup> groups) {
-  return std::make_unique<Sgd>(options, groups);
+                                    std::span<ParameterGroup> groups, const parallel::Mesh& mesh) {
+  return std::make_unique<Sgd>(options, groups, mesh);
 }
 
 }  // namespace switchyard::optim

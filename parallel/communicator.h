@@ -81,7 +81,7 @@ class Communicator {
   virtual std::unique_ptr<Work> start_all_gather(const void* send, void* receive, int64_t bytes,
                                                  const char* what) = 0;
   // send: size() slices of `count` elements, in rank order. receive: `count` elements, this rank's
-  // slice reduced over all ranks, as start_all_reduce does it.
+  // slice reduced over all ranks, as start_all_reduce does it; it may be that slice of `send`.
   virtual std::unique_ptr<Work> start_reduce_scatter(const void* send, void* receive, int64_t count,
                                                      DType dtype, ReduceOp op,
                                                      const char* what) = 0;

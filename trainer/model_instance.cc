@@ -7,6 +7,7 @@
 #include "core/tensor/aten.h"
 #include "models/inspect/stages.h"
 #include "optim/optimizer.h"
+#include "parallel/sharding.h"
 #include "trainer/checkpoint/checkpoint.h"
 
 namespace switchyard::trainer {
@@ -39,16 +40,22 @@ std::set<std::string, std::less<>> held_elsewhere(const config::Model& model,
   return names;
 }
 
+ParameterTable& allocate(const config::RunConfig& config, const parallel::Mesh& mesh,
+                         ParameterTable& parameters) {
+  if (mesh.pipeline().place().size > 1)
+    parameters.set_elsewhere(held_elsewhere(config.model(), mesh, parameters));
+  optim::choose_weight_decay(config.optimizer(), parameters);
+  parallel::choose_dealing(config.optimizer(), parameters);
+  parameters.allocate(models::compute_type(config));
+  return parameters;
+}
+
 }  // namespace
 
 ModelInstance::ModelInstance(const config::RunConfig& config, parallel::Communicator& world)
     : mesh(world, config::mesh_shape(config.mesh(), config.model(), world.size())),
-      model(Scope(parameters, mesh.layout()), config.model(), mesh, held_layers(config, mesh)) {
-  if (mesh.pipeline().place().size > 1)
-    parameters.set_elsewhere(held_elsewhere(config.model(), mesh, parameters));
-  optim::choose_weight_decay(config.optimizer(), parameters);
-  parameters.allocate(models::compute_type(config));
-}
+      model(Scope(parameters, mesh.layout()), config.model(), mesh, held_layers(config, mesh)),
+      reduction(allocate(config, mesh, parameters), mesh) {}
 
 void fill_first_weights(const config::RunConfig& config, ParameterTable& parameters) {
   if (!config.has_init_from()) return parameters.initialize(config.seed());

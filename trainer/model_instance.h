@@ -7,6 +7,7 @@
 #include "core/data/batch.h"
 #include "core/tensor/parameter.h"
 #include "models/model.h"
+#include "parallel/gradients.h"
 #include "parallel/mesh.h"
 
 namespace switchyard::trainer {
@@ -23,6 +24,7 @@ class ModelInstance {
   parallel::Mesh mesh;
   ParameterTable parameters;
   models::Model model;
+  parallel::GradientReduction reduction;
 };
 
 // Fills the weights that a new run begins with: drawn, or those that the config's init_from names.

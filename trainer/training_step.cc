@@ -130,7 +130,7 @@ StepOutcome compute_step(ModelInstance& instance, const StepInput& input) {
     const ProfiledPart part("sy::reduction and wait");
     activity.begin(parallel::Phase::kReduction);
     const auto groups = instance.parameters.trained_groups();
-    parallel::reduce_gradients(groups, mesh);
+    instance.reduction.finish();
     outcome.gradient_norm = without_sign_of_nan(parallel::gradient_norm(groups, mesh));
   }
   parallel::all_reduce(outcome.sums, mesh.data(), "step loss");

@@ -48,6 +48,29 @@ std::string gap_problem(const std::vector<int64_t>& shape, std::span<const Box> 
   return "";
 }
 
+// Adds the boxes of a range of the elements that `box` has in its place, which is a single index in
+// each dimension before `dim`, and all of the others.
+void add_boxes(const Box& box, size_t dim, const Slice& range, std::vector<Box>& boxes) {
+  if (range.size() == 0) return;
+  if (range.size() == num_elements(box.extent)) {
+    boxes.push_back(box);
+    return;
+  }
+  const int64_t row = num_elements(box.extent) / box.extent[dim];  // elements
+  const auto add_rows = [&](int64_t begin, int64_t end, const Slice& within) {
+    Box rows = box;
+    rows.offset[dim] = begin;
+    rows.extent[dim] = end - begin;
+    add_boxes(rows, dim + 1, within, boxes);
+  };
+  const int64_t first = range.begin / row, last = range.end / row;
+  if (first == last) return add_rows(first, first + 1, {range.begin % row, range.end % row});
+  const int64_t begin = range.begin % row == 0 ? first : first + 1;
+  if (begin > first) add_rows(first, begin, {range.begin % row, row});
+  if (last > begin) add_rows(begin, last, {0, (last - begin) * row});
+  if (range.end % row > 0) add_rows(last, last + 1, {0, range.end % row});
+}
+
 }  // namespace
 
 Box whole_box(const std::vector<int64_t>& shape) {
@@ -66,6 +89,12 @@ bool lies_within(const Box& box, const std::vector<int64_t>& shape) {
       return false;
   }
   return true;
+}
+
+std::vector<Box> boxes_of_range(const std::vector<int64_t>& shape, const Slice& range) {
+  std::vector<Box> boxes;
+  add_boxes(whole_box(shape), 0, range, boxes);
+  return boxes;
 }
 
 std::optional<Box> intersection(const Box& a, const Box& b) {

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "core/base/layout.h"
+
 namespace switchyard {
 
 struct Box {
@@ -19,6 +21,9 @@ Box whole_box(const std::vector<int64_t>& shape);
 // How many elements a box of that extent has; a scalar has 1. Requires: a product below 2^63.
 int64_t num_elements(const std::vector<int64_t>& extent);
 bool lies_within(const Box& box, const std::vector<int64_t>& shape);
+// The boxes that neighbouring elements of a tensor of that shape fill, in order, when elements are
+// counted row by row; at most two for each dimension.
+std::vector<Box> boxes_of_range(const std::vector<int64_t>& shape, const Slice& range);
 // What two boxes of one tensor share; nothing if that has no elements.
 std::optional<Box> intersection(const Box& a, const Box& b);
 

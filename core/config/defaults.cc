@@ -332,6 +332,7 @@ void default_optimizer(int64_t steps, Optimizer& optimizer) {
   default_update(optimizer);
   SY_DEFAULT(optimizer, decay_norms, false);
   SY_DEFAULT(optimizer, decay_embeddings, true);
+  SY_DEFAULT(optimizer, sharded, false);
 }
 
 void default_schedules(google::protobuf::RepeatedPtrField<ValueSchedule>& schedules) {

@@ -36,11 +36,12 @@ at::Tensor row_begins(std::vector<int64_t> shape, Box box) {
   return view_of(row, box).flatten() * width + first;
 }
 
-// Fills the piece of the master copy as its part's `init` says.
-void initialize_piece(Parameter& parameter, const Piece& piece, const Random& random) {
+// Fills the piece of `exact`, which has the parameter's local shape, as its part's `init` says.
+void initialize_piece(const Parameter& parameter, const Piece& piece, const Random& random,
+                      const at::Tensor& exact) {
   const Init& init = parameter.parts[piece.part].init;
   if (init.kind == Init::kConstant) {
-    view_of(parameter.master, piece.local).fill_(init.value);
+    view_of(exact, piece.local).fill_(init.value);
     return;
   }
   const double scale = init.value * init.factor;
@@ -49,8 +50,8 @@ void initialize_piece(Parameter& parameter, const Piece& piece, const Random& ra
   const int64_t *from = global.const_data_ptr<int64_t>(), *to = local.const_data_ptr<int64_t>();
   const int64_t width = piece.local.extent.back();
   const int64_t grain = std::max<int64_t>(1, kDrawsPerTask / std::max<int64_t>(1, width));
-  AT_DISPATCH_FLOATING_TYPES(parameter.master.scalar_type(), "initialize", [&] {
-    auto* out = parameter.master.mutable_data_ptr<scalar_t>();
+  AT_DISPATCH_FLOATING_TYPES(exact.scalar_type(), "initialize", [&] {
+    auto* out = exact.mutable_data_ptr<scalar_t>();
     at::parallel_for(0, global.numel(), grain, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
         for (int64_t i = 0; i < width; ++i)
@@ -64,13 +65,14 @@ void initialize_piece(Parameter& parameter, const Piece& piece, const Random& ra
 
 void ParameterTable::initialize(uint64_t seed) {
   for (Parameter& parameter : parameters_) {
-    SY_CHECK(parameter.master.defined(), "parameter {}: initialize() before allocate()",
+    SY_CHECK(parameter.value.defined(), "parameter {}: initialize() before allocate()",
              parameter.name);
     const uint64_t stream = Fingerprint().add(parameter.name).value();
     const Random random(seed, Stream::kInit, stream);
-    for (const Piece& piece : parameter.pieces()) initialize_piece(parameter, piece, random);
+    const at::Tensor exact = parameter.blank();
+    for (const Piece& piece : parameter.pieces()) initialize_piece(parameter, piece, random, exact);
+    parameter.store(exact);
   }
-  for (ParameterGroup& group : groups_) group.refresh_value();
 }
 
 }  // namespace switchyard

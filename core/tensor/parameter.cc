@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <ranges>
 #include <tuple>
 
 #include "core/base/errors.h"
@@ -12,10 +13,6 @@
 
 namespace switchyard {
 namespace {
-
-// Each parameter starts on a 64-byte line (of float32, and more of the wider types) for the vector
-// kernels. The padding between parameters stays zero in every buffer.
-constexpr int64_t kAlignElements = 32;
 
 int64_t padded(int64_t count) {
   return (count + kAlignElements - 1) / kAlignElements * kAlignElements;
@@ -35,24 +32,73 @@ at::Tensor flat_zeros(int64_t count, at::ScalarType type) {
   return buffer.zero_();
 }
 
-at::Tensor view_at(const at::Tensor& flat, int64_t offset, const Parameter& parameter) {
-  return flat.narrow(0, offset, parameter.local_count()).view(parameter.local_shape()).detach();
+at::Tensor view_at(const at::Tensor& flat, const Parameter& parameter) {
+  return flat.narrow(0, parameter.offset, parameter.local_count())
+      .view(parameter.local_shape())
+      .detach();
+}
+
+// The axis over which the group can be dealt: its ranks hold the same and see other tokens.
+std::optional<Axis> axis_of_replicas(const AxisSet& summed) {
+  for (const Axis axis : {Axis::kData, Axis::kExpertData})
+    if (summed.contains(axis)) return axis;
+  return std::nullopt;
+}
+
+// What all parameters of the group admit.
+Dealing dealing_of(const ParameterGroup& group) {
+  const auto& parameters = group.parameters;
+  if (!group.trains || std::ranges::any_of(parameters, &Parameter::needs_whole_master))
+    return Dealing::kWhole;
+  return std::ranges::min(parameters, {}, &Parameter::dealing)->dealing;
+}
+
+void arrange_group(ParameterGroup& group) {
+  std::vector<int64_t> sizes;
+  int64_t offset = 0;
+  for (Parameter* parameter : group.parameters) {
+    parameter->group = &group;
+    parameter->offset = offset;
+    sizes.push_back(padded(parameter->local_count()));
+    offset += sizes.back();
+  }
+  const std::optional<Axis> axis = axis_of_replicas(group.summed);
+  const Place place = axis ? group.parameters.front()->layout[*axis] : Place{};
+  group.deal = deal(dealing_of(group), axis.value_or(Axis::kData), place, sizes);
+}
+
+// This rank's part of the master, in memory of its own unless `value` has its type.
+std::vector<Stretch> allocate_owned(const ParameterGroup& group, at::ScalarType exact) {
+  const std::vector<Slice> ranges = group.deal.owned();
+  int64_t count = 0;
+  for (const Slice& range : ranges) count += range.size();
+  const bool has_own_memory = group.value.scalar_type() != exact;
+  const at::Tensor memory = has_own_memory ? flat_zeros(count, exact) : group.value;
+  std::vector<Stretch> owned;
+  int64_t next = 0;
+  for (const Slice& range : ranges) {
+    owned.push_back({range, memory.narrow(0, has_own_memory ? next : range.begin, range.size())});
+    next += range.size();
+  }
+  return owned;
+}
+
+void allocate_parameter(Parameter& parameter, const ParameterGroup& group) {
+  parameter.value = view_at(group.value, parameter).set_requires_grad(group.trains);
+  if (group.trains) parameter.grad = view_at(group.grad, parameter);
+  parameter.owned = stretches_within(group.owned, parameter.range());
+  const bool is_whole =
+      parameter.owned.size() == 1 && parameter.owned[0].range.size() == parameter.local_count();
+  if (is_whole) parameter.master = parameter.owned[0].values.view(parameter.local_shape());
 }
 
 void allocate_group(ParameterGroup& group, at::ScalarType compute) {
   const at::ScalarType exact = exact_type(compute);
-  int64_t count = 0;
-  for (const Parameter* parameter : group.parameters) count += padded(parameter->local_count());
-  group.master = flat_zeros(count, exact);
-  if (group.trains) group.grad = flat_zeros(count, exact);
-  group.value = compute == exact ? group.master : flat_zeros(count, compute);
-  int64_t offset = 0;
-  for (Parameter* parameter : group.parameters) {
-    parameter->master = view_at(group.master, offset, *parameter);
-    if (group.trains) parameter->grad = view_at(group.grad, offset, *parameter);
-    parameter->value = view_at(group.value, offset, *parameter).set_requires_grad(group.trains);
-    offset += padded(parameter->local_count());
-  }
+  group.value = flat_zeros(group.deal.count, compute);
+  if (group.trains) group.grad = flat_zeros(group.deal.count, exact);
+  group.owned = allocate_owned(group, exact);
+  if (group.deal.dealing == Dealing::kWhole) group.master = group.owned.front().values;
+  for (Parameter* parameter : group.parameters) allocate_parameter(*parameter, group);
 }
 
 void check_parts(const Parameter& parameter) {
@@ -71,8 +117,33 @@ void check_parts(const Parameter& parameter) {
 
 }  // namespace
 
-void ParameterGroup::refresh_value() {
-  if (!value.is_alias_of(master)) value.copy_(master);
+std::vector<Stretch> stretches_within(std::span<const Stretch> stretches, const Slice& range) {
+  std::vector<Stretch> within;
+  for (const auto& [has, values] : stretches) {
+    const int64_t begin = std::max(has.begin, range.begin), end = std::min(has.end, range.end);
+    if (begin >= end) continue;
+    within.push_back({{begin - range.begin, end - range.begin},
+                      values.narrow(0, begin - has.begin, end - begin)});
+  }
+  return within;
+}
+
+void Parameter::store(const Slice& range, const at::Tensor& exact) {
+  const at::Tensor numbers = exact.reshape(-1);
+  value.detach().view(-1).narrow(0, range.begin, range.size()).copy_(numbers);
+  for (const Stretch& stretch : stretches_within(owned, range))
+    stretch.values.copy_(numbers.narrow(0, stretch.range.begin, stretch.range.size()));
+}
+
+std::vector<Stretch> Parameter::owned_gradient() const {
+  std::vector<Stretch> sums;
+  for (const auto& [range, values] : owned)
+    sums.push_back({range, grad.view(-1).narrow(0, range.begin, range.size())});
+  return sums;
+}
+
+at::Tensor Parameter::blank() const {
+  return master.defined() ? master : at::empty(local_shape(), exact_type(value.scalar_type()));
 }
 
 void GradientSink::begin_step(std::deque<Parameter>& parameters) {
@@ -95,7 +166,7 @@ void GradientSink::end_forward(std::deque<Parameter>& parameters) {
 void GradientSink::complete_if_nothing_is_outstanding(Parameter& parameter) {
   if (parameter.progress.outstanding > 0 || parameter.progress.is_complete) return;
   parameter.progress.is_complete = true;
-  if (ready) ready(parameter);
+  for (const auto& listener : listeners | std::views::reverse) listener(parameter);
 }
 
 Parameter& ParameterTable::add(Parameter parameter) {
@@ -105,13 +176,10 @@ Parameter& ParameterTable::add(Parameter parameter) {
   return parameters_.emplace_back(std::move(parameter));
 }
 
-void ParameterTable::allocate(at::ScalarType compute) {
-  SY_CHECK(groups_.empty(), "allocate() was called twice");
-  SY_CHECK(compute == at::kBFloat16 || compute == at::kFloat || compute == at::kDouble,
-           "compute type {} is not bfloat16, float32 or float64", at::toString(compute));
+void ParameterTable::arrange() {
+  SY_CHECK(groups_.empty(), "parameters were arranged twice");
   std::map<std::tuple<bool, AxisSet, AxisSet, bool, int>, std::vector<Parameter*>> alike;
   for (Parameter& parameter : parameters_) {
-    parameter.sink = sink_.get();
     // Of the stages all may hold it, or some: its sum is over those.
     const bool is_shared = parameter.summed.contains(Axis::kPipeline);
     const int stages = is_shared ? parameter.layout[Axis::kPipeline].size : 1;
@@ -120,9 +188,17 @@ void ParameterTable::allocate(at::ScalarType compute) {
   }
   for (auto& [key, parameters] : alike) {
     const auto& [rests, summed, cut, no_decay, stages] = key;
-    groups_.push_back({summed, cut, !no_decay, !rests, std::move(parameters), {}, {}, {}});
-    allocate_group(groups_.back(), compute);
+    groups_.push_back({summed, cut, !no_decay, !rests, std::move(parameters), {}, {}, {}, {}, {}});
   }
+  for (ParameterGroup& group : groups_) arrange_group(group);
+}
+
+void ParameterTable::allocate(at::ScalarType compute) {
+  SY_CHECK(compute == at::kBFloat16 || compute == at::kFloat || compute == at::kDouble,
+           "compute type {} is not bfloat16, float32 or float64", at::toString(compute));
+  arrange();
+  for (Parameter& parameter : parameters_) parameter.sink = sink_.get();
+  for (ParameterGroup& group : groups_) allocate_group(group, compute);
 }
 
 std::span<ParameterGroup> ParameterTable::trained_groups() {
@@ -137,8 +213,8 @@ void ParameterTable::zero_gradients() {
 
 void ParameterTable::end_forward() { sink_->end_forward(parameters_); }
 
-void ParameterTable::on_gradient_ready(std::function<void(Parameter&)> ready) {
-  sink_->ready = std::move(ready);
+void ParameterTable::on_gradient_ready(std::function<void(Parameter&)> listener) {
+  sink_->listeners.push_back(std::move(listener));
 }
 
 }  // namespace switchyard

@@ -21,6 +21,7 @@
 
 #include "core/base/box.h"
 #include "core/base/layout.h"
+#include "core/tensor/dealing.h"
 
 namespace switchyard {
 
@@ -83,6 +84,15 @@ struct Piece {
   Box global, local;  // in the whole tensor, and in this rank's
 };
 
+// Neighbouring elements of a tensor, which are counted row by row.
+struct Stretch {
+  Slice range;
+  at::Tensor values;  // [range.size()]; a view
+};
+
+// What lies in `range` of the stretches, which are in order, counted from its beginning.
+std::vector<Stretch> stretches_within(std::span<const Stretch> stretches, const Slice& range);
+
 // How far a parameter's gradient is in the current step.
 struct GradientProgress {
   int64_t outstanding = 0;  // contributions that were announced and have not come
@@ -90,6 +100,7 @@ struct GradientProgress {
 };
 
 class GradientSink;
+struct ParameterGroup;
 
 struct Parameter {
   std::string name;            // global: "layers.3.moe.experts.w2"; dots separate modules
@@ -102,6 +113,8 @@ struct Parameter {
   Use use = Use::kMatrix;
   bool decay = true;   // whether weight decay applies
   bool trains = true;  // false: no gradient, no moments, no reduction; the numbers stay
+  Dealing dealing = Dealing::kWhole;  // of the master and what the optimizer keeps with it
+  bool needs_whole_master = false;    // forward reads it: no parameter of its group is dealt
   // The axes over which the gradient is summed: their ranks hold the same pieces and see other
   // tokens, or other rows of them, or are stages that use the parameter in other layers. Of stages
   // the place in `layout` is that among the holders.
@@ -112,17 +125,36 @@ struct Parameter {
 
   std::vector<int64_t> local_shape() const;
   int64_t local_count() const;
+  // Of the group's flat buffers.
+  Slice range() const { return {offset, offset + local_count()}; }
   // What this rank holds, in the order of the parts.
   std::vector<Piece> pieces() const;
   AxisSet cut_axes() const;
   // The experts that this rank holds, if dimension 0 counts experts.
   std::optional<Slice> experts() const;
 
+  // Makes these numbers master and value. `exact` has those of the local elements in `range`, in
+  // any shape and of the master's type.
+  void store(const Slice& range, const at::Tensor& exact);
+  // Makes it all of them: [local shape].
+  void store(const at::Tensor& exact) { store({0, local_count()}, exact); }
+  // Of the gradient, what this rank owns of the master: there it has the sum over ranks.
+  std::vector<Stretch> owned_gradient() const;
+  // To be filled and stored: the master itself where this rank has all of it, else a tensor that
+  // was not there before.
+  at::Tensor blank() const;
+
+  // Set by ParameterTable::arrange().
+  const ParameterGroup* group = nullptr;
+  int64_t offset = 0;  // of the first element in the group's flat buffers
+
   // Set by ParameterTable::allocate(); views into flat buffers.
   at::Tensor value;   // leaf in the compute type, which ops read; requires_grad() if it trains
-  at::Tensor master;  // float32 (float64 when computing in float64); the optimizer's truth
+  at::Tensor master;  // float32 (float64 when computing in float64); the optimizer's truth.
+                      // Undefined where this rank does not own all of it.
   at::Tensor grad;    // like master; ops accumulate into it in backward, autograd never does.
                       // Undefined where the parameter does not train.
+  std::vector<Stretch> owned;    // of the master: what this rank owns of the local elements
   GradientSink* sink = nullptr;  // the table's: ops tell it of their contributions to `grad`
   GradientProgress progress;     // kept by the sink
 };
@@ -135,11 +167,15 @@ struct ParameterGroup {
   AxisSet summed, cut;  // of each parameter in it
   bool decay, trains;
   std::vector<Parameter*> parameters;  // in table order; laid out one after another
-  // [count] each; value aliases master when the types are equal, and grad is undefined in a group
-  // that does not train.
+  Deal deal;
+  // [deal.count] each; value and master share memory when their types are equal. grad is undefined
+  // in a group that does not train, master in one that is dealt.
   at::Tensor value, master, grad;
+  std::vector<Stretch> owned;  // of the master: what this rank owns; ranges of the flat buffers
 
-  void refresh_value();  // value <- master, after the optimizer's step
+  at::Tensor gradient_of(const Stretch& stretch) const {
+    return grad.narrow(0, stretch.range.begin, stretch.range.size());
+  }
 };
 
 // Knows when a gradient is complete. An operation that uses a parameter announces in forward that
@@ -149,7 +185,7 @@ struct ParameterGroup {
 // backward goes on.
 class GradientSink {
  public:
-  std::function<void(Parameter&)> ready;  // empty: nobody waits
+  std::vector<std::function<void(Parameter&)>> listeners;  // to complete gradients
 
   void begin_step(std::deque<Parameter>& parameters);
   void announce(Parameter& parameter) { ++parameter.progress.outstanding; }
@@ -169,11 +205,13 @@ class ParameterTable {
   // name that is there already, and for parts or cuts that do not fit the shape.
   Parameter& add(Parameter parameter);
 
-  // Allocates every group's flat buffers and the views, zeroes gradients. `compute` is bfloat16,
-  // float32 or float64.
+  // Puts parameters into groups, without a tensor.
+  void arrange();
+  // Arranges them, allocates every group's flat buffers and the views, zeroes gradients. `compute`
+  // is bfloat16, float32 or float64.
   void allocate(at::ScalarType compute);
   // Draws initial values: a function of (seed, name, global element), so that they do not depend on
-  // the layout.
+  // the layout. Parameters whose master is dealt take turns in one tensor's room.
   void initialize(uint64_t seed);
 
   std::deque<Parameter>& parameters() { return parameters_; }
@@ -193,10 +231,11 @@ class ParameterTable {
   // Says that the last forward pass of the step has run, so that a gradient for which nothing is
   // outstanding is complete. Between two calls of zero_gradients(), once.
   void end_forward();
-  // `ready` is called for each parameter that trains, once per step, when its gradient is complete:
-  // in end_forward(), or in backward by the operation that makes the last contribution. The order
-  // is the same on every rank, as the graph is.
-  void on_gradient_ready(std::function<void(Parameter&)> ready);
+  // From here on `listener` is called for each parameter that trains, once per step, when its
+  // gradient is complete: in end_forward(), or in backward by the operation that makes the last
+  // contribution. The order is the same on every rank, as the graph is. The latest listener is
+  // called first, so that it may change what the others see.
+  void on_gradient_ready(std::function<void(Parameter&)> listener);
 
  private:
   std::deque<Parameter> parameters_;  // deque: add() must not move earlier ones

@@ -1,5 +1,6 @@
 #include "models/inspect/census.h"
 
+#include <algorithm>
 #include <array>
 
 #include <fmt/format.h>
@@ -9,6 +10,7 @@
 #include "core/tensor/parameter.h"
 #include "models/model.h"
 #include "parallel/mesh.h"
+#include "parallel/sharding.h"
 #include "parallel/single.h"
 
 namespace switchyard::models {
@@ -72,6 +74,36 @@ int64_t moment_count(const Parameter& parameter, const config::Optimizer& optimi
   }
 }
 
+// Numbers that a rank keeps of a group: master weights, and what the optimizer has beside them.
+struct Owned {
+  int64_t masters = 0, moments = 0;
+};
+
+// Of the rank that owns most: the mean, but where whole parameters are dealt.
+Owned most_owned(const ParameterGroup& group, const config::Optimizer& optimizer) {
+  const Deal& deal = group.deal;
+  const bool deals_parameters = deal.dealing == Dealing::kParameters;
+  std::vector<Owned> owners(deals_parameters ? deal.place.size : 1);
+  const auto owner_of = [&](const Parameter& parameter) {
+    if (!deals_parameters) return owners.begin();
+    const auto owns = [&](const Slice& share) { return share.contains(parameter.offset); };
+    return owners.begin() + (std::ranges::find_if(deal.owners, owns) - deal.owners.begin());
+  };
+  for (const Parameter* parameter : group.parameters) {
+    Owned& owner = *owner_of(*parameter);
+    const int64_t local = parameter->local_count();
+    owner.masters += local;
+    if (group.trains)
+      owner.moments += moment_count(*parameter, optimizer) / (count_of(*parameter) / local);
+  }
+  Owned most = std::ranges::max(owners, {}, [](const Owned& o) { return o.masters + o.moments; });
+  if (deal.dealing == Dealing::kElements) {
+    most.masters /= deal.place.size;
+    most.moments /= deal.place.size;
+  }
+  return most;
+}
+
 // Of the gates within groups only those of the chosen groups are computed.
 bool is_of_gates_within_groups(const Parameter& parameter, const config::Router& router) {
   return router.hierarchy() > config::ONE_LEVEL && parameter.router >= 0 &&
@@ -121,20 +153,26 @@ Census census(const config::Model& model, const Slice& held) {
 
 Memory memory_per_rank(const config::RunConfig& config, const MeshShape& mesh, int stage,
                        const Slice& held) {
-  const config::ComputeType compute = config.runtime().compute();
-  int64_t parameters = 0, trained = 0, moments = 0;
-  const ParameterTable table = parameters_of(config.model(), held, layout_of(stage, mesh));
-  for (const Parameter& parameter : table.parameters()) {
-    const int64_t local = parameter.local_count();
-    parameters += local;
-    if (!parameter.trains) continue;
-    trained += local;
-    moments += moment_count(parameter, config.optimizer()) / (count_of(parameter) / local);
+  ParameterTable table = parameters_of(config.model(), held, layout_of(stage, mesh));
+  parallel::choose_dealing(config.optimizer(), table);
+  table.arrange();
+  int64_t parameters = 0, trained = 0;
+  Owned owned;
+  for (const ParameterGroup& group : table.groups()) {
+    for (const Parameter* parameter : group.parameters) {
+      parameters += parameter->local_count();
+      if (parameter->trains) trained += parameter->local_count();
+    }
+    const Owned most = most_owned(group, config.optimizer());
+    owned.masters += most.masters;
+    owned.moments += most.moments;
   }
+  const config::ComputeType compute = config.runtime().compute();
   const int64_t value = compute == config::BF16 ? 2 : compute == config::FP32 ? 4 : 8;
   const int64_t wide = compute == config::FP64 ? 8 : 4;  // gradients and each moment
   const int64_t master = compute == config::BF16 ? 4 : 0;
-  return {parameters, parameters * value, parameters * master, trained * wide, moments * wide};
+  return {parameters, parameters * value, owned.masters * master, trained * wide,
+          owned.moments * wide};
 }
 
 std::map<AxisSet, int64_t> summed_gradients(const config::Model& model, const MeshShape& mesh,

@@ -39,7 +39,8 @@ Census census(const config::Model& model);
 Census census(const config::Model& model, const Slice& held);
 
 // Bytes of one rank for parameters and what training keeps with them; activations come on top.
-// Every rank of a stage holds as much as any other, since parts are dealt evenly.
+// Every rank of a stage holds as much as any other, since parts are dealt evenly; where a sharded
+// optimizer deals whole parameters, these are the bytes of the rank that owns most.
 struct Memory {
   int64_t parameters;  // local: the experts are cut over the expert degree, the rest is whole
   int64_t value_bytes, master_bytes, gradient_bytes, moment_bytes;
@@ -48,7 +49,8 @@ struct Memory {
 
 // Bytes per parameter that trains, with AdamW: BF16 2 + 4 + 4 + 8 (value, float32 master, gradient,
 // two moments), FP32 4 + 0 + 4 + 8, FP64 8 + 0 + 8 + 16. Other optimizers have moments of their own
-// sizes. `held`: the layers of the stage (models/inspect/stages.h).
+// sizes. A sharded one divides masters and moments by the ranks that hold the same. `held`: the
+// layers of the stage (models/inspect/stages.h).
 Memory memory_per_rank(const config::RunConfig& config, const MeshShape& mesh, int stage,
                        const Slice& held);
 // Of a mesh of one stage.

@@ -104,8 +104,7 @@ TEST_F(StrictlyBalanced, ReadsItsThresholdsAsTheOptimizerHoldsThem) {
   table.initialize(1);
   Parameter& threshold = table.parameters().back();
   ASSERT_EQ(threshold.name, "threshold");
-  threshold.master.copy_(at::tensor({.25, .2501, .2502}, at::kFloat));
-  for (ParameterGroup& group : table.groups()) group.refresh_value();
+  threshold.store(at::tensor({.25, .2501, .2502}, at::kFloat));
   ASSERT_TRUE(at::equal(threshold.value[0], threshold.value[2]));
   const Routing routing = router.route(at::ones({6, 16}, at::kBFloat16), context, {});
   EXPECT_TRUE(at::equal(routing.threshold_E, threshold.master));

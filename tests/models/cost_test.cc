@@ -182,6 +182,32 @@ TEST(Memory, CutsOnlyTheExpertsOverTheExpertDegree) {
             whole - experts * 3 / 4);
 }
 
+TEST(Memory, OfAShardedOptimizerFallsAsDataRanksRise) {
+  config::RunConfig config = load("quickstart");  // in bfloat16, with AdamW
+  config.mutable_optimizer()->set_sharded(true);
+  const double whole = 19'933'440, experts = 14'942'208;
+  const auto bytes = [&](const MeshDegrees& degrees) {
+    return static_cast<double>(memory_per_rank(config, MeshShape(degrees)).total_bytes());
+  };
+  EXPECT_EQ(bytes({}), whole * 18);
+  EXPECT_EQ(bytes({.data = 4}), whole * (6 + 12.0 / 4));
+  EXPECT_EQ(bytes({.data = 8, .expert = 2}),
+            (whole - experts) * (6 + 12.0 / 8) + experts / 2 * (6 + 12.0 / 4));
+}
+
+// Whole parameters: the largest share is above the mean, by less than the largest parameter.
+TEST(Memory, OfDealtParametersIsThatOfTheRankThatOwnsMost) {
+  config::RunConfig config = load("quickstart");
+  config.mutable_optimizer()->set_kind(config::ADAM_FACTORED_EXPERTS);
+  config.mutable_optimizer()->set_sharded(true);
+  const auto masters = [&](const MeshDegrees& degrees) {
+    return memory_per_rank(config, MeshShape(degrees)).master_bytes;
+  };
+  const int64_t whole = masters({});
+  EXPECT_GE(masters({.data = 4}), whole / 4);
+  EXPECT_LT(masters({.data = 4}), whole / 3);
+}
+
 TEST(Losses, AreStatedAsFormulasWithTheirScope) {
   const std::string text = describe_losses(load("quickstart"));
   EXPECT_THAT(text,

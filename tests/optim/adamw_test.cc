@@ -105,7 +105,7 @@ TEST(AdamW, ScalesLongGradientsToTheClipNormAndLeavesShortOnes) {
     for (int t = 1; t <= kSteps; ++t) {
       first += 0.1 * std::pow(0.9, kSteps - t) * factor * gradient_of(t, 0);
     }
-    EXPECT_NEAR(optimizer->state()[0].value[0][0].item<double>(), first, 1e-12);
+    EXPECT_NEAR(optimizer->state()[0].owned[0].values[0].item<double>(), first, 1e-12);
   }
 }
 
@@ -140,7 +140,7 @@ TEST(AdamW, GoesOnFromRestoredMomentsAsIfItHadNeverStopped) {
     if (step == kSteps / 2) {
       auto restored = make_adamw(options(), halves.table.groups(), halves.mesh);
       const auto from = current->state(), to = restored->state();
-      for (size_t i = 0; i < to.size(); ++i) to[i].value.copy_(from[i].value);
+      for (size_t i = 0; i < to.size(); ++i) to[i].owned[0].values.copy_(from[i].owned[0].values);
       restored->set_num_steps(current->num_steps());
       current = std::move(restored);
     }

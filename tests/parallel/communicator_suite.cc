@@ -192,6 +192,16 @@ void scatters_what_it_reduces(Communicator& world) {
   }
 }
 
+void scatters_into_its_own_slice(Communicator& world) {
+  constexpr int64_t kCount = 5000;
+  std::vector<float> data = values_of<float>(world.rank(), kCount * world.size());
+  float* const own = data.data() + world.rank() * kCount;
+  world.start_reduce_scatter(data.data(), own, kCount, DType::kFloat32, ReduceOp::kSum, "slices")
+      ->wait();
+  for (int64_t i = 0; i < kCount; ++i)
+    ASSERT_EQ(own[i], serial_fold<float>(world.size(), world.rank() * kCount + i, ReduceOp::kSum));
+}
+
 // Small ones, ones in slices with a remainder, and movements between them. Each rank waits in an
 // order of its own.
 void keeps_several_reductions_under_way(Communicator& world) {
@@ -350,6 +360,7 @@ const std::vector<Behaviour>& behaviours() {
       SY_BEHAVIOUR(reduces_in_rank_order_bit_for_bit),
       SY_BEHAVIOUR(reduces_buffers_of_several_chunks),
       SY_BEHAVIOUR(scatters_what_it_reduces),
+      SY_BEHAVIOUR(scatters_into_its_own_slice),
       SY_BEHAVIOUR(keeps_several_reductions_under_way),
       SY_BEHAVIOUR(reduces_with_ranks_that_arrive_unequally),
       SY_BEHAVIOUR(reduces_one_value),

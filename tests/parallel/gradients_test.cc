@@ -2,11 +2,16 @@
 #include "core/tensor/aten.h"
 
 #include <cmath>
+#include <cstdlib>
+#include <cstring>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "core/base/errors.h"
+#include "core/tensor/differentiable.h"
 #include "core/tensor/ops.h"
+#include "parallel/host_reductions.h"
 #include "parallel/thread.h"
 
 namespace switchyard::parallel {
@@ -55,7 +60,7 @@ double summed_expert(const Mesh& mesh, int64_t e, int64_t i) {
 void expect_direct_sums(Communicator& world, int expert_degree, at::ScalarType type) {
   const Mesh mesh(world, MeshShape({.data = kRanks, .expert = expert_degree}));
   Model model(mesh, type);
-  reduce_gradients(model.table.groups(), mesh);
+  GradientReduction(model.table, mesh).finish();
 
   double squares = 0;
   for (int64_t i = 0; i < kWidth; ++i) {
@@ -91,13 +96,105 @@ TEST(Gradients, AreNotReducedBeforeTheyAreComplete) {
     ParameterTable table;
     Parameter& weight = Scope(table).matrix("weight", {3, 7}, {});
     table.allocate(at::kFloat);
+    GradientReduction reduction(table, mesh);
     table.zero_gradients();
     const at::Tensor y = use(weight, at::kFloat).sum();
     table.end_forward();
-    EXPECT_THROW(reduce_gradients(table.trained_groups(), mesh), CheckError);
+    EXPECT_THROW(reduction.finish(), CheckError);
     y.backward();
-    reduce_gradients(table.trained_groups(), mesh);
+    reduction.finish();
   });
+}
+
+// Rank 0 of two, whose peer sends nothing but zeros. Writes down what begins to move.
+class WithSilentPeer final : public HostReductions {
+ public:
+  explicit WithSilentPeer(std::vector<std::string>& log) : log_(log) {}
+  int rank() const override { return 0; }
+  int size() const override { return 2; }
+  const std::string& name() const override { return name_; }
+  std::unique_ptr<Communicator> split(int, const std::string&) override {
+    return std::make_unique<WithSilentPeer>(log_);
+  }
+  [[noreturn]] void abort(int, const std::string&) override { std::abort(); }
+
+ private:
+  std::unique_ptr<Work> move(const Movement& movement) override {
+    log_.emplace_back(movement.operation.what);
+    std::memset(movement.receive, 0, movement.operation.bytes_in);
+    return completed_work();
+  }
+
+  std::vector<std::string>& log_;
+  std::string name_ = "two";
+};
+
+TEST(Gradients, AreReducedWhileBackwardComputesTheNext) {
+  std::vector<std::string> log;
+  WithSilentPeer world(log);
+  const Mesh mesh(world, MeshShape({.data = 2}));
+  ParameterTable table;
+  Parameter& first = Scope(table).matrix("first", {1024, 1024}, {});
+  Parameter& second = Scope(table).matrix("second", {1024, 1024}, {});
+  table.allocate(at::kFloat);
+  GradientReduction reduction(table, mesh);
+  table.zero_gradients();
+  const at::Tensor h = linear(at::ones({1, 1024}), first);
+  const at::Tensor marked =
+      differentiable("mark", {h}, h.detach(), [&](const at::Tensor& dy, const std::vector<bool>&) {
+        log.emplace_back("mark");
+        return std::vector{dy};
+      });
+  const at::Tensor y = linear(marked, second).sum();
+  table.end_forward();
+  y.backward();
+  EXPECT_THAT(log, testing::ElementsAre("gradients", "mark"));
+  reduction.finish();
+  EXPECT_GT(log.size(), 2u);
+}
+
+// Scattered buckets, a rest that is not, and a parameter over the end of a block.
+struct LargeModel {
+  LargeModel(const Mesh& mesh, Dealing dealing) {
+    const Scope root(table, mesh.layout());
+    for (const auto& [name, rows] :
+         {std::pair{"a", 70001}, std::pair{"b", 3}, std::pair{"c", 400000}}) {
+      Parameter& parameter = root.matrix(name, {rows, 5}, {});
+      parameter.dealing = dealing;
+    }
+    table.allocate(at::kFloat);
+    const float rank = mesh.control().rank();
+    for (Parameter& parameter : table.parameters()) {
+      const int64_t count = parameter.local_count();
+      parameter.grad.view(-1).copy_(
+          at::sin(at::arange(count, at::kFloat) * (0.37f + rank) + parameter.name[0]));
+    }
+    table.end_forward();
+  }
+
+  ParameterTable table;
+};
+
+TEST(Gradients, OfADealtGroupHaveTheBitsThatTheyHaveUndealt) {
+  for (const MeshDegrees& degrees :
+       {MeshDegrees{.data = 2}, {.data = 4}, {.data = 2, .tensor = 2}, {.data = 3}}) {
+    for (const Dealing dealing : {Dealing::kElements, Dealing::kParameters}) {
+      ThreadGroup(degrees.data * degrees.tensor).run([&](Communicator& world) {
+        const Mesh mesh(world, MeshShape(degrees));
+        LargeModel whole(mesh, Dealing::kWhole), dealt(mesh, dealing);
+        GradientReduction(whole.table, mesh).finish();
+        GradientReduction(dealt.table, mesh).finish();
+        const ParameterGroup &expected = whole.table.groups()[0], &actual = dealt.table.groups()[0];
+        for (const Stretch& stretch : actual.owned)
+          EXPECT_TRUE(at::equal(
+              actual.gradient_of(stretch).narrow(
+                  0, 0, std::min(stretch.range.size(), expected.deal.count - stretch.range.begin)),
+              expected.grad.slice(0, stretch.range.begin, stretch.range.end)));
+        EXPECT_EQ(gradient_norm(dealt.table.groups(), mesh),
+                  gradient_norm(whole.table.groups(), mesh));
+      });
+    }
+  }
 }
 
 TEST(GradientNorm, CountsEveryElementOfSeveralBlocks) {

@@ -9,6 +9,7 @@
 
 #include "core/data/table.h"
 #include "models/pass/stats.h"
+#include "parallel/sharding.h"
 #include "parallel/single.h"
 #include "parallel/thread.h"
 #include "tests/testing/near.h"
@@ -44,9 +45,12 @@ trainer::RunData open_tiny_data(const config::RunConfig& config, parallel::Commu
              : trainer::open_training_data(config, world);
 }
 
-// The pieces of all ranks in one tensor.
-at::Tensor assemble(const Parameter& parameter, const at::Tensor& local,
+// The stretches of all ranks in one tensor.
+at::Tensor assemble(const Parameter& parameter, std::span<const Stretch> owned,
                     const parallel::Mesh& mesh) {
+  const at::Tensor local =
+      parallel::gather_owned(parameter, owned, {0, parameter.local_count()}, mesh)
+          .view(parameter.local_shape());
   const at::Tensor whole = at::zeros(parameter.shape, local.options());
   for (const Piece& piece : parameter.pieces())
     view_of(whole, piece.global).copy_(view_of(local, piece.local));
@@ -112,12 +116,12 @@ TrainingTrace train_tiny(config::RunConfig config, parallel::Communicator& world
     append(outcome, mesh, trace);
     if (step == steps) {
       for (const Parameter& p : table.parameters())
-        if (p.trains) trace.gradients[p.name] = assemble(p, p.grad, mesh);
+        if (p.trains) trace.gradients[p.name] = assemble(p, p.owned_gradient(), mesh);
       add_of_other_stages(trace.gradients, mesh);
     }
     training.update(outcome);
   }
-  for (const Parameter& p : table.parameters()) trace.weights[p.name] = assemble(p, p.master, mesh);
+  for (const Parameter& p : table.parameters()) trace.weights[p.name] = assemble(p, p.owned, mesh);
   add_of_other_stages(trace.weights, mesh);
   return trace;
 }

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <numeric>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "core/base/errors.h"
@@ -15,6 +16,19 @@
 #include "parallel/thread.h"
 
 namespace switchyard::trainer {
+namespace {
+
+void expect_same_stretches(const std::vector<Stretch>& is, const std::vector<Stretch>& should,
+                           const std::string& what) {
+  ASSERT_EQ(is.size(), should.size()) << what;
+  for (size_t i = 0; i < is.size(); ++i) {
+    EXPECT_EQ(is[i].range.begin, should[i].range.begin) << what;
+    EXPECT_TRUE(at::equal(is[i].values, should[i].values)) << what;
+  }
+}
+
+}  // namespace
+
 config::RunConfig debug_config() {
   static const config::RunConfig config =
       config::load_config(std::string(std::getenv("SY_TEST_ROOT")) + "/configs/debug.textproto");
@@ -39,7 +53,10 @@ TinyModel::TinyModel(parallel::Communicator& world, at::ScalarType compute,
 void TinyModel::fill(uint64_t seed) {
   table.initialize(seed);
   for (const optim::StateTensor& tensor : optimizer->state())
-    tensor.value.copy_(tensor.parameter->master).mul_(tensor.kind == "first_moment" ? 1 : -2);
+    for (size_t i = 0; i < tensor.owned.size(); ++i)
+      tensor.owned[i]
+          .values.copy_(tensor.parameter->owned[i].values)
+          .mul_(tensor.kind == "first_moment" ? 1 : -2);
   optimizer->set_num_steps(state_at(static_cast<int64_t>(seed)).optimizer_steps);
 }
 
@@ -83,12 +100,13 @@ void expect_holds(const std::string& path, int64_t step, parallel::Communicator&
   EXPECT_EQ(loaded.optimizer->num_steps(), expected.optimizer->num_steps()) << path;
   for (size_t i = 0; i < loaded.table.groups().size(); ++i) {
     const ParameterGroup &is = loaded.table.groups()[i], &should = expected.table.groups()[i];
-    EXPECT_TRUE(at::equal(is.master, should.master)) << path << " group " << i;
+    expect_same_stretches(is.owned, should.owned, fmt::format("{} group {}", path, i));
     EXPECT_TRUE(at::equal(is.value, should.value)) << path << " group " << i;
   }
   const auto is = loaded.optimizer->state(), should = expected.optimizer->state();
   for (size_t i = 0; i < should.size(); ++i)
-    EXPECT_TRUE(at::equal(is[i].value, should[i].value)) << path << " " << should[i].kind << i;
+    expect_same_stretches(is[i].owned, should[i].owned,
+                          fmt::format("{} {} {}", path, should[i].kind, i));
 }
 
 void expect_holds(const std::string& path, int64_t step) {

@@ -209,7 +209,7 @@ struct DealtModel {
     table.allocate(at::kFloat);
     table.initialize(7);
     optimizer = optim::make_adamw(debug_config().optimizer(), table.groups(), mesh);
-    optimizer->state()[0].value.copy_(table.parameters()[0].master).mul_(3);
+    optimizer->state()[0].owned[0].values.copy_(table.parameters()[0].owned[0].values).mul_(3);
   }
 
   parallel::Mesh mesh;
@@ -232,13 +232,13 @@ TEST(Checkpoint, LoadsPartsThatAreDealtOverTwoAxesOnAnyMesh) {
       parallel::ThreadGroup(readers.ranks).run([&](parallel::Communicator& world) {
         DealtModel expected(world, readers.expert), loaded(world, readers.expert);
         loaded.table.groups()[0].master.zero_();
-        loaded.optimizer->state()[0].value.zero_();
+        loaded.optimizer->state()[0].owned[0].values.zero_();
         const CheckpointReader reader(folder.file("step_1"));
         reader.load_weights(loaded.table);
         reader.load_optimizer(*loaded.optimizer, loaded.table);
         EXPECT_TRUE(at::equal(loaded.table.groups()[0].master, expected.table.groups()[0].master));
-        EXPECT_TRUE(
-            at::equal(loaded.optimizer->state()[0].value, expected.optimizer->state()[0].value));
+        EXPECT_TRUE(at::equal(loaded.optimizer->state()[0].owned[0].values,
+                              expected.optimizer->state()[0].owned[0].values));
       });
     }
   }

@@ -163,6 +163,7 @@ const std::map<std::string, std::string> kElsewhere = {
     {"mesh.tensor", "the layout of ranks: training_test"},
     {"mesh.expert_tensor", "the layout of ranks: training_test"},
     {"mesh.context", "is 1: mesh_shape_test"},
+    {"optimizer.sharded", "what each rank keeps: training_test"},
     {"eval.every", "when to evaluate: run_resume_test"},
     {"checkpoint.every", "when to save: run_resume_test"},
     {"checkpoint.every_minutes", "when to save: run_resume_test"},

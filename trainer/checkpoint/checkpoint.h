@@ -54,13 +54,13 @@ class CheckpointReader {
   const TrainingState& state() const { return manifest_.state; }
   const Manifest& manifest() const { return manifest_; }
 
-  // Fills the table's master weights, converted if they were saved in another type, and refreshes
-  // the compute values. Strict: throws CheckpointError that lists all missing, unexpected,
+  // Fills the table's values and the master weights that this rank owns, converted if they were
+  // saved in another type. Strict: throws CheckpointError that lists all missing, unexpected,
   // misshapen and damaged tensors; the table's content is then unspecified. Warns of NaN and
   // infinity. Tensors of other stages are theirs to check. Requires: an allocated table.
   void load_weights(ParameterTable& table) const;
-  // Fills the optimizer's state and step count, as strictly, and in the types it was saved in.
-  // `table` is that of the optimizer's parameters. Requires: Contents::kAll.
+  // Fills what this rank owns of the optimizer's state, and the step count, as strictly, and in the
+  // types it was saved in. `table` is that of the optimizer's parameters. Requires: Contents::kAll.
   void load_optimizer(optim::Optimizer& optimizer, const ParameterTable& table) const;
 
   // Compares the checksums of every `parts`-th piece, beginning with number `part`, so that ranks

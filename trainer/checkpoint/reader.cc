@@ -85,22 +85,33 @@ int64_t fill(const StoredTensor& tensor, TensorSource& source) {
   return not_finite;
 }
 
-// Copies this rank's part of the tensors from the step.
-void fill_all(const std::string& path, const Inventory& inventory, const Expected& expected) {
-  StepSource source(path, inventory);
-  Problems problems(path);
-  check_names(expected, source, problems);
-  problems.throw_if_any();
-  for (const auto& tensor : expected.tensors) {
+// Copies this rank's part of tensors from a step.
+class Filling {
+ public:
+  Filling(const std::string& path, const Inventory& inventory)
+      : path_(path), source_(path, inventory), problems_(path) {}
+
+  // Throws CheckpointError unless the step has these tensors and no others of their kind.
+  void check(const Expected& expected) {
+    check_names(expected, source_, problems_);
+    problems_.throw_if_any();
+  }
+  void fill(const StoredTensor& tensor) {
     try {
-      if (const int64_t count = fill(tensor, source); count > 0)
-        warn("{}: tensor {} holds {} values that are NaN or infinite", path, tensor.name, count);
+      if (const int64_t count = trainer::fill(tensor, source_); count > 0)
+        warn("{}: tensor {} holds {} values that are NaN or infinite", path_, tensor.name, count);
     } catch (const CheckpointError& error) {
-      problems.add("{}", error.what());
+      problems_.add("{}", error.what());
     }
   }
-  problems.throw_if_any();
-}
+  // Throws CheckpointError that lists what could not be filled.
+  void finish() { problems_.throw_if_any(); }
+
+ private:
+  std::string path_;
+  StepSource source_;
+  Problems problems_;
+};
 
 // A field that the program that saved the step did not know yet gets its default.
 config::RunConfig parse_config(const std::string& path, const std::string& text) {
@@ -198,14 +209,31 @@ CheckpointReader::CheckpointReader(std::string path, Contents contents)
 
 void CheckpointReader::load_weights(ParameterTable& table) const {
   const at::NoGradGuard no_grad;
-  fill_all(path_, manifest_.inventory, {stored_weights(table), /*of_optimizer=*/false, table});
-  for (ParameterGroup& group : table.groups()) group.refresh_value();
+  Filling filling(path_, manifest_.inventory);
+  const std::vector<StoredTensor> weights = stored_weights(table);
+  filling.check({weights, /*of_optimizer=*/false, table});
+  auto next = weights.begin();
+  for (ParameterGroup& group : table.groups()) {
+    for (Parameter* parameter : group.parameters) {
+      const at::Tensor exact = parameter->blank();
+      const Stretch all = {{0, exact.numel()}, exact.view(-1)};
+      StoredTensor tensor = *next++;
+      tensor.boxes = boxes_of(*parameter, /*missing_dim=*/-1, {&all, 1});
+      filling.fill(tensor);
+      parameter->store(exact);
+    }
+  }
+  filling.finish();
 }
 
 void CheckpointReader::load_optimizer(optim::Optimizer& optimizer,
                                       const ParameterTable& table) const {
   SY_CHECK(contents_ == Contents::kAll, "{} was opened for its weights only", path_);
-  fill_all(path_, manifest_.inventory, {stored_state(optimizer), /*of_optimizer=*/true, table});
+  Filling filling(path_, manifest_.inventory);
+  const std::vector<StoredTensor> state = stored_state(optimizer);
+  filling.check({state, /*of_optimizer=*/true, table});
+  for (const StoredTensor& tensor : state) filling.fill(tensor);
+  filling.finish();
   optimizer.set_num_steps(manifest_.state.optimizer_steps);
 }
 

@@ -39,8 +39,11 @@ void StepSource::with_bytes(const PieceRecord& piece,
   const SafetensorsFile& file = open(piece.file);
   const SafetensorsEntry& entry = *file.find(piece.entry);
   const auto bytes = file.bytes(entry);
-  const uint32_t actual = crc32c(bytes);
-  if (actual == piece.crc32c) work(bytes);
+  const uint32_t actual = sound_.contains(&piece) ? piece.crc32c : crc32c(bytes);
+  if (actual == piece.crc32c) {
+    sound_.insert(&piece);
+    work(bytes);
+  }
   file.forget(entry);
   if (actual != piece.crc32c)
     throw CheckpointError(

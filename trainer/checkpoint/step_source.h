@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <map>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -27,7 +28,8 @@ class StepSource : public TensorSource {
   void read(const std::string& name, const Box& box, DType dtype,
             std::span<std::byte> out) override;
 
-  // Throws CheckpointError where the bytes of the piece do not match its checksum.
+  // Throws CheckpointError where the bytes of the piece, one of the inventory's, do not match its
+  // checksum.
   void verify(const PieceRecord& piece);
 
  private:
@@ -41,6 +43,7 @@ class StepSource : public TensorSource {
   const Inventory& inventory_;
   std::map<std::string, SafetensorsFile> open_;
   std::map<std::string, std::string> refused_;  // file -> reason, so that each is parsed once
+  std::set<const PieceRecord*> sound_;          // so that each is compared once, however often read
 };
 
 }  // namespace switchyard::trainer

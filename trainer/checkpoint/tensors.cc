@@ -4,21 +4,25 @@
 
 #include "core/base/errors.h"
 #include "core/tensor/aten.h"
+#include "core/tensor/device_ops.h"
 
 namespace switchyard::trainer {
 namespace {
 
-DType dtype_of(const at::Tensor& tensor) {
-  SY_CHECK(tensor.is_cpu(), "checkpoints are written from CPU memory");
-  SY_CHECK(tensor.scalar_type() == at::kFloat || tensor.scalar_type() == at::kDouble,
-           "master weights and optimizer state are float32 or float64");
-  return tensor.scalar_type() == at::kFloat ? DType::kFloat32 : DType::kFloat64;
+// Master weights and optimizer state are in the exact type.
+DType dtype_of(const Parameter& parameter) {
+  SY_CHECK(parameter.value.is_cpu(), "checkpoints are written from CPU memory");
+  const bool is_double = exact_type(parameter.value.scalar_type()) == at::kDouble;
+  return is_double ? DType::kFloat64 : DType::kFloat32;
 }
 
-// The axes over which a gradient is summed are those of the ranks that hold the same; so is the
-// axis that deals the dimension which a tensor that goes with the parameter does not have.
+// The axes over which a gradient is summed are those of the ranks that hold the same, but for one
+// over which owners are dealt; so is the axis that deals the dimension which a tensor that goes
+// with the parameter does not have.
 Place holder_of(const Parameter& parameter, int missing_dim) {
   AxisSet same = parameter.summed;
+  if (const Deal& deal = parameter.group->deal; deal.dealing != Dealing::kWhole)
+    same.erase(deal.axis);
   for (const Cut& cut : parameter.cuts)
     if (cut.dim == missing_dim) same.insert(cut.axis);
   Place holder;
@@ -53,22 +57,36 @@ Box without(Box box, int dim) {
   return box;
 }
 
-// `local` is this rank's of the parameter, or of a tensor that goes with it and has all of its
-// dimensions but `missing_dim` (-1: all).
 StoredTensor stored(const Parameter& parameter, const std::string& prefix, int missing_dim,
-                    const at::Tensor& local) {
-  StoredTensor tensor{.name = prefix + parameter.name,
-                      .dtype = dtype_of(local),
-                      .shape = without(whole_box(parameter.shape), missing_dim).extent,
-                      .boxes = {},
-                      .by_expert = parameter.experts().has_value(),
-                      .holder = holder_of(parameter, missing_dim)};
+                    std::span<const Stretch> owned) {
+  return {.name = prefix + parameter.name,
+          .dtype = dtype_of(parameter),
+          .shape = without(whole_box(parameter.shape), missing_dim).extent,
+          .boxes = boxes_of(parameter, missing_dim, owned),
+          .by_expert = parameter.experts().has_value(),
+          .holder = holder_of(parameter, missing_dim)};
+}
+
+// The box, which lies in `from`, at its place in `to`.
+Box moved(Box box, const Box& from, const Box& to) {
+  for (size_t dim = 0; dim < box.offset.size(); ++dim)
+    box.offset[dim] += to.offset[dim] - from.offset[dim];
+  return box;
+}
+
+// Adds what the parameter's pieces have of `held`, a box of the local tensor, as boxes of the whole
+// one. Parts that lie along the missing dimension have the same, which counts once.
+void add_common(const StoredBox& held, const Parameter& parameter, int missing_dim,
+                std::vector<StoredBox>& boxes) {
   for (const Piece& piece : joined_pieces(parameter)) {
-    const Box box = without(piece.global, missing_dim);
-    const bool is_new = std::ranges::find(tensor.boxes, box, &StoredBox::box) == tensor.boxes.end();
-    if (is_new) tensor.boxes.push_back({box, view_of(local, without(piece.local, missing_dim))});
+    const Box local = without(piece.local, missing_dim);
+    const auto common = intersection(held.box, local);
+    if (!common) continue;
+    const Box box = moved(*common, local, without(piece.global, missing_dim));
+    if (std::ranges::find(boxes, box, &StoredBox::box) != boxes.end()) continue;
+    boxes.push_back(
+        {box, view_of(held.memory, moved(*common, held.box, whole_box(held.box.extent)))});
   }
-  return tensor;
 }
 
 // StoredTensor::index of the parameter's tensor behind `before` others. Stages count apart what
@@ -79,12 +97,28 @@ int64_t index_of(const Parameter& parameter, int64_t before) {
 
 }  // namespace
 
+std::vector<StoredBox> boxes_of(const Parameter& parameter, int missing_dim,
+                                std::span<const Stretch> stretches) {
+  const Box local = without(whole_box(parameter.local_shape()), missing_dim);
+  std::vector<StoredBox> boxes;
+  for (const Stretch& stretch : stretches) {
+    int64_t next = 0;  // of the stretch's elements
+    for (const Box& held : boxes_of_range(local.extent, stretch.range)) {
+      const int64_t count = num_elements(held.extent);
+      add_common({held, stretch.values.narrow(0, next, count).view(held.extent)}, parameter,
+                 missing_dim, boxes);
+      next += count;
+    }
+  }
+  return boxes;
+}
+
 std::vector<StoredTensor> stored_weights(ParameterTable& table) {
   std::vector<StoredTensor> tensors;
   for (const ParameterGroup& group : table.groups()) {
     for (const Parameter* parameter : group.parameters) {
       const int64_t index = index_of(*parameter, std::ssize(tensors));
-      tensors.push_back(stored(*parameter, "", -1, parameter->master));
+      tensors.push_back(stored(*parameter, "", -1, parameter->owned));
       tensors.back().index = index;
     }
   }
@@ -95,7 +129,7 @@ std::vector<StoredTensor> stored_state(optim::Optimizer& optimizer) {
   std::vector<StoredTensor> tensors;
   for (const optim::StateTensor& state : optimizer.state()) {
     const int64_t index = index_of(*state.parameter, std::ssize(tensors));
-    tensors.push_back(stored(*state.parameter, state.kind + "/", state.missing_dim, state.value));
+    tensors.push_back(stored(*state.parameter, state.kind + "/", state.missing_dim, state.owned));
     tensors.back().index = index;
   }
   return tensors;

@@ -8,6 +8,7 @@
 #include "core/base/errors.h"
 #include "core/tensor/aten.h"
 #include "parallel/gradients.h"
+#include "parallel/sharding.h"
 
 namespace switchyard::trainer {
 namespace {
@@ -55,13 +56,13 @@ void hold_neighbours_share(Training& training, Axis axis) {
     if (!parameter.cut_axes().contains(axis)) continue;
     std::vector<int64_t> shape = parameter.local_shape();
     shape.insert(shape.begin(), group.size());
-    const at::Tensor all = at::empty(shape, parameter.master.options());
-    const at::Tensor own = parameter.master.contiguous();
+    const at::Tensor own = parallel::gather_owned(
+        parameter, parameter.owned, {0, parameter.local_count()}, training.instance.mesh);
+    const at::Tensor all = at::empty(shape, own.options());
     group.all_gather(own.const_data_ptr(), all.mutable_data_ptr(),
                      static_cast<int64_t>(own.nbytes()), "shares of all");
-    parameter.master.copy_(all[(group.rank() + 1) % group.size()]);
+    parameter.store(all[(group.rank() + 1) % group.size()]);
   }
-  for (ParameterGroup& held : training.instance.parameters.groups()) held.refresh_value();
 }
 
 void divide_by_own_tokens(Training& training, StepOutcome& outcome) {

@@ -34,10 +34,8 @@ void show_number(Quantity quantity, int64_t step, double value, const Observer& 
 void show_gradients(const ParameterTable& table, int64_t step, const Observer& observe) {
   for (const Parameter& parameter : table.parameters()) {
     if (!parameter.trains) continue;
-    Reading reading{Quantity::kGradient, step, parameter.name, parameter.shape, {}};
-    for (const Piece& piece : parameter.pieces())
-      reading.boxes.push_back({piece.global, view_of(parameter.grad, piece.local)});
-    observe(reading);
+    observe({Quantity::kGradient, step, parameter.name, parameter.shape,
+             boxes_of(parameter, /*missing_dim=*/-1, parameter.owned_gradient())});
   }
 }
 

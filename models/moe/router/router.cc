@@ -148,6 +148,7 @@ Router::Router(const Scope& scope, const config::Moe& moe, int64_t d_model, uint
   if (moe.router().selection() == config::STRICTLY_BALANCED) {  // starts at the even probability
     threshold_ = &scope.vector("threshold", {moe.num_experts()}, Use::kShift,
                                {Init::kConstant, 1.0 / static_cast<double>(moe.num_experts())});
+    threshold_->needs_whole_master = true;
   }
   if (moe.router().selection_bias()) {
     selection_bias_ = &scope.vector("selection_bias", {moe.num_experts()}, Use::kSelectionBias,

@@ -6,7 +6,9 @@
 #include "core/base/errors.h"
 #include "core/base/random.h"
 #include "core/tensor/aten.h"
+#include "core/tensor/device_ops.h"
 #include "models/pass/draws.h"
+#include "parallel/sharding.h"
 
 namespace switchyard::models {
 namespace {
@@ -38,14 +40,29 @@ at::Tensor noise_for(const at::Tensor& row, const Random& random, int64_t expert
       .to(row.options());
 }
 
-// Gives every rank of the expert group the row of expert `id`.
-at::Tensor row_everywhere(const Parameter& parameter, int64_t id, parallel::Communicator& ranks) {
-  if (!parameter.experts()) return parameter.master[id].clone();
-  const Slice held = *parameter.experts();
-  at::Tensor row = held.contains(id) ? parameter.master[id - held.begin].clone()
-                                     : at::empty_like(parameter.master[0]);
-  ranks.broadcast(row.mutable_data_ptr(), static_cast<int64_t>(row.nbytes()),
-                  static_cast<int>(id / held.size()), "busiest expert");
+// The experts whose rows this rank holds.
+Slice held_rows(const Parameter& parameter) {
+  return parameter.experts().value_or(Slice{0, parameter.shape[0]});
+}
+
+// The local elements of the row of expert `id`, which this rank holds.
+Slice elements_of_row(const Parameter& parameter, int64_t id) {
+  const Slice held = held_rows(parameter);
+  const int64_t row = parameter.local_count() / held.size();
+  return {(id - held.begin) * row, (id - held.begin + 1) * row};
+}
+
+// Gives every rank of the expert group the master's row of expert `id`, flat.
+at::Tensor row_everywhere(const Parameter& parameter, int64_t id, const parallel::Mesh& mesh) {
+  const Slice held = held_rows(parameter);
+  const at::ScalarType exact = exact_type(parameter.value.scalar_type());
+  const at::Tensor row =
+      held.contains(id)
+          ? parallel::gather_owned(parameter, parameter.owned, elements_of_row(parameter, id), mesh)
+          : at::empty({parameter.local_count() / held.size()}, exact);
+  if (parameter.experts())
+    mesh.expert().broadcast(row.mutable_data_ptr(), static_cast<int64_t>(row.nbytes()),
+                            static_cast<int>(id / held.size()), "busiest expert");
   return row;
 }
 
@@ -62,19 +79,18 @@ std::vector<int64_t> count_rows(const std::vector<LayerParameters>& layers,
 struct Reinitializer {
   const DeadExperts& dead;
   double noise;
-  parallel::Communicator& ranks;
+  const parallel::Mesh& mesh;
 
   // The streams of noise from `stream` on are this revival's: one for each parameter, so that no
   // two share their noise.
   void run(const LayerParameters& layer, const Revival& revival, uint32_t stream) {
     for (Parameter* parameter : layer.rows) {
-      const at::Tensor row = row_everywhere(*parameter, revival.busiest, ranks);
+      const at::Tensor row = row_everywhere(*parameter, revival.busiest, mesh);
       const Random random(dead.seed, Stream::kDeadExpert, dead.step, stream++);
-      const Slice held = parameter->experts().value_or(Slice{0, parameter->shape[0]});
-      if (!held.contains(revival.expert)) continue;
+      if (!held_rows(*parameter).contains(revival.expert)) continue;
       const double deviation = noise * row.to(at::kDouble).std(/*unbiased=*/false).item<double>();
-      parameter->master[revival.expert - held.begin].copy_(
-          row + noise_for(row, random, revival.expert) * deviation);
+      parameter->store(elements_of_row(*parameter, revival.expert),
+                       row + noise_for(row, random, revival.expert) * deviation);
     }
   }
 };
@@ -86,7 +102,7 @@ std::vector<Revival> revive(ParameterTable& table, const config::Moe& moe, const
   const at::NoGradGuard no_grad;
   const std::vector<LayerParameters> layers = layers_of(table, dead.ids.size());
   const std::vector<int64_t> rows = count_rows(layers, mesh.pipeline().stages());
-  Reinitializer reinitializer{dead, moe.dead_expert_noise(), mesh.expert()};
+  Reinitializer reinitializer{dead, moe.dead_expert_noise(), mesh};
   uint32_t stream = 0;
   std::vector<Revival> revivals;
   for (size_t i = 0; i < layers.size(); ++i) {
@@ -97,13 +113,10 @@ std::vector<Revival> revive(ParameterTable& table, const config::Moe& moe, const
         reinitializer.run(layers[i], revivals.back(), stream);
         stream += static_cast<uint32_t>(rows[i]);
       } else if (layers[i].bias) {  // else another stage has it
-        const at::Tensor& bias = layers[i].bias->master;
-        bias[expert] = bias.max() + moe.router().bias_update_rate();
+        Parameter& bias = *layers[i].bias;
+        bias.store({expert, expert + 1}, bias.master.max() + moe.router().bias_update_rate());
       }
     }
-  }
-  if (!revivals.empty()) {
-    for (ParameterGroup& group : table.groups()) group.refresh_value();
   }
   return revivals;
 }

@@ -21,8 +21,7 @@ struct DeadExperts {
   int64_t step = 0;
 };
 
-// **Collective** over the mesh's expert group and its stages; all ranks pass the same. By
-// moe.dead_expert_action:
+// **Collective** over the mesh; all ranks pass the same. By moe.dead_expert_action:
 //   REINITIALIZE  the expert's matrices and its rows of the router become those of the layer's
 //                 busiest expert, each plus dead_expert_noise * (its standard deviation) * N(0, 1),
 //                 keyed by (seed, step, parameter, element). Its optimizer moments stay: they have

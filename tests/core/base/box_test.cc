@@ -1,5 +1,7 @@
 #include "core/base/box.h"
 
+#include <numeric>
+
 #include <gmock/gmock.h>
 
 namespace switchyard {
@@ -22,6 +24,31 @@ TEST(Box, LiesWithinAShapeOrNot) {
   EXPECT_FALSE(lies_within({{-1, 0}, {1, 6}}, kShape));
   EXPECT_FALSE(lies_within({{INT64_MAX, 0}, {4, 6}}, kShape));
   EXPECT_FALSE(lies_within({{0}, {4}}, kShape));
+}
+
+// The place of each element of the box in the tensor, counted row by row.
+void append_elements(const Box& box, const std::vector<int64_t>& shape, size_t dim, int64_t before,
+                     std::vector<int64_t>& elements) {
+  if (dim == shape.size()) return elements.push_back(before);
+  for (int64_t i = 0; i < box.extent[dim]; ++i)
+    append_elements(box, shape, dim + 1, before * shape[dim] + box.offset[dim] + i, elements);
+}
+
+TEST(Boxes, OfARangeHaveItsElementsInOrder) {
+  for (const std::vector<int64_t>& shape :
+       {std::vector<int64_t>{}, {7}, {4, 6}, {2, 3, 4}, {1, 3, 1, 2}}) {
+    const int64_t count = num_elements(shape);
+    for (int64_t begin = 0; begin <= count; ++begin) {
+      for (int64_t end = begin; end <= count; ++end) {
+        const std::vector<Box> boxes = boxes_of_range(shape, {begin, end});
+        EXPECT_LE(boxes.size(), std::max<size_t>(1, 2 * shape.size()));
+        std::vector<int64_t> elements, expected(end - begin);
+        for (const Box& box : boxes) append_elements(box, shape, 0, 0, elements);
+        std::iota(expected.begin(), expected.end(), begin);
+        EXPECT_EQ(elements, expected);
+      }
+    }
+  }
 }
 
 TEST(Box, IsWrittenAsASlice) {

@@ -88,8 +88,9 @@ INSTANTIATE_TEST_SUITE_P(Ways, GradientReady,
 
 TEST_P(GradientReady, IsSaidOnceForEachParameterAndStepAfterItsLastContribution) {
   Model model(GetParam().running);
+  Firings firings(model.table);
   for (int step = 0; step < 2; ++step) {
-    Firings firings(model.table);
+    firings.count.clear();
     model.table.zero_gradients();
     for (int i = 0; i < GetParam().micro_batches; ++i) {
       const at::Tensor loss = model.loss(i);

@@ -124,14 +124,18 @@ TEST(ParameterTable, InitialValuesDependOnNameAndSeedAndHaveTheAskedDeviation) {
   EXPECT_TRUE(at::equal(c.master, at::full({3}, 2.5f)));
 }
 
-TEST(ParameterTable, RefreshesTheValueFromTheMaster) {
+TEST(Parameter, StoresNumbersInMasterAndValue) {
   ParameterTable table;
   fill(table);
   table.allocate(at::kBFloat16);
-  table.parameters()[1].master.fill_(0.75);
-  table.groups()[0].refresh_value();
-  EXPECT_TRUE(
-      at::equal(table.parameters()[1].value.detach(), at::full({6, 5}, 0.75, at::kBFloat16)));
+  Parameter& parameter = table.parameters()[1];
+  parameter.store(at::full({6, 5}, 0.75, at::kFloat));
+  parameter.store({5, 10}, at::full({5}, 1 + 0x1p-20, at::kFloat));
+  const at::Tensor expected = at::full({6, 5}, 0.75, at::kDouble);
+  expected[1].fill_(1 + 0x1p-20);
+  EXPECT_TRUE(at::equal(parameter.master.to(at::kDouble), expected));
+  expected[1].fill_(1);
+  EXPECT_TRUE(at::equal(parameter.value.detach().to(at::kDouble), expected));
 }
 
 TEST(ParameterTable, RefusesASecondParameterOfTheSameName) {
