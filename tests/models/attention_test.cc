@@ -179,7 +179,9 @@ config::Model model_with(const std::string& attention) {
 }
 
 AttentionInput input_of(const config::Model& model) {
-  AttentionInput input{.sequences = 1, .length = kLength};
+  AttentionInput input;
+  input.sequences = 1;
+  input.length = kLength;
   input.mask_B1SS = document_mask(at::zeros({1, kLength}, at::kInt),
                                   model.attention().sliding_window(), at::kDouble);
   if (model.attention().position() == config::ROPE)

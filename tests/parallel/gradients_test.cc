@@ -11,6 +11,7 @@
 #include "core/base/errors.h"
 #include "core/tensor/differentiable.h"
 #include "core/tensor/ops.h"
+#include "parallel/activity.h"
 #include "parallel/host_reductions.h"
 #include "parallel/thread.h"
 
@@ -109,13 +110,15 @@ TEST(Gradients, AreNotReducedBeforeTheyAreComplete) {
 // Rank 0 of two, whose peer sends nothing but zeros. Writes down what begins to move.
 class WithSilentPeer final : public HostReductions {
  public:
-  explicit WithSilentPeer(std::vector<std::string>& log) : log_(log) {}
+  explicit WithSilentPeer(std::vector<std::string>& log)
+      : HostReductions(/*is_checked=*/false), log_(log) {}
   int rank() const override { return 0; }
   int size() const override { return 2; }
   const std::string& name() const override { return name_; }
   std::unique_ptr<Communicator> split(int, const std::string&) override {
     return std::make_unique<WithSilentPeer>(log_);
   }
+  Activity& activity() override { return activity_; }
   [[noreturn]] void abort(int, const std::string&) override { std::abort(); }
 
  private:
@@ -127,6 +130,8 @@ class WithSilentPeer final : public HostReductions {
 
   std::vector<std::string>& log_;
   std::string name_ = "two";
+  PublishedMoment moment_{};
+  Activity activity_{moment_};
 };
 
 TEST(Gradients, AreReducedWhileBackwardComputesTheNext) {

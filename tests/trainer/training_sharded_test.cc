@@ -104,7 +104,7 @@ Result train(const config::RunConfig& config, const Deal& deal, int until = kSte
     if (newest) {
       const trainer::CheckpointReader reader(*newest);
       reader.load_weights(training.instance.parameters);
-      reader.load_optimizer(*training.optimizer);
+      reader.load_optimizer(*training.optimizer, training.instance.parameters);
       training.state = reader.state();
     } else {
       trainer::fill_first_weights(config, training.instance.parameters);
