@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "core/base/layout.h"
 #include "parallel/communicator.h"
@@ -46,8 +47,9 @@ class Mesh {
   // By this rank to others of the axis, so far.
   int64_t bytes_sent(Axis axis) const;
 
-  // A few lines: degrees, and which ranks form each group.
-  std::string describe() const;
+  // A few lines: degrees above 1, and which ranks are on each host and in each group.
+  // host_of_rank: of all ranks.
+  std::string describe(const std::vector<std::string>& host_of_rank) const;
 
  private:
   Communicator* control_;

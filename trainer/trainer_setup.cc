@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "core/base/log.h"
+#include "core/base/process.h"
 #include "core/base/version.h"
 #include "core/config/layers.h"
 #include "core/config/print.h"
@@ -144,12 +145,13 @@ void Trainer::warn_of_other_bits(const CheckpointReader& checkpoint) const {
 }
 
 void Trainer::print_banner() {
+  const std::vector<std::string> hosts = world_.all_gather_text(host_name(), "names of hosts");
   if (!metrics_) return;
   say(summary(config_));
   for (const std::string& line : config::warnings(config_)) say("warning: " + line);
   say(describe_products(config_.runtime()));
   const parallel::Mesh& mesh = training_.instance.mesh;
-  say(mesh.describe());
+  say(mesh.describe(hosts));
   if (const int stages = mesh.pipeline().place().size; stages > 1)
     say(models::describe_stages(config_, stages));
   say(describe_saving(config_.checkpoint()));

@@ -1,5 +1,7 @@
 #include "core/base/layout.h"
 
+#include <fmt/format.h>
+
 #include "core/base/errors.h"
 
 namespace switchyard {
@@ -55,6 +57,25 @@ Layout MeshShape::layout(int rank) const {
 int MeshShape::group_along(Axis axis, int rank) const {
   const auto [size, stride] = extent(axis);
   return rank / (size * stride) * stride + rank % stride;
+}
+
+AxisSet divided_axes(const MeshShape& shape) {
+  AxisSet axes;
+  for (const Axis axis : kAllAxes)
+    if (shape.size(axis) > 1) axes.insert(axis);
+  if (shape.size(Axis::kExpert) * shape.size(Axis::kExpertTensor) == 1)
+    axes.erase(Axis::kExpertData);
+  return axes;
+}
+
+std::string degrees_text(const MeshShape& shape) {
+  const AxisSet axes = divided_axes(shape);
+  std::string text;
+  for (const Axis axis : kAllAxes) {
+    if (!axes.contains(axis)) continue;
+    text += fmt::format("{}{} {}", text.empty() ? "" : ", ", words_of(axis).name, shape.size(axis));
+  }
+  return text;
 }
 
 }  // namespace switchyard

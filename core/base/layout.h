@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <string>
 
 namespace switchyard {
 
@@ -107,5 +108,10 @@ class AxisSet {
  private:
   uint32_t bits_ = 0;
 };
+
+// The axes that several ranks stand along, without expert-data where no axis deals experts.
+AxisSet divided_axes(const MeshShape& shape);
+// Their degrees, "data 4, expert 2, expert_data 2"; "" if there are none.
+std::string degrees_text(const MeshShape& shape);
 
 }  // namespace switchyard

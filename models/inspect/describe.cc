@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include "core/base/errors.h"
@@ -181,12 +180,9 @@ std::string inspect_text(const config::RunConfig& config, const MeshShape& mesh,
   std::string text =
       fmt::format("run     {}\nmodel   {}\n\n", config.name(), model_line(config.model()));
   text += census_text(census(config.model())) + "\n" + flops_text(config) + "\n";
-  std::vector<std::string> degrees;
-  for (const Axis axis : kAllAxes) {
-    if (axis == Axis::kData || mesh.size(axis) > 1)
-      degrees.push_back(fmt::format("{} {}", words_of(axis).name, mesh.size(axis)));
-  }
-  text += fmt::format("mesh    {} rank(s): {}\n", mesh.ranks(), fmt::join(degrees, ", "));
+  const std::string degrees = degrees_text(mesh);
+  text +=
+      fmt::format("mesh    {} rank(s){}{}\n", mesh.ranks(), degrees.empty() ? "" : ": ", degrees);
   if (const int stages = mesh.size(Axis::kPipeline); stages > 1)
     text += describe_stages(config, stages) + "\n";
   text += memory_text(config, mesh) + traffic_text(config, mesh, assumed.node_ranks);

@@ -67,15 +67,39 @@ TEST(Mesh, RefusesAShapeOfOtherRanks) {
   EXPECT_THROW(MeshShape({.data = 4, .expert = 3}), CheckError);
 }
 
-TEST(Mesh, DescribesWhoIsWithWhom) {
-  ThreadGroup(4).run([](Communicator& world) {
-    EXPECT_EQ(
-        Mesh(world, MeshShape({.data = 4, .expert = 2})).describe(),
-        "mesh of 4 ranks: data 4, tensor 1, pipeline 1, expert 2, expert_tensor 1, expert_data 2\n"
-        "  data groups (see different tokens): 0 1 2 3\n"
-        "  expert groups (hold all experts together): 0 1 | 2 3\n"
-        "  expert_data groups (hold the same experts): 0 2 | 1 3");
+std::string described(const MeshDegrees& degrees, const std::vector<std::string>& hosts) {
+  std::string text;
+  ThreadGroup(static_cast<int>(hosts.size())).run([&](Communicator& world) {
+    const std::string own = Mesh(world, MeshShape(degrees)).describe(hosts);
+    if (world.rank() == 0) text = own;
   });
+  return text;
+}
+
+TEST(Mesh, DescribesWhoIsWithWhom) {
+  EXPECT_EQ(described({.data = 4, .expert = 2}, {"a", "a", "a", "a"}),
+            "mesh of 4 rank(s) on a: data 4, expert 2, expert_data 2\n"
+            "  data groups (see different tokens): 0-3\n"
+            "  expert groups (hold all experts together): 0-1 | 2-3\n"
+            "  expert_data groups (hold the same experts): 0 2 | 1 3");
+  EXPECT_EQ(described({}, {"a"}), "mesh of 1 rank(s) on a");
+  EXPECT_EQ(described({.data = 2}, {"a", "a"}),
+            "mesh of 2 rank(s) on a: data 2\n"
+            "  data groups (see different tokens): 0-1");
+}
+
+TEST(Mesh, DescribesWhoIsWithWhomByHost) {
+  EXPECT_EQ(described({.data = 3, .tensor = 2}, {"b", "b", "a", "a", "a", "b"}),
+            "mesh of 6 rank(s) on 2 hosts: data 3, tensor 2\n"
+            "  hosts: a 2-4 | b 0-1 5\n"
+            "  data groups (see different tokens, across hosts): 0 2 4 | 1 3 5\n"
+            "  tensor groups (hold each matrix together, across hosts): 0-1 | 2-3 | 4-5");
+}
+
+TEST(Mesh, DescribesManyGroupsBySome) {
+  const std::string text = described({.data = 10, .tensor = 2}, std::vector<std::string>(20, "a"));
+  EXPECT_THAT(text, ::testing::HasSubstr("| 14-15 | 2 more"));
+  EXPECT_THAT(text, ::testing::HasSubstr("0-18 by 2 | 1-19 by 2"));
 }
 
 }  // namespace
