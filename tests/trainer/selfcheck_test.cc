@@ -4,6 +4,10 @@
 #include "trainer/selfcheck/selfcheck.h"
 
 #include <cmath>
+#include <cstdlib>
+#include <fstream>
+#include <map>
+#include <sstream>
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>
@@ -256,6 +260,70 @@ TEST_P(TinyFamily, ComputesTheSameOnEveryMesh) {
 
 INSTANTIATE_TEST_SUITE_P(Models, TinyFamily, ::testing::ValuesIn(presets("_tiny")),
                          [](const auto& test) { return test.param; });
+
+// A line of the table in docs/guide/parallel.md.
+struct Combination {
+  std::string model, settings;
+  std::map<Axis, std::string> on_axis;  // "yes" or "no"
+};
+
+std::string trimmed(std::string cell) {
+  std::erase(cell, '`');
+  const size_t begin = cell.find_first_not_of(' ');
+  return begin == cell.npos ? "" : cell.substr(begin, cell.find_last_not_of(' ') + 1 - begin);
+}
+
+std::vector<std::string> cells_of(const std::string& line) {
+  std::vector<std::string> cells;
+  std::istringstream text(line.substr(1));
+  for (std::string cell; std::getline(text, cell, '|');) cells.push_back(trimmed(cell));
+  return cells;
+}
+
+std::map<std::string, Combination> combinations_of_the_guide() {
+  std::ifstream page(std::string(std::getenv("SY_TEST_ROOT")) + "/docs/guide/parallel.md");
+  std::map<std::string, Combination> combinations;
+  std::vector<std::string> header;
+  for (std::string line; std::getline(page, line);) {
+    if (line.starts_with("| what |")) header = cells_of(line);
+    if (header.empty() || !line.starts_with("| ") || line.starts_with("| what |")) continue;
+    const std::vector<std::string> cells = cells_of(line);
+    Combination& combination = combinations[cells.at(0)];
+    combination = {cells.at(1), cells.at(2), {}};
+    for (size_t i = 3; i < header.size(); ++i) {
+      for (const Axis axis : kAllAxes)
+        if (words_of(axis).name == header[i]) combination.on_axis[axis] = cells.at(i);
+    }
+  }
+  return combinations;
+}
+
+config::RunConfig run_of(const Combination& combination) {
+  std::vector<std::string> settings;
+  std::istringstream text(combination.settings);
+  for (std::string setting; text >> setting;) settings.push_back(setting);
+  return run_of(combination.model, settings);
+}
+
+TEST(Combinations, AreThoseOfTheGuide) {
+  const auto combinations = combinations_of_the_guide();
+  EXPECT_GE(combinations.size(), 13);
+  for (const auto& [what, combination] : combinations) {
+    SCOPED_TRACE(what);
+    const config::RunConfig config = run_of(combination);
+    EXPECT_GE(combination.on_axis.size(), 4);
+    for (const auto& [axis, allowed] : combination.on_axis) {
+      const bool is_legal =
+          std::ranges::any_of(legal_meshes(config, 2), [&](const config::Mesh& mesh) {
+            return axes_of(mesh, config.model(), 2).contains(axis);
+          });
+      EXPECT_EQ(allowed, is_legal ? "yes" : "no") << words_of(axis).name;
+    }
+    if (combination.settings.empty()) continue;  // one of TinyFamily
+    const SelfcheckReport report = check(config, {.ranks = 4, .steps = 1, .quick = true});
+    EXPECT_TRUE(report.passed()) << render(report, false);
+  }
+}
 
 TEST(Shrunk, EveryPresetKeepsItsKindsOfLayers) {
   for (const std::string& name : presets("")) {
