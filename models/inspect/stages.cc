@@ -44,6 +44,11 @@ std::vector<std::vector<Cut>> best_cuts(const std::vector<double>& before, int s
   return cuts;
 }
 
+std::string name_of(const Slice& layers) {
+  return layers.size() == 1 ? fmt::format("layer {}", layers.begin)
+                            : fmt::format("layers {} to {}", layers.begin, layers.end - 1);
+}
+
 }  // namespace
 
 std::vector<Slice> stage_layers(const config::RunConfig& config, int stages) {
@@ -66,8 +71,8 @@ std::string describe_stages(const config::RunConfig& config, int stages) {
   std::string text = "stages of the pipeline:";
   int stage = 0;
   for (const auto& [begin, end] : stage_layers(config, stages))
-    text += fmt::format("\n  stage {}: layers {} to {}, {:.0f} % of the operations", stage++, begin,
-                        end - 1, 100 * (before[end] - before[begin]) / before.back());
+    text += fmt::format("\n  stage {}: {}, {:.0f} % of the operations", stage++,
+                        name_of({begin, end}), 100 * (before[end] - before[begin]) / before.back());
   const int micro_batches = std::max(1, config.train().accumulation());
   return text + fmt::format(
                     "\n  {} micro-batch(es): stages wait for {:.0f} % of a step, for less with a "

@@ -11,7 +11,7 @@ namespace switchyard::models {
 
 // One slice of the layers for each of `stages` stages, in order, so that the stage with the most
 // operations has as few as can be: the logits count with the last layer, and multi-token
-// prediction. Of several such ways, that whose earlier stages have fewer layers, since these keep
+// prediction. Where it makes no difference later stages have more layers, since earlier ones keep
 // the activations of more micro-batches. Requires: as many layers as stages.
 std::vector<Slice> stage_layers(const config::RunConfig& config, int stages);
 

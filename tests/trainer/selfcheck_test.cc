@@ -55,6 +55,13 @@ config::RunConfig run_of(const std::string& preset, std::vector<std::string> ove
   return models::preset_run(preset, overrides, 1);
 }
 
+// Of layers whose losses add up, so that they may lie on several stages, of which two share the
+// tokens' table.
+config::RunConfig staged_run() {
+  return run_of("mixtral_tiny",
+                {"model.moe.layer_aggregation=MEAN_OVER_LAYERS", "model.tie_embeddings=true"});
+}
+
 constexpr Axis kData = Axis::kData, kExpert = Axis::kExpert, kExpertData = Axis::kExpertData;
 
 TEST(Blame, IsOnTheAxisThatEveryMissAndNoOtherMeshHas) {
@@ -119,6 +126,14 @@ TEST(LegalMeshes, AreCoveredByFew) {
       }
     }
   }
+}
+
+TEST(LegalMeshes, HaveStagesWhereLayersCanBeDealt) {
+  std::vector<std::string> names;
+  for (const config::Mesh& mesh : legal_meshes(staged_run(), 4)) names.push_back(name_of(mesh));
+  EXPECT_THAT(names, ::testing::IsSupersetOf({"data 2, pipeline 2", "data 2, expert 2, pipeline 2",
+                                              "tensor 2, pipeline 2"}));
+  EXPECT_THAT(names, Not(Contains("pipeline 4")));  // of three layers
 }
 
 // Differences of two steps, and a decision that differs in the second.
@@ -215,8 +230,7 @@ struct Mistakes : ::testing::TestWithParam<Mistake> {};
 
 TEST_P(Mistakes, AreFoundAndTheirAxisNamed) {
   const SelfcheckOptions options{.ranks = 4, .steps = 2, .inject = std::string(GetParam().name)};
-  const config::RunConfig config = run_of("mixtral_tiny", {"model.tie_embeddings=true"});
-  const SelfcheckReport report = check(config, options);
+  const SelfcheckReport report = check(staged_run(), options);
   EXPECT_THAT(texts(report.causes()), ElementsAre(words_of(GetParam().axis).name))
       << render(report, false);
 }

@@ -69,8 +69,9 @@ void shrink_attention(config::Attention& attention) {
                                                 : std::min(attention.head_dim(), 8));
 }
 
-// Layers of both kinds, where the model has both, and of MoE layers two, where it has them.
-void shrink_layers(config::Model& model) {
+// Layers of both kinds, where the model has both, and of MoE layers two, where it has them. A
+// decoder keeps as many as may lie on stages of their own.
+void shrink_layers(config::Model& model, int ranks) {
   int layers = 2;
   if (model.has_moe()) {
     config::Moe& moe = *model.mutable_moe();
@@ -78,6 +79,7 @@ void shrink_layers(config::Model& model) {
     moe.set_every_n_layers(std::min(moe.every_n_layers(), 2));
     layers = moe.first_layer() + moe.every_n_layers() + 1;
   }
+  if (model.architecture() == config::DECODER) layers = std::max(layers, ranks);
   model.set_num_layers(std::min(model.num_layers(), layers));
 }
 
@@ -127,7 +129,7 @@ config::RunConfig shrunk(config::RunConfig config, int ranks) {
   if (is_text) take_generated_text(config);
   if (model.architecture() != config::LOCAL_EXPERTS) lower(kSizes, config);
   if (is_text) lower(kTextSizes, config);
-  shrink_layers(model);
+  shrink_layers(model, ranks);
   if (model.attention().num_kv_heads() > 0) shrink_attention(*model.mutable_attention());
   if (model.has_moe()) shrink_experts(*model.mutable_moe());
   shrink_batch(config, ranks);
