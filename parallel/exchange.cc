@@ -21,6 +21,14 @@ at::Tensor new_rows(int64_t rows, const at::Tensor& like) {
   return at::empty({rows, like.size(1)}, like.options());
 }
 
+// What exchange takes, for the log.
+template <typename F>
+void timed(const ExchangePlan& plan, F&& exchange) {
+  const auto start = std::chrono::steady_clock::now();
+  exchange();
+  plan.group->traffic().exchange_seconds += seconds_since(start);
+}
+
 // Rows in sending order -> rows in the order received (source rank, then expert), or back.
 at::Tensor travel(const at::Tensor& rows, const ExchangePlan& plan, bool homeward,
                   const char* what) {
@@ -30,9 +38,9 @@ at::Tensor travel(const at::Tensor& rows, const ExchangePlan& plan, bool homewar
   counts.row_bytes = rows.size(1) * static_cast<int64_t>(rows.element_size());
   if (homeward) std::swap(counts.send, counts.receive);
   at::Tensor out = new_rows(homeward ? plan.num_sent() : plan.num_received(), rows);
-  const auto start = std::chrono::steady_clock::now();
-  plan.group->all_to_all_v(rows.const_data_ptr(), out.mutable_data_ptr(), counts, what);
-  plan.group->traffic().exchange_seconds += seconds_since(start);
+  timed(plan, [&] {
+    plan.group->all_to_all_v(rows.const_data_ptr(), out.mutable_data_ptr(), counts, what);
+  });
   return out;
 }
 
@@ -40,17 +48,26 @@ at::Tensor gather(const at::Tensor& rows, const at::Tensor& index) {
   return device_ops(rows).gather_rows(rows, index);
 }
 
+// The rows that this rank received -> those that any sharer did; and terms of the latter -> sums of
+// the former.
+at::Tensor to_sharers(at::Tensor rows, const ExchangePlan& plan) {
+  if (!plan.sharers) return rows;
+  timed(plan, [&] { rows = gather_rows(rows, plan.row_of_arrival.size(0), *plan.sharers); });
+  return rows;
+}
+at::Tensor from_sharers(at::Tensor rows, const ExchangePlan& plan) {
+  if (!plan.sharers) return rows;
+  timed(plan, [&] { rows = sum_to_shares(rows, *plan.sharers); });
+  return rows.narrow(0, 0, plan.num_received());
+}
+
 at::Tensor outward(const at::Tensor& sent, const ExchangePlan& plan, const char* what) {
-  at::Tensor arrivals = travel(sent, plan, false, what);
-  if (plan.sharers) arrivals = gather_rows(arrivals, plan.row_of_arrival.size(0), *plan.sharers);
-  return gather(arrivals, plan.arrival_of_row);
+  return gather(to_sharers(travel(sent, plan, false, what), plan), plan.arrival_of_row);
 }
 
 at::Tensor homeward(const at::Tensor& rows, const ExchangePlan& plan, const char* what) {
-  at::Tensor received = gather(rows.contiguous(), plan.row_of_arrival);
-  if (plan.sharers)
-    received = sum_to_shares(received, *plan.sharers).narrow(0, 0, plan.num_received());
-  return travel(received, plan, true, what);
+  const at::Tensor arrivals = gather(rows.contiguous(), plan.row_of_arrival);
+  return travel(from_sharers(arrivals, plan), plan, true, what);
 }
 
 // What each sharer receives for each local expert, from each rank of its group: [sharers, P, e].

@@ -344,6 +344,10 @@ TEST(Inspect, GivesTheSameNumbersAsTextAndAsJson) {
   EXPECT_EQ(json["mesh"]["expert"], 2);
   EXPECT_EQ(json["mesh"]["expert_data"], 2);
   EXPECT_EQ(json["memory_per_rank"]["parameters"], 19'933'440 - 14'942'208 / 2);
+  const auto cut = nlohmann::json::parse(inspect_config(
+      load("quickstart", {"mesh.expert=1", "mesh.expert_tensor=2", "train.global_batch=4"}), 4,
+      true));
+  EXPECT_EQ(cut["memory_per_rank"]["parameters"], json["memory_per_rank"]["parameters"]);
   EXPECT_EQ(json["losses"].size(), 3);
   const std::string text = inspect_config(config, 4, false);
   for (const char* expected :
