@@ -99,12 +99,15 @@ TEST(LegalMeshes, AreAllThatTheRulesAllow) {
   std::vector<std::string> names;
   for (const config::Mesh& mesh : legal_meshes(run_of("mixtral_tiny"), 4))
     names.push_back(name_of(mesh));
-  EXPECT_THAT(names, ElementsAre("data 2, tensor 2", "data 2, tensor 2, expert_tensor 2",
-                                 "data 2, tensor 2, expert_tensor 4", "data 2, tensor 2, expert 2",
-                                 "data 2, tensor 2, expert 2, expert_tensor 2",
-                                 "data 2, tensor 2, expert 4", "data 4", "data 4, expert_tensor 2",
-                                 "data 4, expert_tensor 4", "data 4, expert 2",
-                                 "data 4, expert 2, expert_tensor 2", "data 4, expert 4"));
+  EXPECT_THAT(
+      names, ElementsAre(
+                 "data 4", "data 4, expert_tensor 2", "data 4, expert_tensor 4", "data 4, expert 2",
+                 "data 4, expert 2, expert_tensor 2", "data 4, expert 4", "data 2, tensor 2",
+                 "data 2, tensor 2, expert_tensor 2", "data 2, tensor 2, expert_tensor 4",
+                 "data 2, tensor 2, expert 2", "data 2, tensor 2, expert 2, expert_tensor 2",
+                 "data 2, tensor 2, expert 4", "tensor 4", "tensor 4, expert_tensor 2",
+                 "tensor 4, expert_tensor 4", "tensor 4, expert 2",
+                 "tensor 4, expert 2, expert_tensor 2", "tensor 4, expert 4"));
 }
 
 TEST(LegalMeshes, AreCoveredByFew) {
