@@ -163,7 +163,7 @@ struct LargeModel {
   LargeModel(const Mesh& mesh, Dealing dealing) {
     const Scope root(table, mesh.layout());
     for (const auto& [name, rows] :
-         {std::pair{"a", 70001}, std::pair{"b", 3}, std::pair{"c", 400000}}) {
+         {std::pair{"a", 70001}, std::pair{"b", 3}, std::pair{"c", 250000}}) {
       Parameter& parameter = root.matrix(name, {rows, 5}, {});
       parameter.dealing = dealing;
     }

@@ -74,6 +74,15 @@ TEST(LayoutInvarianceMpi, PipelineInFloat64) {
   expect_layout_changes_nothing(config, mesh, 4, 1e-10);
 }
 
+TEST(LayoutInvarianceMpi, ShardedOptimizerChangesNoBit) {
+  auto config = tiny_config();
+  config.mutable_runtime()->set_compute(config::BF16);
+  config.mutable_mesh()->set_expert(world().size() > 1 ? world().size() / 2 : 1);
+  const TrainingTrace plain = train_tiny(config, world(), 4);
+  config.mutable_optimizer()->set_sharded(true);
+  expect_same_training(train_tiny(config, world(), 4), plain, 0);
+}
+
 TEST(LayoutInvarianceMpi, EveryRouterInFloat64) {
   for (const RouterCase& router : kRouterCases) {
     SCOPED_TRACE(router.name);
