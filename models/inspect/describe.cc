@@ -222,6 +222,7 @@ Json memory_json(const config::RunConfig& config, const MeshShape& mesh) {
   if (has_batch(config)) {
     json["activation_bytes"] = std::llround(plan.activations);
     json["transient_bytes"] = std::llround(plan.transient);
+    json["saving_bytes"] = std::llround(plan.saving);
     json["batch_bytes"] = std::llround(plan.batches);
     json["library_bytes"] = std::llround(plan.program);
   }

@@ -259,6 +259,17 @@ double transient_of(const config::RunConfig& config, const Load& load, const Sta
   return std::max({stage.holds(model.num_layers(), model) ? loss : 0, ffn, scores});
 }
 
+// Ranks that hold the same take turns at what they write; of experts the fewest do. A sharded
+// optimizer's ranks write what they own.
+double saving_of(const config::RunConfig& config, const MeshShape& mesh, const Memory& kept) {
+  if (!config.checkpoint().asynchronous()) return 0;
+  const int holders = config.optimizer().sharded()
+                          ? 1
+                          : mesh.size(config.model().has_moe() ? Axis::kExpertData : Axis::kData);
+  const int64_t weights = kept.master_bytes > 0 ? kept.master_bytes : kept.value_bytes;
+  return static_cast<double>(weights + kept.moment_bytes) / holders;
+}
+
 bool uses_onednn(const config::RunConfig& config) {
   const config::Runtime& runtime = config.runtime();
   const bool in_bfloat16 =
@@ -282,8 +293,8 @@ double kernel_bytes(const config::RunConfig& config, const Load& load) {
 }  // namespace
 
 double MemoryPlan::total() const {
-  return static_cast<double>(parameters.total_bytes()) + activations + transient + batches +
-         program;
+  return static_cast<double>(parameters.total_bytes()) + activations + transient + saving +
+         batches + program;
 }
 
 MemoryPlan memory_plan(const config::RunConfig& config, const MeshShape& mesh) {
@@ -297,9 +308,10 @@ MemoryPlan memory_plan(const config::RunConfig& config, const MeshShape& mesh) {
   for (const Slice& held : stage_layers(config, stages)) {
     const auto index = static_cast<int>(plans.size());
     const Stage stage{held, std::min(stages - index, micro_batches)};
-    plans.push_back({memory_per_rank(config, mesh, index, held),
-                     activations_of(config, load, stage), transient_of(config, load, stage),
-                     kBytesPerToken * kSteps * tokens, kProgram + kernel_bytes(config, load)});
+    const Memory kept = memory_per_rank(config, mesh, index, held);
+    plans.push_back({kept, activations_of(config, load, stage), transient_of(config, load, stage),
+                     saving_of(config, mesh, kept), kBytesPerToken * kSteps * tokens,
+                     kProgram + kernel_bytes(config, load)});
   }
   return *std::ranges::max_element(plans, {}, &MemoryPlan::total);
 }
@@ -330,6 +342,7 @@ std::string describe_memory(const config::RunConfig& config, const MemoryPlan& p
                    config.train().global_batch() / config.train().accumulation(),
                    recompute ? ", with recompute" : ""));
   line("logits, gradients", plan.transient, "for a moment");
+  line("copies", plan.saving, "for a save in the background");
   line("batches", plan.batches);
   line("libraries", plan.program);
   line("all", plan.total());

@@ -19,6 +19,7 @@ struct MemoryPlan {
   // What exists only for a moment: a block of logits and the operands of its products, or the
   // gradients within the layer that backward is in, whichever is more.
   double transient = 0;
+  double saving = 0;   // copies that a save in the background writes from
   double batches = 0;  // token ids that are ready for the next steps
   double program = 0;  // kernels that the matrix libraries build, the heap's loss: a measured mean
   double total() const;

@@ -22,6 +22,7 @@ class Traffic {
                  : config.runtime().compute() == config::FP32 ? 4
                                                               : 8),
         sum_(config.runtime().compute() == config::FP64 ? 8 : 4),
+        is_sharded_(config.optimizer().sharded()),
         micro_batches_(std::max(1, config.train().accumulation())),
         forwards_(config.train().recompute() == config::RECOMPUTE_LAYER ? 2 : 1) {
     const SequenceLengths lengths = sequence_lengths(config);
@@ -133,14 +134,18 @@ class Traffic {
         micro_batches_ * ways);
   }
 
-  // Each number is sent to the rank that adds it up, and its sum to all.
+  // Each number is sent to the rank that adds it up, and its sum to all. A sharded optimizer keeps
+  // sums where they are made, so that further axes see a share, and sends the new values to all.
   void add_gradients() {
     for (const auto& [axes, count] : summed_gradients(model_, mesh_, stage_, held_)) {
+      auto held = static_cast<double>(count);
       for (const Axis axis : kAllAxes) {
         const double others = size(axis) - 1;
         if (others == 0 || !axes.contains(axis)) continue;
+        const bool deals = is_sharded_ && (axis == Axis::kData || axis == Axis::kExpertData);
         add(axis, axes.contains(Axis::kExpertData) ? "gradients of experts" : "gradients",
-            2 * static_cast<double>(count) * sum_ * others / size(axis), 2 * others);
+            held * (sum_ + (deals ? compute_ : sum_)) * others / size(axis), 2 * others);
+        if (deals) held /= size(axis);
       }
     }
   }
@@ -150,6 +155,7 @@ class Traffic {
   int stage_;
   Slice held_;
   double compute_, sum_;  // bytes of a number in the compute type, and in sums
+  bool is_sharded_;       // the optimizer
   double micro_batches_, forwards_;
   double source_, target_;  // tokens of a rank in a micro-batch; target: 0 but in encoder-decoders
   std::vector<TrafficTerm> terms_;
