@@ -3,7 +3,9 @@
 #include "trainer/pipeline_order.h"
 
 #include <algorithm>
+#include <map>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -112,6 +114,41 @@ TEST(PipelineOrder, EndsOnEveryStageWithEveryMicroBatchOnceForwardAndOnceBackwar
       }
     }
   }
+}
+
+// When the last stage is done, where a forward pass takes 1, a backward pass 2 and a transfer
+// nothing.
+int64_t makespan(int stages, int64_t micro_batches) {
+  std::map<std::tuple<bool, int, int64_t>, int64_t> arrival;  // of rows or not, at a stage
+  std::vector<std::vector<Action>> orders;
+  for (int s = 0; s < stages; ++s) orders.push_back(pipeline_order({s, stages}, micro_batches));
+  std::vector<int64_t> clock(stages, 0);
+  std::vector<size_t> next(stages, 0);
+  for (bool moves = true; moves;) {
+    moves = false;
+    for (int s = 0; s < stages; ++s) {
+      for (; next[s] < orders[s].size(); ++next[s], moves = true) {
+        const auto& [kind, i] = orders[s][next[s]];
+        if (kind == kReceiveRows || kind == kReceiveGradient) {
+          const auto sent = arrival.find({kind == kReceiveRows, s, i});
+          if (sent == arrival.end()) break;
+          clock[s] = std::max(clock[s], sent->second);
+        }
+        if (kind == kSendRows) arrival[{true, s + 1, i}] = clock[s];
+        if (kind == kSendGradient) arrival[{false, s - 1, i}] = clock[s];
+        clock[s] += kind == kForward ? 1 : kind == kBackward ? 2 : 0;
+      }
+    }
+  }
+  return std::ranges::max(clock);
+}
+
+// What models/inspect/step_estimate.h and describe_stages() say.
+TEST(PipelineOrder, WaitsAsLongAsAllOtherStagesTakeForOneMicroBatch) {
+  for (int stages = 1; stages <= 8; ++stages)
+    for (const int64_t micro_batches : {1, 2, 7, 8, 32})
+      EXPECT_EQ(makespan(stages, micro_batches), 3 * (micro_batches + stages - 1))
+          << stages << " stages, " << micro_batches << " micro-batches";
 }
 
 TEST(PipelineOrder, TakesTurnsOnOneStage) {
