@@ -154,6 +154,26 @@ TEST(MeshShape, HasNoContextAxis) {
   EXPECT_THAT(mesh_problems(asked, with_experts(8), 4), ElementsAre());
 }
 
+TEST(MeshShape, SharesTheRanksOutOverStages) {
+  Mesh asked;
+  asked.set_pipeline(2);
+  Model model = with_experts(8);
+  model.set_architecture(DECODER);
+  model.set_num_layers(2);
+  const MeshShape shape = mesh_shape(asked, model, 8);
+  EXPECT_THAT((std::vector{shape.size(Axis::kData), shape.size(Axis::kPipeline),
+                           shape.size(Axis::kExpert)}),
+              ElementsAre(4, 2, 4));
+  asked.set_pipeline(4);
+  model.set_architecture(LSTM_LM);
+  model.mutable_moe()->set_layer_aggregation(POOLED_LAYERS);
+  EXPECT_THAT(mesh_problems(asked, model, 8),
+              ElementsAre(HasSubstr("mesh.pipeline (4) must be 1 or unset with model.architecture "
+                                    "LSTM_LM"),
+                          HasSubstr("POOLED_LAYERS"),
+                          HasSubstr("mesh.pipeline (4) must be at most model.num_layers (2)")));
+}
+
 // Eight ranks, two to a tensor group and four to an expert group, which cover each other's.
 TEST(MeshShape, FoldsTwoViewsOverTheSameRanks) {
   const MeshShape shape({.data = 4, .tensor = 2, .expert = 4});

@@ -44,28 +44,29 @@ TEST_F(Resolved, LeavesNothingUnsetButWhatIsUnsetOnPurpose) {
       load_config(run(edited("moe {", "moe { shared_expert {} capacity { policy: BY_POSITION }")),
                   {"model.attention.latent.kv_rank=8", "model.attention.yarn.factor=2"});
   collect_unset(config, "", unset);
-  EXPECT_THAT(unset,
-              UnorderedElementsAre(
-                  "model_preset", "data_preset", "recipe_preset", "init_from",
-                  "model.attention.relative_bias", "model.mtp", "model.ffn_dropout", "mesh.data",
-                  "mesh.tensor", "mesh.expert", "mesh.expert_tensor", "mesh.context",
-                  // groups and fields of other architectures and objectives
-                  "model.lstm", "model.local_experts", "data.table", "data.spans",
-                  "data.synthetic.num_domains", "data.target_length",
-                  // what other kinds of initializer, optimizer and schedule use
-                  "model.init_scale", "model.init_restore_variance", "model.init_range",
-                  "optimizer.momentum", "optimizer.adafactor", "optimizer.hold_steps",
-                  "optimizer.decay_fraction",
-                  // what other kinds of data, positions and routing use
-                  "data.tokenizer", "model.attention.max_positions", "model.moe.num_devices",
-                  "model.moe.dead_expert_noise", "model.moe.router.noise_std",
-                  "model.moe.router.second_choice_threshold",
-                  "model.moe.router.later_choice_threshold", "model.moe.router.group_top_k",
-                  "model.moe.router.group_score_experts", "model.moe.router.bias_update_rate",
-                  "model.moe.capacity.rounds", "model.moe.capacity.exempt_share",
-                  "model.moe.capacity.second_level_factor", "model.moe.capacity.group_rule",
-                  // what depends on the processors of the job
-                  "runtime.float32_products", "runtime.bfloat16_products"));
+  EXPECT_THAT(
+      unset,
+      UnorderedElementsAre(
+          "model_preset", "data_preset", "recipe_preset", "init_from",
+          "model.attention.relative_bias", "model.mtp", "model.ffn_dropout", "mesh.data",
+          "mesh.tensor", "mesh.expert", "mesh.pipeline", "mesh.expert_tensor", "mesh.context",
+          // groups and fields of other architectures and objectives
+          "model.lstm", "model.local_experts", "data.table", "data.spans",
+          "data.synthetic.num_domains", "data.target_length",
+          // what other kinds of initializer, optimizer and schedule use
+          "model.init_scale", "model.init_restore_variance", "model.init_range",
+          "optimizer.momentum", "optimizer.adafactor", "optimizer.hold_steps",
+          "optimizer.decay_fraction",
+          // what other kinds of data, positions and routing use
+          "data.tokenizer", "model.attention.max_positions", "model.moe.num_devices",
+          "model.moe.dead_expert_noise", "model.moe.router.noise_std",
+          "model.moe.router.second_choice_threshold", "model.moe.router.later_choice_threshold",
+          "model.moe.router.group_top_k", "model.moe.router.group_score_experts",
+          "model.moe.router.bias_update_rate", "model.moe.capacity.rounds",
+          "model.moe.capacity.exempt_share", "model.moe.capacity.second_level_factor",
+          "model.moe.capacity.group_rule",
+          // what depends on the processors of the job
+          "runtime.float32_products", "runtime.bfloat16_products"));
 }
 
 TEST_F(Resolved, SetsWhatTheKindOfOptimizerUses) {
