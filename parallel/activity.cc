@@ -4,31 +4,33 @@
 
 namespace switchyard::parallel {
 
-Activity::Activity(PublishedMoment& shown) : shown_(shown), since_(now_ns()) {
-  publish(shown_, moment_);
+Activity::Activity(PublishedWhereabouts& shown) : shown_(shown), since_(now_ns()) {
+  publish(shown_, whereabouts_);
 }
 
 void Activity::begin_step(int64_t step) {
   const std::lock_guard lock(mutex_);
-  moment_.step = step;
+  whereabouts_.step = step;
 }
 
 void Activity::begin(Phase phase, int64_t micro_batch) {
   const std::lock_guard lock(mutex_);
   count_time();
-  moment_ = {phase, moment_.step, static_cast<int32_t>(micro_batch), -1};
-  publish(shown_, moment_);
+  owner_ = std::this_thread::get_id();
+  whereabouts_ = {phase, whereabouts_.step, static_cast<int32_t>(micro_batch), -1};
+  publish(shown_, whereabouts_);
 }
 
 void Activity::enter_layer(int64_t layer) {
   const std::lock_guard lock(mutex_);
-  moment_.layer = static_cast<int32_t>(layer);
-  publish(shown_, moment_);
+  whereabouts_.layer = static_cast<int32_t>(layer);
+  publish(shown_, whereabouts_);
 }
 
 void Activity::add_wait(double seconds) {
   const std::lock_guard lock(mutex_);
-  PhaseSeconds& times = times_[static_cast<size_t>(moment_.phase)];
+  if (std::this_thread::get_id() != owner_) return;
+  PhaseSeconds& times = times_[static_cast<size_t>(whereabouts_.phase)];
   times.wait += seconds;
   times.work -= seconds;  // count_time() adds the whole
 }
@@ -41,7 +43,7 @@ PhaseTimes Activity::take_times() {
 
 void Activity::count_time() {
   const int64_t now = now_ns();
-  times_[static_cast<size_t>(moment_.phase)].work += static_cast<double>(now - since_) * 1e-9;
+  times_[static_cast<size_t>(whereabouts_.phase)].work += static_cast<double>(now - since_) * 1e-9;
   since_ = now;
 }
 

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <mutex>
+#include <thread>
 
 #include "parallel/board.h"
 
@@ -20,7 +21,7 @@ using PhaseTimes = std::array<PhaseSeconds, kNumPhases>;  // by phase
 class Activity {
  public:
   // `shown`, where neighbours look, must outlive this.
-  explicit Activity(PublishedMoment& shown);
+  explicit Activity(PublishedWhereabouts& shown);
 
   // The step, counted from 1, that the phases from here on belong to.
   void begin_step(int64_t step);
@@ -28,7 +29,8 @@ class Activity {
   void begin(Phase phase, int64_t micro_batch = -1);
   // From here on it is this layer's turn, in the phase that began last.
   void enter_layer(int64_t layer);
-  // So much of the phase went into waiting.
+  // So much of the phase went into waiting. Of other threads than the one that began the phase it
+  // does not count: what they wait for, such as a save, holds nobody up.
   void add_wait(double seconds);
   // The times since this was called last, or since the beginning.
   PhaseTimes take_times();
@@ -36,9 +38,10 @@ class Activity {
  private:
   void count_time();
 
-  PublishedMoment& shown_;
+  PublishedWhereabouts& shown_;
   std::mutex mutex_;
-  Moment moment_;
+  std::thread::id owner_ = std::this_thread::get_id();
+  Whereabouts whereabouts_;
   int64_t since_;  // nanoseconds of the steady clock: what was before is in times_
   PhaseTimes times_{};
 };

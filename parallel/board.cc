@@ -89,14 +89,14 @@ Signature read_signature(const GroupBoard& board, uint64_t sequence) {
   return entry.sequence.load(std::memory_order_acquire) == sequence ? result : Signature{};
 }
 
-void publish(PublishedMoment& shared, const Moment& moment) {
-  shared.step.store(moment.step + 1, std::memory_order_relaxed);
-  shared.phase.store(static_cast<int32_t>(moment.phase), std::memory_order_relaxed);
-  shared.micro_batch.store(moment.micro_batch + 1, std::memory_order_relaxed);
-  shared.layer.store(moment.layer + 1, std::memory_order_relaxed);
+void publish(PublishedWhereabouts& shared, const Whereabouts& whereabouts) {
+  shared.step.store(whereabouts.step + 1, std::memory_order_relaxed);
+  shared.phase.store(static_cast<int32_t>(whereabouts.phase), std::memory_order_relaxed);
+  shared.micro_batch.store(whereabouts.micro_batch + 1, std::memory_order_relaxed);
+  shared.layer.store(whereabouts.layer + 1, std::memory_order_relaxed);
 }
 
-Moment read(const PublishedMoment& shared) {
+Whereabouts read(const PublishedWhereabouts& shared) {
   return {static_cast<Phase>(shared.phase.load(std::memory_order_relaxed)),
           shared.step.load(std::memory_order_relaxed) - 1,
           shared.micro_batch.load(std::memory_order_relaxed) - 1,
@@ -115,7 +115,7 @@ uint64_t add_record(RankBoard& board, const Record& record) {
   entry.bytes_in.store(record.bytes_in, std::memory_order_release);
   entry.start.store(record.start, std::memory_order_release);
   entry.end.store(record.end, std::memory_order_release);
-  publish(entry.moment, record.moment);
+  publish(entry.whereabouts, record.whereabouts);
   publish(entry.what, record.what);
   publish(entry.group, record.group);
   entry.id.store(id, std::memory_order_release);
@@ -138,7 +138,7 @@ bool read_record(const RankBoard& board, uint64_t id, Record& record) {
             .bytes_out = entry.bytes_out.load(std::memory_order_acquire),
             .bytes_in = entry.bytes_in.load(std::memory_order_acquire),
             .root = entry.root.load(std::memory_order_acquire),
-            .moment = read(entry.moment),
+            .whereabouts = read(entry.whereabouts),
             .what = read(entry.what),
             .group = read(entry.group),
             .start = entry.start.load(std::memory_order_acquire),
@@ -148,11 +148,12 @@ bool read_record(const RankBoard& board, uint64_t id, Record& record) {
 
 namespace {
 
-void add_moment(const Moment& moment, FixedText<kActivityBytes>& text) {
-  if (moment.step < 0) return;
-  text.add(FMT_STRING("; step {}, {}"), moment.step, name_of(moment.phase));
-  if (moment.micro_batch >= 0) text.add(FMT_STRING(", micro-batch {}"), moment.micro_batch);
-  if (moment.layer >= 0) text.add(FMT_STRING(", layer {}"), moment.layer);
+void add_whereabouts(const Whereabouts& whereabouts, FixedText<kActivityBytes>& text) {
+  if (whereabouts.step < 0) return;
+  text.add(FMT_STRING("; step {}, {}"), whereabouts.step, name_of(whereabouts.phase));
+  if (whereabouts.micro_batch >= 0)
+    text.add(FMT_STRING(", micro-batch {}"), whereabouts.micro_batch);
+  if (whereabouts.layer >= 0) text.add(FMT_STRING(", layer {}"), whereabouts.layer);
 }
 
 // Tells of the operation that the rank began last in any group.
@@ -179,7 +180,7 @@ FixedText<kActivityBytes> describe_activity(const RankBoard& board) {
   const ShortText working_on = read(board.working_on);
   add_operation(board, text);
   if (working_on[0] != '\0') text.add(FMT_STRING("; at work: {}"), working_on.data());
-  add_moment(read(board.moment), text);
+  add_whereabouts(read(board.whereabouts), text);
   return text;
 }
 

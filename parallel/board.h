@@ -48,7 +48,7 @@ constexpr int kNumPhases = 7;
 const char* name_of(Phase phase);  // "forward", ...
 
 // What an operation is for: -1 where a phase has no such thing.
-struct Moment {
+struct Whereabouts {
   Phase phase = Phase::kBetweenSteps;
   int64_t step = -1;  // counted from 1
   int32_t micro_batch = -1;
@@ -57,8 +57,8 @@ struct Moment {
 
 using SharedText = std::array<std::atomic<uint64_t>, 6>;  // 47 bytes and a terminator
 
-// A Moment with every number one greater, so that a zeroed one is of nothing.
-struct PublishedMoment {
+// A Whereabouts with every number one greater, so that a zeroed one is of nothing.
+struct PublishedWhereabouts {
   std::atomic<int64_t> step;
   std::atomic<int32_t> phase, micro_batch, layer;
 };
@@ -85,7 +85,7 @@ struct PublishedRecord {
   std::atomic<int32_t> root;
   std::atomic<int64_t> bytes_out, bytes_in;
   std::atomic<int64_t> start, end;  // nanoseconds of the steady clock; end 0: not over
-  PublishedMoment moment;
+  PublishedWhereabouts whereabouts;
   SharedText what, group;
 };
 
@@ -110,7 +110,7 @@ struct RankBoard {
   // done.
   std::atomic<uint64_t> beats;
   SharedText working_on;  // empty: nothing of the kind
-  PublishedMoment moment;
+  PublishedWhereabouts whereabouts;
   // The flight recorder: the last operations over all groups, at id % kRecords.
   std::atomic<uint64_t> num_recorded;
   std::array<PublishedRecord, kRecords> recorded;
@@ -150,7 +150,7 @@ struct Record {
   int64_t bytes_out = 0;
   int64_t bytes_in = 0;
   int root = -1;
-  Moment moment = {};
+  Whereabouts whereabouts = {};
   ShortText what = {};
   ShortText group = {};
   int64_t start = 0, end = 0;  // as in PublishedRecord
@@ -167,8 +167,8 @@ void set_state(RankBoard& board, uint64_t id, Record::State state);
 // False where the record has been overwritten or is being written.
 bool read_record(const RankBoard& board, uint64_t id, Record& record);
 
-void publish(PublishedMoment& shared, const Moment& moment);
-Moment read(const PublishedMoment& shared);
+void publish(PublishedWhereabouts& shared, const Whereabouts& whereabouts);
+Whereabouts read(const PublishedWhereabouts& shared);
 
 // What the rank is doing, cut where it is longer:
 // "in all_gather #17 'eval' of world; step 3, forward, micro-batch 0, layer 5".

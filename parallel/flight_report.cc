@@ -45,15 +45,15 @@ void write_line(int file, const Values&... values) {
 }
 
 void write_rank(int file, const RankBoard& board, size_t rank, int64_t now) {
-  const Moment moment = read(board.moment);
+  const Whereabouts whereabouts = read(board.whereabouts);
   write_line(
       file,
       FMT_STRING("{{\"version\":1,\"rank\":{},\"ranks\":{},\"host\":\"{}\",\"process\":{},"
                  "\"is_gone\":{},\"written\":{},\"phase\":\"{}\",\"step\":{},\"micro_batch\":{},"
                  "\"layer\":{},\"working_on\":\"{}\"}}\n"),
       rank, facts.num_boards.load(), plain(facts.host).data(), board.process.load(), is_gone(board),
-      std::time(nullptr), name_of(moment.phase), moment.step, moment.micro_batch, moment.layer,
-      plain(read(board.working_on)).data());
+      std::time(nullptr), name_of(whereabouts.phase), whereabouts.step, whereabouts.micro_batch,
+      whereabouts.layer, plain(read(board.working_on)).data());
   for (const GroupBoard& group : board.groups) {
     if (group.size.load() == 0) continue;
     write_line(file, FMT_STRING("{{\"group\":\"{}\",\"size\":{},\"started\":{}}}\n"),
@@ -73,8 +73,8 @@ void write_rank(int file, const RankBoard& board, size_t rank, int64_t now) {
                    "\"step\":{},\"micro_batch\":{},\"layer\":{},\"us_ago\":{},\"us\":{}}}\n"),
         name_of(record.kind), record.sequence, plain(record.what).data(),
         plain(record.group).data(), record.bytes_out, record.bytes_in, record.root,
-        name_of(record.state), name_of(record.moment.phase), record.moment.step,
-        record.moment.micro_batch, record.moment.layer, (now - record.start) / 1000,
+        name_of(record.state), name_of(record.whereabouts.phase), record.whereabouts.step,
+        record.whereabouts.micro_batch, record.whereabouts.layer, (now - record.start) / 1000,
         (end - record.start) / 1000);
   }
 }

@@ -13,8 +13,8 @@ namespace {
 
 // What the groups of the only rank share.
 struct OnlyRank {
-  PublishedMoment moment{};
-  Activity activity{moment};
+  PublishedWhereabouts whereabouts{};
+  Activity activity{whereabouts};
 };
 
 class SingleCommunicator final : public HostReductions {

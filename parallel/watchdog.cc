@@ -52,7 +52,7 @@ RankBoard& required(RankBoard* board, int rank) {
 RankWatch::RankWatch(int world_rank, std::vector<RankBoard*> boards)
     : world_rank_(world_rank),
       boards_(std::move(boards)),
-      activity_(required(boards_.at(world_rank), world_rank).moment) {
+      activity_(required(boards_.at(world_rank), world_rank).whereabouts) {
   publish_process(own());
 }
 
@@ -107,7 +107,7 @@ Ticket GroupWatch::start(const Operation& operation) {
                 .bytes_out = operation.bytes_out,
                 .bytes_in = operation.bytes_in,
                 .root = operation.root,
-                .moment = read(slot_.watch().own().moment),
+                .whereabouts = read(slot_.watch().own().whereabouts),
                 .what = cut(operation.what),
                 .group = cut(name_),
                 .start = now_ns()};

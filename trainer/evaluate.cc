@@ -53,6 +53,7 @@ SourceResult evaluate_source(const config::RunConfig& config, ModelInstance& ins
         std::ranges::count_if(batch.targets, [](int32_t target) { return target >= 0; });
     auto context = context_of(config, batch, targets, &sums_of_routers);
     context.sums = &result.sums;
+    context.activity = &instance.mesh.control().activity();
     const at::Tensor losses = instance.model.losses(to_tensors(batch), context);
     if (!losses.defined()) continue;  // the last stage has them
     loss += {losses.sum().item<double>(), static_cast<double>(targets)};

@@ -2,7 +2,9 @@
 // Pre-emption: SIGTERM, SIGINT, SIGUSR1 and SIGHUP ask the run to finish its step, save and leave;
 // a second SIGTERM or SIGINT ends it. SIGUSR1 is the one that mpirun hands on: to the others it
 // answers by killing the ranks a second later. It and SIGHUP only ever ask: scripts/launch repeats
-// the one until it is heard, and a terminal that closes may send the other twice.
+// the one until it is heard, and a terminal that closes may send the other twice. SIGTERM and
+// SIGINT also come when another machine has given up a hanging job: then this rank adds its flight
+// records.
 
 #include <string>
 

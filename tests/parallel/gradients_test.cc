@@ -130,8 +130,8 @@ class WithSilentPeer final : public HostReductions {
 
   std::vector<std::string>& log_;
   std::string name_ = "two";
-  PublishedMoment moment_{};
-  Activity activity_{moment_};
+  PublishedWhereabouts whereabouts_{};
+  Activity activity_{whereabouts_};
 };
 
 TEST(Gradients, AreReducedWhileBackwardComputesTheNext) {

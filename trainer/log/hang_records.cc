@@ -17,9 +17,9 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
-std::string place_of(const Json& line) {
-  return describe_place(line.at("phase"), line.at("step"), line.at("micro_batch"),
-                        line.at("layer"));
+std::string whereabouts_of(const Json& line) {
+  return describe_whereabouts(line.at("phase"), line.at("step"), line.at("micro_batch"),
+                              line.at("layer"));
 }
 
 void read_head(const Json& line, HangRank& rank) {
@@ -30,7 +30,7 @@ void read_head(const Json& line, HangRank& rank) {
   rank.process = line.at("process");
   rank.written = line.at("written");
   rank.host = line.at("host");
-  rank.place = place_of(line);
+  rank.whereabouts = whereabouts_of(line);
   rank.working_on = line.at("working_on");
   rank.is_gone = line.at("is_gone");
 }
@@ -40,7 +40,7 @@ HangOperation operation_of(const Json& line) {
           .what = line.at("what"),
           .group = line.at("of"),
           .state = line.at("state"),
-          .place = place_of(line),
+          .whereabouts = whereabouts_of(line),
           .sequence = line.at("sequence"),
           .bytes_out = line.at("bytes_out"),
           .bytes_in = line.at("bytes_in"),
@@ -106,8 +106,8 @@ std::vector<HangRank> read_ranks(const std::string& folder) {
 
 }  // namespace
 
-std::string describe_place(const std::string& phase, int64_t step, int64_t micro_batch,
-                           int64_t layer) {
+std::string describe_whereabouts(const std::string& phase, int64_t step, int64_t micro_batch,
+                                 int64_t layer) {
   if (step < 0) return "";
   std::string text = fmt::format("step {}, {}", step, phase);
   if (micro_batch >= 0) text += fmt::format(", micro-batch {}", micro_batch);

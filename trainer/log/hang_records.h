@@ -9,11 +9,11 @@
 namespace switchyard::trainer {
 
 // Where in training: "step 8, forward, micro-batch 0, layer 2"; empty outside of it.
-std::string describe_place(const std::string& phase, int64_t step, int64_t micro_batch,
-                           int64_t layer);
+std::string describe_whereabouts(const std::string& phase, int64_t step, int64_t micro_batch,
+                                 int64_t layer);
 
 struct HangOperation {
-  std::string kind, what, group, state, place;
+  std::string kind, what, group, state, whereabouts;
   int64_t sequence = 0, bytes_out = 0, bytes_in = 0, root = -1;
   double seconds_ago = 0;  // when it began, before the record was written
   double seconds = 0;      // how long it took, or has taken so far
@@ -30,7 +30,7 @@ struct HangGroup {
 // One rank at the moment when its record was written.
 struct HangRank {
   int64_t rank = 0, ranks = 0, process = 0, written = 0;  // written: seconds since 1970
-  std::string host, place, working_on;
+  std::string host, whereabouts, working_on;
   bool is_gone = false;  // its process had ended
   std::map<std::string, HangGroup> groups;
   std::vector<HangOperation> operations;  // the oldest first

@@ -40,8 +40,8 @@ std::string who(const HangRank& rank) {
   return fmt::format("rank {} (host {}, process {})", rank.rank, rank.host, rank.process);
 }
 
-std::string with_place(std::string text, const std::string& place) {
-  return place.empty() ? text : text + "; " + place;
+std::string with_whereabouts(std::string text, const std::string& whereabouts) {
+  return whereabouts.empty() ? text : text + "; " + whereabouts;
 }
 
 std::string activity_of(const HangRank& rank) {
@@ -57,7 +57,7 @@ std::string activity_of(const HangRank& rank) {
                         last.seconds_ago - last.seconds);
   }
   if (!rank.working_on.empty()) text += "; at work: " + rank.working_on;
-  return with_place(text, rank.place);
+  return with_whereabouts(text, rank.whereabouts);
 }
 
 // Ranks that others miss and that miss nobody themselves, those missed for longest first.
@@ -99,10 +99,28 @@ std::string describe_waits(const std::vector<Edge>& edges, const HangRank* misse
   std::string text;
   for (const Edge& edge : edges) {
     if (missed != nullptr && edge.missed != missed) continue;
-    text += with_place(fmt::format("  {} waited {:.1f} s for rank {} in {}", who(*edge.waiter),
-                                   edge.in->seconds_ago, edge.missed->rank, edge.in->name()),
-                       edge.in->place) +
-            "\n";
+    text +=
+        with_whereabouts(fmt::format("  {} waited {:.1f} s for rank {} in {}", who(*edge.waiter),
+                                     edge.in->seconds_ago, edge.missed->rank, edge.in->name()),
+                         edge.in->whereabouts) +
+        "\n";
+  }
+  return text;
+}
+
+// Who waited in a group some of whose members left no record; all others have begun the operation.
+std::string describe_waits_for_unknown(const std::vector<HangRank>& ranks) {
+  std::string text;
+  for (const HangRank& waiter : ranks) {
+    const HangOperation* in = waiter.awaited();
+    const auto group = in == nullptr ? waiter.groups.end() : waiter.groups.find(in->group);
+    if (group == waiter.groups.end()) continue;
+    const int64_t known = std::ranges::count_if(
+        ranks, [&](const HangRank& rank) { return rank.groups.contains(in->group); });
+    const int64_t unknown = group->second.size - known;
+    if (unknown > 0)
+      text += fmt::format("  {} waited {:.1f} s in {}; {} of its {} members left no record\n",
+                          who(waiter), in->seconds_ago, in->name(), unknown, group->second.size);
   }
   return text;
 }
@@ -133,10 +151,9 @@ std::string diagnosis(const std::vector<HangRank>& ranks) {
   if (!edges.empty())
     return "ranks wait for one another, in collectives of different groups:\n" +
            describe_waits(edges, nullptr);
-  if (const auto missing = without_record(ranks); !missing.empty())
-    return fmt::format(
-        "no record of rank {}: whoever waits, waits for one of them, or for its machine\n",
-        fmt::join(missing, ", rank "));
+  if (const std::string waits = describe_waits_for_unknown(ranks); !waits.empty())
+    return fmt::format("out of step: a rank without a record, or its machine (rank {})\n{}",
+                       fmt::join(without_record(ranks), ", rank "), waits);
   return "no rank waited for one that was behind\n";
 }
 
