@@ -92,18 +92,18 @@ void order_rows(const std::vector<int64_t>& counts_SPe, int64_t num_local, int64
     plan.load[i % num_local] += counts_SPe[i];
     received[i / counts_each] += counts_SPe[i];
   }
-  plan.most_received = std::ranges::max(received);
+  const int64_t most = std::ranges::max(received);
   plan.offsets.assign(1, 0);
   for (const int64_t rows : plan.load)
     plan.offsets.push_back(plan.offsets.back() + (rows + row_bucket - 1) / row_bucket * row_bucket);
   plan.arrival_of_row = at::full({plan.num_rows()}, -1, at::kLong);
-  plan.row_of_arrival = at::full({num_sharers * plan.most_received}, -1, at::kLong);
+  plan.row_of_arrival = at::full({num_sharers * most}, -1, at::kLong);
   auto* arrival_of_row = plan.arrival_of_row.mutable_data_ptr<int64_t>();
   auto* row_of_arrival = plan.row_of_arrival.mutable_data_ptr<int64_t>();
   std::vector<int64_t> next(plan.offsets.begin(), plan.offsets.end() - 1);
   int64_t arrival = 0;
   for (int64_t i = 0; i < std::ssize(counts_SPe); ++i) {
-    if (i % counts_each == 0) arrival = i / counts_each * plan.most_received;
+    if (i % counts_each == 0) arrival = i / counts_each * most;
     for (int64_t n = 0; n < counts_SPe[i]; ++n, ++arrival) {
       const int64_t row = next[i % num_local]++;
       arrival_of_row[row] = arrival;

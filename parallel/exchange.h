@@ -42,16 +42,15 @@ struct ExchangePlan {
   Communicator* group = nullptr;
   Communicator* sharers = nullptr;  // null: this rank holds its experts alone
   ExchangeCounts counts;            // rows to and from each rank of the group; row_bytes unset
-  int64_t most_received = 0;        // by a sharer, from the group
   std::vector<int64_t>
       offsets;  // [e + 1] expert-major rows of this rank's experts, padding included
   at::Tensor
       token_of_row;  // [sent] int64: the token of each row sent, in order of destination and expert
   at::Tensor
       row_of_slot_TK;  // [T, K] int64: where a slot's row stands among those sent; -1: dropped
-  // Arrivals are the rows that each sharer received, with gaps up to most_received each.
+  // Arrivals are the rows that each sharer received, with gaps after them where another has more.
   at::Tensor arrival_of_row;  // [R] int64: which arrival an expert-major row is; -1: padding
-  at::Tensor row_of_arrival;  // [sharers * most_received] int64: the inverse; -1: a gap
+  at::Tensor row_of_arrival;  // [arrivals] int64: the inverse; -1: a gap
   std::vector<int64_t> load;  // [e] rows of each local expert, without padding
 
   int64_t num_sent() const { return token_of_row.size(0); }
