@@ -16,7 +16,9 @@ namespace switchyard::parallel {
 // Each way is a group of its two ranks, so that rows never wait for the turn of gradients.
 class Link {
  public:
-  explicit Link(std::unique_ptr<Communicator> pair) : pair_(std::move(pair)) {}
+  explicit Link(std::unique_ptr<Communicator> pair) : pair_(std::move(pair)) {
+    pair_->leave_unchecked();
+  }
 
   // The sender's. It is complete when the receiver has taken the bytes.
   std::unique_ptr<Work> start_send(const void* data, int64_t bytes, const char* what);
